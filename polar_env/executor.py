@@ -1,0 +1,421 @@
+"""The one place where programs meet questions: (question, program) pairs in, verdicts and observations out.
+
+Search, environments, agents and evaluation all go through an `Executor`. What it saves, largest first:
+
+1. A verdict is teacher-forced: one pass over prompt and gold answer; the answer is right where every gold token is the
+   most likely one (greedy decoding would then have written it, and stopped).
+2. Programs share prefixes: hidden states are kept by (question, program prefix), least recently used out first.
+3. Whatever question and program a row belongs to, rows that need the same layer next run as one batch.
+4. The few-shot text before the question is the same for all questions: its keys and values under a program prefix are
+   computed once.
+
+Axis letters: ``B`` rows, ``P`` tokens of the shared prompt prefix, ``T`` tokens of a row after it, ``H`` width,
+``C`` candidate answers of a question (1 unless it is multiple choice), ``V`` vocabulary.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polar_env.encoding import EncodedQuestion, Encoder
+from polar_env.llm.frozen import FrozenLLM
+from polar_env.llm.slots import Slot
+from polar_env.program import Program
+from polar_env.questions import Prompt, Question
+
+__all__ = ["ExecutionStats", "Executor", "Verdict"]
+
+_ROOT = 0
+"""Trie node of the empty program prefix."""
+_BATCH_TOKENS = 2048
+"""Most tokens in one batch; larger ones are slower on CPUs, since activations leave the cache."""
+_CHUNK = 512
+"""Most (question, program) pairs in flight, which bounds the memory of their hidden states."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a program made of a question.
+
+    Attributes:
+        right: whether the program's greedy answer is the gold one.
+        log_prob: log-probability of the gold answer in nats (mean per token for multiple choice).
+    """
+
+    right: bool
+    log_prob: float
+
+
+@dataclass
+class ExecutionStats:
+    """What was asked for and what was really executed.
+
+    Attributes:
+        verdicts: verdicts given.
+        cached_verdicts: of these, how many were known already.
+        asked_layers: layer executions that the programs asked for spell out, one by one.
+        executed_layers: layer executions really done on question rows.
+        prefix_layers: layer executions really done on the shared prompt prefix.
+        seconds: time spent executing.
+    """
+
+    verdicts: int = 0
+    cached_verdicts: int = 0
+    asked_layers: int = 0
+    executed_layers: int = 0
+    prefix_layers: int = 0
+    seconds: float = 0.0
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of verdicts that were known already."""
+        return self.cached_verdicts / max(1, self.verdicts)
+
+    @property
+    def sharing(self) -> float:
+        """Layer executions asked for over those done on question rows."""
+        return self.asked_layers / max(1, self.executed_layers)
+
+    def since(self, earlier: ExecutionStats) -> ExecutionStats:
+        """The difference to an earlier copy."""
+        names = [field.name for field in fields(self)]
+        return ExecutionStats(**{n: getattr(self, n) - getattr(earlier, n) for n in names})
+
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class _BoundedCache(Generic[Key, Value]):
+    """Least recently used out first, bounded in bytes."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity, self.used = capacity, 0
+        self.entries: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
+
+    def get(self, key: Key) -> Value | None:
+        entry = self.entries.get(key)
+        if entry is None:
+            return None
+        self.entries.move_to_end(key)
+        return entry[0]
+
+    def put(self, key: Key, value: Value, size: int) -> None:
+        if key in self.entries:
+            return
+        self.entries[key] = (value, size)
+        self.used += size
+        while self.used > self.capacity:
+            _, (_, freed) = self.entries.popitem(last=False)
+            self.used -= freed
+
+
+class _ProgramTrie:
+    """Numbers every program prefix, so that a prefix is an int and its extension one dictionary look-up."""
+
+    def __init__(self) -> None:
+        self.parents, self.layers = [_ROOT], [-1]
+        self._children: dict[tuple[int, int], int] = {}
+
+    def child(self, node: int, layer: int) -> int:
+        """The prefix ``node`` extended by ``layer``."""
+        found = self._children.get((node, layer))
+        if found is None:
+            found = self._children[(node, layer)] = len(self.parents)
+            self.parents.append(node)
+            self.layers.append(layer)
+        return found
+
+    def path(self, layers: Sequence[int]) -> list[int]:
+        """The nodes from the root to the whole sequence, one more than there are layers."""
+        nodes = [_ROOT]
+        for layer in layers:
+            nodes.append(self.child(nodes[-1], layer))
+        return nodes
+
+
+@dataclass(frozen=True)
+class _PrefixState:
+    """The shared prompt prefix after a program prefix: hidden states and the last step's keys and values."""
+
+    hidden: Tensor  # [P, H]
+    keys: Tensor | None = None  # [G, P, E]
+    values: Tensor | None = None  # [G, P, E]
+
+    @property
+    def bytes(self) -> int:
+        return sum(t.nbytes for t in (self.hidden, self.keys, self.values) if t is not None)
+
+
+class Executor:
+    """Executes programs on questions under one prompt, and remembers what it has done.
+
+    Args:
+        llm: the frozen LLM.
+        prompt: the prompt under which questions are asked.
+        cache_bytes: bound of all cached hidden states, keys and values together.
+    """
+
+    def __init__(self, llm: FrozenLLM, prompt: Prompt, cache_bytes: int = 1 << 30) -> None:
+        self.llm = llm
+        self.prompt = prompt
+        self.cache_bytes = cache_bytes
+        self.encoder = Encoder(llm, prompt)
+        self.stats = ExecutionStats()
+        self._trie = _ProgramTrie()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all verdicts and states, so that the next run is timed from nothing."""
+        quarter = self.cache_bytes // 4
+        self._states: _BoundedCache[tuple[str, int], Tensor] = _BoundedCache(quarter)
+        self._features: _BoundedCache[tuple[str, int], NDArray[np.float16]] = _BoundedCache(quarter)
+        self._prefix_states: _BoundedCache[tuple[int, int], _PrefixState] = _BoundedCache(2 * quarter)
+        self._verdicts: dict[tuple[str, int], Verdict] = {}
+
+    @property
+    def depth(self) -> int:
+        """The model's depth ``D``."""
+        return self.llm.depth
+
+    def check(self, questions: Sequence[Question]) -> None:
+        """Encode all questions now, so that one that does not fit is refused before a run starts.
+
+        Raises:
+            QuestionTooLongError: naming the question.
+        """
+        for question in questions:
+            self.encoder(question)
+
+    def verdicts(self, pairs: Sequence[tuple[Question, Program]]) -> list[Verdict]:
+        """Is the program's answer to the question right?
+
+        Args:
+            pairs: any mix of questions and programs; repeated pairs are executed once.
+
+        Returns:
+            One verdict for each pair.
+
+        Raises:
+            ProgramError: if a program does not fit the model.
+        """
+        started = time.perf_counter()
+        keys = [self._key(question, program.check(self.depth).layers) for question, program in pairs]
+        missing = {
+            key: (self.encoder(question), program.layers)
+            for key, (question, program) in zip(keys, pairs, strict=True)
+            if key not in self._verdicts
+        }
+        self.stats.verdicts += len(pairs)
+        self.stats.cached_verdicts += len(pairs) - len(missing)
+        self.stats.asked_layers += sum(len(program) for _, program in pairs)
+        # Programs in lexicographic order share the longest prefixes within a chunk.
+        order = sorted(missing, key=lambda key: missing[key][1])
+        for chunk in _chunks(order, _CHUNK):
+            targets = [missing[key] for key in chunk]
+            states = self._execute(targets)
+            self._verdicts.update(zip(chunk, self._judge([t[0] for t in targets], states), strict=True))
+        self.stats.seconds += time.perf_counter() - started
+        return [self._verdicts[key] for key in keys]
+
+    def features(self, pairs: Sequence[tuple[Question, tuple[int, ...]]]) -> NDArray[np.float32]:
+        """What a policy may see of partly executed programs; the answer's tokens never enter.
+
+        Args:
+            pairs: questions and the layers executed so far (possibly none).
+
+        Returns:
+            ``float32 [N, 2 H]``: hidden state of the last prompt token, then the mean over the question's tokens,
+            each divided by its root mean square.
+        """
+        started = time.perf_counter()
+        keys = [self._key(question, layers) for question, layers in pairs]
+        found = {key: feature for key in keys if (feature := self._features.get(key)) is not None}
+        missing = {
+            key: (self.encoder(question), layers)
+            for key, (question, layers) in zip(keys, pairs, strict=True)
+            if key not in found
+        }
+        self.stats.asked_layers += sum(1 for _, layers in pairs if layers)  # one step further each
+        for chunk in _chunks(list(missing), _CHUNK):
+            targets = [missing[key] for key in chunk]
+            for key, feature in zip(chunk, self._observe(targets), strict=True):
+                found[key] = feature
+                self._features.put(key, feature, feature.nbytes)
+        self.stats.seconds += time.perf_counter() - started
+        return np.stack([found[key] for key in keys]).astype(np.float32)
+
+    def _key(self, question: Question, layers: tuple[int, ...]) -> tuple[str, int]:
+        return question.id, self._trie.path(layers)[-1]
+
+    # -- executing -----------------------------------------------------------------------------------------------
+
+    def _execute(self, targets: Sequence[tuple[EncodedQuestion, tuple[int, ...]]]) -> list[Tensor]:
+        """Hidden states ``[C, T, H]`` of each target question after its program."""
+        live: dict[tuple[str, int], Tensor] = {}
+        following: dict[tuple[str, int], set[int]] = defaultdict(set)
+        waiting: dict[int, list[tuple[EncodedQuestion, int]]] = defaultdict(list)
+        ends = []
+        for encoded, layers in targets:
+            path = self._trie.path(layers)
+            ends.append((encoded.id, path[-1]))
+            for position in range(len(layers), -1, -1):
+                key = (encoded.id, path[position])
+                if key not in live and (cached := self._states.get(key)) is not None:
+                    live[key] = cached
+                if key in live or position == 0:
+                    break
+                following[(encoded.id, path[position - 1])].add(layers[position - 1])
+            if key not in live:
+                live[key] = self.llm.embed(encoded.rows)
+            # States above are now complete up to `key`; if its next layer is new, it waits for that layer.
+            if position < len(layers):
+                following[key].add(layers[position])
+        for key in list(live):
+            for layer in following.pop(key, ()):
+                waiting[layer].append((self.encoder.by_id(key[0]), key[1]))
+        while waiting:
+            layer = max(waiting, key=lambda candidate: len(waiting[candidate]))
+            rows = waiting.pop(layer)
+            for batch in self._batches(rows):
+                outputs = self._apply(layer, batch, [live[(e.id, node)] for e, node in batch])
+                for (encoded, node), hidden in zip(batch, outputs, strict=True):
+                    key = (encoded.id, self._trie.child(node, layer))
+                    live[key] = hidden
+                    self._states.put(key, hidden, hidden.nbytes)
+                    for next_layer in following.pop(key, ()):
+                        waiting[next_layer].append((encoded, key[1]))
+        return [live[key] for key in ends]
+
+    def _batches(self, rows: list[tuple[EncodedQuestion, int]]) -> Iterator[list[tuple[EncodedQuestion, int]]]:
+        """Rows of one shared prompt prefix and of like length, at most `_BATCH_TOKENS` tokens together."""
+        by_length = sorted(rows, key=lambda row: (len(row[0].prefix), row[0].bucket))
+        batch: list[tuple[EncodedQuestion, int]] = []
+        for row in by_length:
+            shape = (row[0].prefix, row[0].bucket)
+            tokens = (len(batch) + 1) * row[0].bucket * len(row[0].rows)
+            if batch and (shape != (batch[0][0].prefix, batch[0][0].bucket) or tokens > _BATCH_TOKENS):
+                yield batch
+                batch = []
+            batch.append(row)
+        if batch:
+            yield batch
+
+    def _apply(
+        self, layer: int, batch: list[tuple[EncodedQuestion, int]], states: list[Tensor]
+    ) -> list[Tensor]:
+        """One layer on rows that share prompt prefix and length; ``[C, T, H]`` in and out for each question."""
+        encoded = batch[0][0]
+        hidden = torch.cat(states)  # [B, T, H]
+        slot = Slot()
+        if encoded.prefix:
+            nodes = [node for _, node in batch]
+            distinct = list(dict.fromkeys(nodes))
+            prefix_states = self._prefix_after(encoded.prefix, layer, distinct)
+            index = {node: i for i, node in enumerate(distinct)}
+            picks = [index[n] for n, s in zip(nodes, states, strict=True) for _ in range(len(s))]
+            slot = Slot(
+                _pick([s.keys for s in prefix_states], picks),  # [B, G, P, E]
+                _pick([s.values for s in prefix_states], picks),
+            )
+        inputs = self.llm.shape_inputs(len(encoded.prefix), hidden.shape[1])
+        output = self.llm.apply(layer, hidden, inputs, slot)
+        self.stats.executed_layers += len(batch)
+        # Clones, because a view would keep the whole batch alive in the cache.
+        return [rows.clone() for rows in output.split([len(state) for state in states])]
+
+    def _prefix_after(self, prefix: tuple[int, ...], layer: int, nodes: list[int]) -> list[_PrefixState]:
+        """The shared prompt prefix after each program prefix in ``nodes`` and then ``layer``."""
+        made: dict[int, _PrefixState] = {}
+        needed = [self._trie.child(node, layer) for node in nodes]
+        missing: dict[int, None] = {}
+        for node in needed:  # every ancestor whose state is not at hand must be computed again, too
+            while node != _ROOT and node not in made and node not in missing:
+                cached = self._prefix_states.get((len(prefix), node))
+                if cached is not None:
+                    made[node] = cached
+                    break
+                missing[node] = None
+                node = self._trie.parents[node]
+        made[_ROOT] = self._prefix_root(prefix)
+        inputs = self.llm.shape_inputs(0, len(prefix))
+        for node in sorted(missing):  # parents are always numbered before their children
+            step = self._trie.layers[node]
+            slot = Slot()
+            before = made[self._trie.parents[node]].hidden.unsqueeze(0)  # [1, P, H]
+            hidden = self.llm.apply(step, before, inputs, slot)
+            assert slot.keys is not None
+            assert slot.values is not None
+            state = made[node] = _PrefixState(hidden[0], slot.keys[0], slot.values[0])
+            self._prefix_states.put((len(prefix), node), state, state.bytes)
+            self.stats.prefix_layers += 1
+        return [made[node] for node in needed]
+
+    def _prefix_root(self, prefix: tuple[int, ...]) -> _PrefixState:
+        key = (len(prefix), _ROOT)
+        state = self._prefix_states.get(key)
+        if state is None:
+            state = _PrefixState(self.llm.embed(torch.tensor([prefix]))[0])
+            self._prefix_states.put(key, state, state.bytes)
+        return state
+
+    # -- reading out ---------------------------------------------------------------------------------------------
+
+    def _judge(self, questions: Sequence[EncodedQuestion], states: Sequence[Tensor]) -> list[Verdict]:
+        """Verdicts from the final hidden states, reading out only the positions before answer tokens."""
+        rows = [hidden[c, q.answer_slice(c)] for q, hidden in zip(questions, states, strict=True) for c in range(len(hidden))]
+        gold = [torch.tensor(q.answers[c]) for q, s in zip(questions, states, strict=True) for c in range(len(s))]
+        log_probs, hits = [], []
+        for some_rows, some_gold in zip(_chunks(rows, 64), _chunks(gold, 64), strict=True):
+            lengths = [len(r) for r in some_rows]
+            logits = self.llm.read_out(torch.cat(list(some_rows))).float()  # [N, V]
+            target = torch.cat(list(some_gold)).to(logits.device)  # [N]
+            token_log_probs = logits.log_softmax(-1).gather(-1, target[:, None])[:, 0]
+            log_probs += token_log_probs.split(lengths)
+            hits += [bool(row.all()) for row in (logits.argmax(-1) == target).split(lengths)]
+        verdicts, at = [], 0
+        for question, state in zip(questions, states, strict=True):
+            count = len(state)
+            if count == 1:
+                verdicts.append(Verdict(hits[at], float(log_probs[at].sum())))
+            else:
+                means = [float(lp.mean()) for lp in log_probs[at : at + count]]
+                verdicts.append(Verdict(int(np.argmax(means)) == question.gold, means[question.gold]))
+            at += count
+        return verdicts
+
+    def _observe(
+        self, targets: Sequence[tuple[EncodedQuestion, tuple[int, ...]]]
+    ) -> list[NDArray[np.float16]]:
+        states = self._execute(targets)
+        features = []
+        for (encoded, _), hidden in zip(targets, states, strict=True):
+            asked = hidden[0, : encoded.prompt_length].float()  # [T', H]
+            both = torch.stack([asked[-1], asked.mean(0)])  # [2, H]
+            both = both / both.pow(2).mean(-1, keepdim=True).sqrt().clamp(min=1e-6)
+            features.append(both.flatten().cpu().numpy().astype(np.float16))
+        return features
+
+
+def _pick(tensors: Sequence[Tensor | None], index: list[int]) -> Tensor:
+    """Stack ``[G, P, E]`` tensors and repeat them by index, ``[B, G, P, E]``; a view where all rows share one."""
+    present = [t for t in tensors if t is not None]
+    if len(present) == 1:
+        return present[0].unsqueeze(0).expand(len(index), -1, -1, -1)
+    return torch.stack(present)[torch.tensor(index, device=present[0].device)]
+
+
+Item = TypeVar("Item")
+
+
+def _chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

@@ -1,0 +1,54 @@
+"""From a name, a folder or a hub id to a `FrozenLLM`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from polar_env.assets import ASSETS, asset_path
+from polar_env.errors import ModelError, UnknownNameError
+from polar_env.llm.frozen import FrozenLLM
+
+__all__ = ["load_llm"]
+
+
+def load_llm(model: str, *, dtype: str = "float32", device: str = "cpu") -> FrozenLLM:
+    """Load a frozen LLM.
+
+    Args:
+        model: a named asset (``smollm2-135m``), a local folder, or a hub id (``owner/name``).
+        dtype: torch's name of the floating-point type.
+        device: torch's name of the device.
+
+    Raises:
+        UnknownNameError: for a name that is none of the three.
+        ModelError: if what was found cannot be loaded as a decoder-only language model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as hf_logging
+
+    if model in ASSETS:
+        source = str(asset_path(model))
+    elif Path(model).expanduser().is_dir():
+        source = str(Path(model).expanduser())
+    elif model.count("/") == 1 and not model.startswith((".", "/", "~")):
+        source = model
+    else:
+        raise UnknownNameError("model", model, ASSETS, "Or give a local folder, or a hub id 'owner/name'.")
+    torch_dtype = getattr(torch, dtype, None)
+    if not isinstance(torch_dtype, torch.dtype) or not torch_dtype.is_floating_point:
+        raise UnknownNameError("dtype", dtype, ["float32", "bfloat16", "float16", "float64"])
+    hf_logging.disable_progress_bar()
+    logging.getLogger("transformers").setLevel(os.environ.get("TRANSFORMERS_VERBOSITY", "error").upper())
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(source, dtype=torch_dtype).to(device)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"cannot load the model '{model}': {reason} Expected a folder or hub repository with a decoder-only "
+            "language model (config.json, safetensors, tokenizer)."
+        ) from error
+    return FrozenLLM(loaded, tokenizer, model)

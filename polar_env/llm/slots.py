@@ -1,0 +1,63 @@
+"""KV cache slots, one for each step of a program.
+
+Transformers keeps one slot per layer, which is wrong as soon as a layer runs twice. An attention module only ever calls
+``cache.update(key, value, layer_idx, ...)``, so an object whose ``update`` ignores ``layer_idx`` gives each step its own.
+
+Axis letters: ``B`` rows, ``G`` KV heads, ``S`` cached tokens, ``T`` new tokens, ``E`` head width, ``D`` layers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+__all__ = ["PastLength", "Slot"]
+
+
+class Slot:
+    """The keys and values of one step.
+
+    Args:
+        keys: keys of earlier tokens, ``[B, G, S, E]``; None for an empty slot.
+        values: values of earlier tokens, ``[B, G, S, E]``.
+    """
+
+    def __init__(self, keys: Tensor | None = None, values: Tensor | None = None) -> None:
+        self.keys, self.values = keys, values
+
+    @property
+    def length(self) -> int:
+        """How many tokens the slot holds."""
+        return 0 if self.keys is None else self.keys.shape[-2]
+
+    def update(
+        self, keys: Tensor, values: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Append the new tokens' keys and values ``[B, G, T, E]``; returns all, ``[B, G, S + T, E]``."""
+        if self.keys is not None and self.values is not None:
+            keys = torch.cat([self.keys, keys], dim=-2)
+            values = torch.cat([self.values, values], dim=-2)
+        self.keys, self.values = keys, values
+        return keys, values
+
+
+class _PastLayer(DynamicLayer):
+    """A cache layer that holds nothing but says that ``length`` tokens came before."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.length = length
+
+    def get_seq_length(self) -> int:
+        """The number of tokens that came before."""
+        return self.length
+
+
+class PastLength(Cache):  # type: ignore[misc]
+    """Stands in for a cache while a model computes masks and positions: right about lengths, empty otherwise."""
+
+    def __init__(self, length: int, depth: int) -> None:
+        super().__init__(layers=[_PastLayer(length) for _ in range(depth)])

@@ -1,0 +1,166 @@
+"""Prompts as data: a style, and the worked examples that stand before the question."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from polar_env.errors import ConfigError, UnknownNameError
+from polar_env.questions.question import Question
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["STYLES", "Example", "Prompt", "RenderedPrompt", "make_prompt", "read_prompt", "write_prompt"]
+
+Style = Literal["qa", "bare", "chat", "restate"]
+STYLES: tuple[Style, ...] = ("qa", "bare", "chat", "restate")
+
+
+class Example(BaseModel):
+    """One worked example: a question, its answer, and the question as an equation where it has one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    question: str
+    answer: str
+    bare: str | None = None
+
+
+@dataclass(frozen=True)
+class RenderedPrompt:
+    """The text of one prompt.
+
+    Attributes:
+        prompt: everything before the answer.
+        lead: what stands between the prompt and the answer (a blank in the plain styles).
+        end: what a finished answer is followed by; generation stops there.
+    """
+
+    prompt: str
+    lead: str
+    end: str
+
+
+class Prompt(BaseModel):
+    """A prompt: a style and its worked examples.
+
+    Styles: ``qa`` (Question/Answer lines), ``bare`` (the equation alone, to be continued), ``chat`` (the model's chat
+    template), ``restate`` (the chat template, the assistant's turn opening with the equation: "4 + 3 = 7").
+    A question that has no equation is asked in words under every style.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    style: Style
+    examples: tuple[Example, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Short name, e.g. ``chat-6`` for the chat template with six examples."""
+        return f"{self.style}-{len(self.examples)}"
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether the prompt goes through the model's chat template."""
+        return self.style in ("chat", "restate")
+
+    def render(self, tokenizer: PreTrainedTokenizerBase, text: str, bare: str | None = None) -> RenderedPrompt:
+        """The prompt that asks a question.
+
+        Args:
+            tokenizer: gives the chat template.
+            text: the question in words.
+            bare: the question as an equation to be continued, where there is one.
+
+        Raises:
+            ConfigError: for a chat style where the tokenizer has no chat template.
+        """
+        if self.is_chat:
+            return self._render_chat(tokenizer, text, bare)
+        if self.style == "qa":
+            lines = [f"Question: {e.question}\nAnswer: {e.answer}\n" for e in self.examples]
+            return RenderedPrompt("".join(lines) + f"Question: {text}\nAnswer:", " ", "\n")
+        lines = [f"{e.bare or e.question} {e.answer}\n" for e in self.examples]
+        return RenderedPrompt("".join(lines) + (bare or text), " ", "\n")
+
+    def _render_chat(self, tokenizer: PreTrainedTokenizerBase, text: str, bare: str | None) -> RenderedPrompt:
+        if tokenizer.chat_template is None:
+            raise ConfigError("this model has no chat template; choose the prompt style 'qa' or 'bare'.")
+        restate = self.style == "restate"
+        messages: list[dict[str, str]] = []
+        for example in self.examples:
+            lead = f"{example.bare} " if restate and example.bare else ""
+            messages += [
+                {"role": "user", "content": example.question},
+                {"role": "assistant", "content": lead + example.answer},
+            ]
+        messages.append({"role": "user", "content": text})
+        prompt = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        # How a turn ends is the template's own business: read it off a finished turn.
+        finished = [*messages, {"role": "assistant", "content": "0"}]
+        whole = str(tokenizer.apply_chat_template(finished, tokenize=False))
+        tail = whole[len(prompt) + 1 :] if whole.startswith(prompt) else ""
+        end = tail.split("\n")[0] or str(tokenizer.eos_token)
+        return RenderedPrompt(prompt + bare, " ", end) if restate and bare else RenderedPrompt(prompt, "", end)
+
+
+def make_prompt(name: str, pool: Sequence[Question]) -> Prompt:
+    """A prompt by its short name, its examples taken from ``pool``.
+
+    Args:
+        name: ``STYLE-N``, e.g. ``"restate-6"``, ``"qa-0"``.
+        pool: train questions; the examples go round its tasks in turn, in order.
+
+    Raises:
+        UnknownNameError: for a style that does not exist.
+        ConfigError: for a name of another form, or a pool smaller than N.
+    """
+    style, _, count = name.partition("-")
+    if style not in STYLES:
+        raise UnknownNameError("prompt", name, [f"{s}-6" for s in STYLES], "Or give a prompt file (.yaml).")
+    if not count.isdigit():
+        raise ConfigError(f"prompt '{name}' lacks the number of examples; write '{style}-0' or '{style}-6'.")
+    chosen = examples_from(pool, int(count))
+    examples = tuple(Example(question=q.text, answer=q.answer, bare=q.bare) for q in chosen)
+    return Prompt(style=style, examples=examples)
+
+
+def examples_from(pool: Iterable[Question], count: int) -> list[Question]:
+    """The first ``count`` questions of ``pool``, its tasks taking turns.
+
+    Raises:
+        ConfigError: if the pool holds fewer.
+    """
+    by_task: dict[str, list[Question]] = {}
+    for question in pool:
+        by_task.setdefault(question.task, []).append(question)
+    turns = [q for row in range(count) for qs in by_task.values() for q in qs[row : row + 1]]
+    if len(turns) < count:
+        raise ConfigError(f"{count} examples were asked for, but there are only {len(turns)} train questions.")
+    return turns[:count]
+
+
+def read_prompt(path: Path) -> Prompt:
+    """Read a prompt file.
+
+    Raises:
+        ConfigError: if the file is missing or is no prompt; names the key.
+    """
+    try:
+        return Prompt.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no prompt file {path}; `polar prompt --out {path.parent}` makes one.") from None
+    except (ValidationError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} is no prompt file (keys: style, examples): {error}") from error
+
+
+def write_prompt(prompt: Prompt, path: Path) -> None:
+    """Write a prompt file that `read_prompt` reads."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(json.loads(prompt.model_dump_json()), allow_unicode=True, sort_keys=False)
+    path.write_text(text, encoding="utf-8")

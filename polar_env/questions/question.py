@@ -1,0 +1,73 @@
+"""A question, its identity, and the split that it belongs to for ever."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from polar_env.errors import QuestionError
+
+__all__ = ["SPLITS", "Question", "Split", "normalise", "split_of"]
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+_SHARES = {"train": 60, "validation": 15, "test": 25}
+"""Percent of all question texts that fall into each split."""
+
+
+def normalise(text: str) -> str:
+    """Lower-case, with every run of blanks as one; signs stay, since ``4 + 3`` is not ``4 - 3``."""
+    return re.sub(r"\s+", " ", text).strip().lower()
+
+
+def split_of(text: str) -> Split:
+    """The split of a question text: a function of the normalised text alone, so splits can never overlap."""
+    bucket = int.from_bytes(hashlib.sha256(normalise(text).encode()).digest()[:4], "big") % 100
+    if bucket < _SHARES["train"]:
+        return "train"
+    return "validation" if bucket < _SHARES["train"] + _SHARES["validation"] else "test"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question with its gold answer.
+
+    Attributes:
+        text: the question as a person would ask it.
+        answer: the gold answer; for a multiple-choice question the text of the gold choice.
+        task: the task or skill it belongs to; reports group by it.
+        bare: the question as an equation to be continued, e.g. ``"4 + 3 ="``; None where there is none.
+        choices: the choices of a multiple-choice question, else empty.
+        verifier: name of the verifier that compares a generated answer with the gold one.
+        split: the split it belongs to; by default the hash of its text decides.
+    """
+
+    text: str
+    answer: str
+    task: str = "questions"
+    bare: str | None = None
+    choices: tuple[str, ...] = ()
+    verifier: str = "exact"
+    split: Split = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if not self.text.strip() or not self.answer.strip():
+            raise QuestionError(f"question {self.text!r} with answer {self.answer!r}: neither may be empty.")
+        if self.choices and self.answer not in self.choices:
+            raise QuestionError(f"question {self.text!r}: the gold answer {self.answer!r} is none of its choices.")
+        if self.split is None:
+            object.__setattr__(self, "split", split_of(self.text))
+
+    @cached_property
+    def id(self) -> str:
+        """16 hex digits from the normalised text and choices; the same in every run and file."""
+        content = "\x1f".join([normalise(self.text), *self.choices])
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    @property
+    def gold(self) -> int:
+        """Index of the gold choice; 0 for an open question, whose only candidate is its answer."""
+        return self.choices.index(self.answer) if self.choices else 0

@@ -1,0 +1,225 @@
+"""Where questions come from: reasoning-gym data sets, JSON-lines files, and mixtures of them in YAML.
+
+A spec is a short text: ``rg:NAME``, ``jsonl:PATH``, the name of a built-in mixture, or a ``.yaml`` file that holds one;
+options follow in braces, as in ``rg:chain_sum {size: 200, options: {max_terms: 2}}``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from polar_env.errors import ConfigError, QuestionError, QuestionFileError, UnknownNameError
+from polar_env.questions.question import Question, Split, normalise
+from polar_env.questions.verifiers import VERIFIERS
+
+__all__ = ["QuestionSpec", "builtin_mixtures", "load_questions", "parse_spec"]
+
+_TRIES_PER_QUESTION = 60
+"""How many draws from a procedural data set may fail (duplicate, no match) for each question asked for."""
+
+
+class QuestionSpec(BaseModel):
+    """One source of questions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    source: str
+    """``rg:NAME`` or ``jsonl:PATH``."""
+    task: str | None = None
+    """Name of the task in reports; by default the source's own name."""
+    size: int = Field(default=400, ge=1)
+    """How many distinct questions to take, over all splits; a finite source may hold fewer."""
+    options: dict[str, Any] = {}
+    """Options of the reasoning-gym data set."""
+    seed: int = 0
+    """Seed of the reasoning-gym data set; apart from a run's seed, so that splits stay what they are."""
+    match: str | None = None
+    """Regular expression that ``EXPRESSION = ANSWER`` (or the question's text) must match from end to end."""
+    text: str | None = None
+    """Template that rephrases the question, e.g. ``What is {expression}?``."""
+    verifier: str | None = None
+    """``exact``, ``math`` or ``choice``; by default math for open questions."""
+    split: Split | None = None
+    """Put every question of this source into one split, for files that come already split."""
+
+
+def builtin_mixtures() -> dict[str, Path]:
+    """The mixtures that ship with the package, by name."""
+    folder = Path(str(resources.files("polar_env.questions") / "sets"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def parse_spec(text: str) -> list[QuestionSpec]:
+    """Read a spec.
+
+    Raises:
+        UnknownNameError: for a mixture or data set that does not exist.
+        ConfigError: for options that are malformed, with the key.
+    """
+    name, brace, options = text.strip().partition("{")
+    name = name.strip()
+    if name.startswith(("rg:", "jsonl:")):
+        try:
+            given = yaml.safe_load(brace + options) if brace else {}
+            return [QuestionSpec.model_validate({"source": name, **given})]
+        except (ValidationError, yaml.YAMLError) as error:
+            raise ConfigError(f"questions '{text}': {_first_problem(error)}") from error
+    mixtures = builtin_mixtures()
+    path = mixtures.get(name, Path(name))
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        hint = "Or give rg:NAME, jsonl:PATH, or a .yaml file with a list of sources."
+        raise UnknownNameError("question set", name, mixtures, hint)
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(entries, list):
+            raise ConfigError(f"{path} holds no list of sources; each entry is a mapping with the key 'source'.")
+        return [QuestionSpec.model_validate(entry) for entry in entries]
+    except (ValidationError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {_first_problem(error)}") from error
+
+
+def _first_problem(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        problem = error.errors()[0]
+        known = ", ".join(QuestionSpec.model_fields)
+        return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}. Keys: {known}."
+    return str(error)
+
+
+def load_questions(
+    specs: Sequence[str], split: Split | None = None, *, skipped: list[str] | None = None
+) -> list[Question]:
+    """All distinct questions of some specs, in a fixed order.
+
+    Args:
+        specs: see `parse_spec`.
+        split: keep only this split; None keeps all.
+        skipped: if given, broken lines of JSON files are described here and left out; otherwise they raise.
+
+    Raises:
+        QuestionError: if nothing is left; QuestionFileError for a broken line.
+    """
+    if not specs:
+        raise QuestionError("no questions were given; pass --questions SPEC, e.g. --questions arithmetic.")
+    by_text: dict[tuple[str, ...], Question] = {}
+    split_by_text: dict[str, Split] = {}
+    for spec in [entry for text in specs for entry in parse_spec(text)]:
+        for question in _questions_of(spec, skipped):
+            text = normalise(question.text)
+            first = split_by_text.setdefault(text, question.split)
+            if first == question.split:
+                by_text.setdefault((text, *question.choices), question)
+    questions = [q for q in by_text.values() if split is None or q.split == split]
+    if not questions:
+        raise QuestionError(f"{', '.join(specs)} holds no questions in the split '{split or 'any'}'.")
+    return questions
+
+
+def _questions_of(spec: QuestionSpec, skipped: list[str] | None) -> Iterator[Question]:
+    if spec.verifier is not None and spec.verifier not in VERIFIERS:
+        raise UnknownNameError("verifier", spec.verifier, VERIFIERS)
+    kind, _, name = spec.source.partition(":")
+    if kind == "rg":
+        return _from_reasoning_gym(spec, name)
+    if kind == "jsonl":
+        return _from_json_lines(spec, Path(name).expanduser(), skipped)
+    raise UnknownNameError("kind of question source", kind, ["rg", "jsonl"])
+
+
+def _from_reasoning_gym(spec: QuestionSpec, name: str) -> Iterator[Question]:
+    import reasoning_gym
+    from reasoning_gym.factory import DATASETS
+
+    if name not in DATASETS:
+        raise UnknownNameError("reasoning-gym task", name, DATASETS)
+    tries = spec.size * _TRIES_PER_QUESTION
+    try:
+        dataset = reasoning_gym.create_dataset(name, seed=spec.seed, size=tries, **spec.options)
+    except (TypeError, AssertionError, ValueError) as error:
+        raise ConfigError(f"options {spec.options} of rg:{name}: {error}") from error
+    seen: set[str] = set()
+    for index in range(tries):
+        entry = dataset[index]
+        expression = entry["metadata"].get("expression")
+        whole = f"{expression} = {entry['answer']}" if expression else str(entry["question"])
+        if spec.match is not None and re.fullmatch(spec.match, whole) is None:
+            continue
+        text = spec.text.format(expression=expression) if spec.text and expression else str(entry["question"])
+        if normalise(text) in seen or entry["answer"] is None or not str(entry["answer"]).strip():
+            continue
+        seen.add(normalise(text))
+        yield Question(
+            text=text,
+            answer=str(entry["answer"]),
+            task=spec.task or name,
+            bare=f"{expression} =" if expression else None,
+            verifier=spec.verifier or "math",
+            **({"split": spec.split} if spec.split else {}),
+        )
+        if len(seen) == spec.size:
+            return
+
+
+def _from_json_lines(spec: QuestionSpec, path: Path, skipped: list[str] | None) -> Iterator[Question]:
+    if not path.is_file():
+        raise QuestionFileError(f"{path}: there is no such file.")
+    taken = 0
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if taken == spec.size or not line.strip():
+                continue
+            try:
+                question = _from_json_line(line, spec, path.parent.name)
+            except (QuestionError, ValueError) as error:
+                problem = f"{path}:{number}: {error}"
+                if skipped is None:
+                    mend = "Mend the line, or pass --skip-bad to leave such lines out and count them."
+                    raise QuestionFileError(f"{problem} {mend}") from error
+                skipped.append(problem)
+                continue
+            if spec.match is None or re.fullmatch(spec.match, question.text):
+                taken += 1
+                yield question
+
+
+def _from_json_line(line: str, spec: QuestionSpec, folder: str) -> Question:
+    """One question from one line: {question, answer} or {question, choices, gold}."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise QuestionError(f"not JSON ({error.msg} at column {error.colno}).") from error
+    if not isinstance(row, dict):
+        raise QuestionError("not a JSON object; a line is {\"question\": .., \"answer\": ..}.")
+    text = _field(row, "question", str)
+    choices: tuple[str, ...] = ()
+    if "choices" in row:
+        choices = tuple(str(choice) for choice in _field(row, "choices", list))
+        gold = _field(row, "gold", int)
+        if not 0 <= gold < len(choices):
+            raise QuestionError(f"field 'gold' is {gold}, but there are {len(choices)} choices (0-based).")
+        answer = choices[gold]
+    else:
+        answer = str(_field(row, "answer", (str, int, float)))
+    return Question(
+        text=text,
+        answer=answer,
+        task=spec.task or str(row.get("task") or folder),
+        choices=choices,
+        verifier=spec.verifier or ("choice" if choices else "math"),
+        **({"split": spec.split} if spec.split else {}),
+    )
+
+
+def _field(row: dict[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
+    if name not in row:
+        raise QuestionError(f"field '{name}' is missing; the line has {', '.join(map(repr, row)) or 'no fields'}.")
+    if not isinstance(row[name], kind) or isinstance(row[name], bool):
+        raise QuestionError(f"field '{name}' is {row[name]!r}, which is of the wrong type.")
+    return row[name]
