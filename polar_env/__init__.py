@@ -1,0 +1,62 @@
+"""polar-env: choose, for each question, which layers of a frozen LLM to run.
+
+Importing this package registers ``polar_env:ProgramOfLayers-v0`` with Gymnasium; nothing heavy is imported until used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from polar_env.errors import PolarError
+from polar_env.program import Program
+
+if TYPE_CHECKING:
+    from polar_env.envs import ProgramEnv, ProgramVectorEnv
+    from polar_env.executor import Executor, Verdict
+    from polar_env.llm import FrozenLLM, load_llm
+    from polar_env.questions import Prompt, Question, load_questions
+
+__version__ = "0.1.0"
+__all__ = [
+    "Executor",
+    "FrozenLLM",
+    "PolarError",
+    "Program",
+    "ProgramEnv",
+    "ProgramVectorEnv",
+    "Prompt",
+    "Question",
+    "Verdict",
+    "load_llm",
+    "load_questions",
+]
+
+_LAZY = {
+    "Executor": "executor",
+    "FrozenLLM": "llm",
+    "ProgramEnv": "envs",
+    "ProgramVectorEnv": "envs",
+    "Prompt": "questions",
+    "Question": "questions",
+    "Verdict": "executor",
+    "load_llm": "llm",
+    "load_questions": "questions",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'polar_env' has no attribute '{name}'")
+    return getattr(import_module(f"polar_env.{_LAZY[name]}"), name)
+
+
+def _register() -> None:
+    import gymnasium as gym
+
+    gym.register(
+        id="ProgramOfLayers-v0",
+        entry_point="polar_env.envs.program_env:ProgramEnv",
+        vector_entry_point="polar_env.envs.vector_env:ProgramVectorEnv",
+    )
+
+
+_register()

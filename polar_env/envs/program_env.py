@@ -1,0 +1,142 @@
+"""The Gymnasium environment: one question, one lane."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from polar_env.envs.episode import Episode, Observation, ProgramRules, make_executor
+from polar_env.envs.rendering import render_ansi, render_rgb
+from polar_env.errors import EpisodeError
+from polar_env.questions import Prompt, Question
+
+__all__ = ["ProgramEnv"]
+
+
+class _MaskedDiscrete(spaces.Discrete):
+    """A `Discrete` whose plain ``sample()`` draws among the actions that are allowed now.
+
+    So a random loop, and the environment checkers, play valid episodes. Copies and pickles are a plain `Discrete`:
+    a saved agent must not drag the environment, and with it the LLM, along.
+    """
+
+    def __init__(self, n: int, current_mask: Callable[[], NDArray[np.bool_] | None]) -> None:
+        super().__init__(n)
+        self._current_mask = current_mask
+
+    def sample(self, mask: Any | None = None, probability: NDArray[np.float64] | None = None) -> np.int64:
+        """Draw an action; without arguments among those that are allowed now."""
+        if mask is None and probability is None:
+            current = self._current_mask()
+            mask = None if current is None else current.astype(np.int8)
+        return super().sample(mask, probability)
+
+    def __reduce__(self) -> tuple[type[spaces.Discrete], tuple[int]]:
+        return spaces.Discrete, (int(self.n),)
+
+
+class ProgramEnv(gym.Env[Observation, np.int64]):
+    """Choose, layer by layer, which layers of a frozen LLM answer a question.
+
+    ## Description
+    One episode is one question. Each action executes layers of the LLM on the question's tokens; at the end the answer
+    is read out and judged. The reward is correctness minus the cost of the executed layers. The policy decides while
+    the layers run, so reading their hidden states costs no pass of its own.
+
+    ## Action Space
+    With ``language="layers"``, ``Discrete(D + 2)``: ``a < D`` executes layer ``a``; ``D`` repeats the module executed last
+    (the run of consecutive layers since the last jump or repeat, at most 4); ``D + 1`` stops and answers.
+    With ``language="segments"``, ``Discrete(12)``: at the cursor skip, keep or repeat 1 to 4 layers; the episode ends when
+    the cursor reaches ``D``. Allowed actions: ``info["action_mask"]`` and `action_masks`, True = allowed, never empty;
+    ``env.action_space.sample()`` draws among them.
+
+    ## Observation Space
+    ``Dict`` of float32 boxes: ``hidden [2 H]``, the last prompt token's hidden state and the mean over the question's
+    tokens, each divided by its root mean square; ``program [D]``, executions per layer; ``cursor [1]``, the layer that
+    would come next, divided by ``D``; ``budget [1]``, the share of steps left. The gold answer never enters.
+
+    ## Rewards
+    ``-layer_cost * n / D`` for an action that executes ``n`` layers, and 1 at the end if the answer is right. Optional:
+    ``relative=True`` subtracts the identity program's verdict, ``shaping`` adds a potential-based term.
+
+    ## Starting State
+    A question drawn uniformly with the environment's random generator, or ``reset(options={"question": index})``.
+
+    ## Episode End
+    Terminates when the program is complete. Never truncates: the mask leaves only the stop once ``max_steps`` layers
+    have run. The last info holds ``program``, ``right``, ``layers``, ``cost``, ``gold_log_prob``, ``identity_right``.
+
+    ## Arguments
+    ``model`` (an `Executor`, `FrozenLLM`, name, folder or hub id), ``questions`` (specs or `Question` objects), ``prompt``
+    (name or `Prompt`; ignored with an `Executor`), ``split`` (train, validation, test or None for all), and those of
+    `ProgramRules`: ``layer_cost``, ``language``, ``max_steps``, ``window``, ``observe``, ``relative``, ``shaping``,
+    ``gamma``. ``render_mode`` is ``"ansi"`` or ``"rgb_array"``.
+
+    ## Version History
+    v0: first version.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
+
+    def __init__(
+        self,
+        model: Any = "smollm2-135m",
+        questions: str | Sequence[str] | Sequence[Question] = "arithmetic",
+        prompt: str | Prompt = "restate-6",
+        split: str | None = "train",
+        render_mode: str | None = None,
+        **rules: Any,
+    ) -> None:
+        executor, loaded = make_executor(model, questions, prompt, split)
+        self.rules = ProgramRules(executor, loaded, **rules)
+        self.observation_space = self.rules.observation_space
+        self.action_space = _MaskedDiscrete(
+            self.rules.language.n_actions, lambda: None if self._episode is None else self.rules.mask(self._episode)
+        )
+        self.render_mode = render_mode
+        self._episode: Episode | None = None
+
+    @property
+    def episode(self) -> Episode:
+        """The running or just finished episode; raises EpisodeError before the first reset."""
+        if self._episode is None:
+            raise EpisodeError("there is no episode yet; call reset() first.")
+        return self._episode
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode; see Starting State."""
+        super().reset(seed=seed)
+        self._episode = self.rules.begin(self.np_random, options)
+        return self._observation(), self.rules.info(self._episode)
+
+    def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Take an action.
+
+        Raises:
+            EpisodeError: if the episode is over or was never started.
+            ForbiddenActionError: if the mask forbids the action.
+        """
+        (self._episode,), (reward,) = self.rules.step([self.episode], [int(action)])
+        return self._observation(), reward, self._episode.draft.finished, False, self.rules.info(self._episode)
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Allowed actions, ``bool [A]``, True = allowed (the name that sb3-contrib asks for)."""
+        return self.rules.mask(self.episode)
+
+    def render(self) -> str | NDArray[np.uint8] | None:  # type: ignore[override]
+        """The program so far: text, or a picture ``uint8 [height, width, 3]``."""
+        if self.render_mode == "ansi":
+            return render_ansi(self.episode, self.rules.depth)
+        if self.render_mode == "rgb_array":
+            return render_rgb(self.episode, self.rules.depth)
+        return None
+
+    def _observation(self) -> Observation:
+        return {name: values[0] for name, values in self.rules.observe([self.episode]).items()}
