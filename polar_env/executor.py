@@ -91,6 +91,8 @@ class ExecutionStats:
         return ExecutionStats(**{n: getattr(self, n) - getattr(earlier, n) for n in names})
 
 
+StateKey = tuple[str, int]
+"""Question id and trie node of a program prefix."""
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -177,10 +179,10 @@ class Executor:
     def clear(self) -> None:
         """Forget all verdicts and states, so that the next run is timed from nothing."""
         quarter = self.cache_bytes // 4
-        self._states: _BoundedCache[tuple[str, int], Tensor] = _BoundedCache(quarter)
-        self._features: _BoundedCache[tuple[str, int], NDArray[np.float16]] = _BoundedCache(quarter)
+        self._states: _BoundedCache[StateKey, Tensor] = _BoundedCache(quarter)
+        self._features: _BoundedCache[StateKey, NDArray[np.float16]] = _BoundedCache(quarter)
         self._prefix_states: _BoundedCache[tuple[int, int], _PrefixState] = _BoundedCache(2 * quarter)
-        self._verdicts: dict[tuple[str, int], Verdict] = {}
+        self._verdicts: dict[StateKey, Verdict] = {}
 
     @property
     def depth(self) -> int:
@@ -254,47 +256,55 @@ class Executor:
         self.stats.seconds += time.perf_counter() - started
         return np.stack([found[key] for key in keys]).astype(np.float32)
 
-    def _key(self, question: Question, layers: tuple[int, ...]) -> tuple[str, int]:
+    def _key(self, question: Question, layers: tuple[int, ...]) -> StateKey:
         return question.id, self._trie.path(layers)[-1]
 
     # -- executing -----------------------------------------------------------------------------------------------
 
     def _execute(self, targets: Sequence[tuple[EncodedQuestion, tuple[int, ...]]]) -> list[Tensor]:
         """Hidden states ``[C, T, H]`` of each target question after its program."""
-        live: dict[tuple[str, int], Tensor] = {}
-        following: dict[tuple[str, int], set[int]] = defaultdict(set)
+        live: dict[StateKey, Tensor] = {}
+        following, ends = self._plan(targets, live)
         waiting: dict[int, list[tuple[EncodedQuestion, int]]] = defaultdict(list)
-        ends = []
-        for encoded, layers in targets:
-            path = self._trie.path(layers)
-            ends.append((encoded.id, path[-1]))
-            for position in range(len(layers), -1, -1):
-                key = (encoded.id, path[position])
-                if key not in live and (cached := self._states.get(key)) is not None:
-                    live[key] = cached
-                if key in live or position == 0:
-                    break
-                following[(encoded.id, path[position - 1])].add(layers[position - 1])
-            if key not in live:
-                live[key] = self.llm.embed(encoded.rows)
-            # States above are now complete up to `key`; if its next layer is new, it waits for that layer.
-            if position < len(layers):
-                following[key].add(layers[position])
-        for key in list(live):
-            for layer in following.pop(key, ()):
+        pending = {key: len(layers) + (key in ends) for key, layers in following.items()}
+        for key in live:
+            for layer in following.get(key, ()):
                 waiting[layer].append((self.encoder.by_id(key[0]), key[1]))
         while waiting:
             layer = max(waiting, key=lambda candidate: len(waiting[candidate]))
-            rows = waiting.pop(layer)
-            for batch in self._batches(rows):
+            for batch in self._batches(waiting.pop(layer)):
                 outputs = self._apply(layer, batch, [live[(e.id, node)] for e, node in batch])
                 for (encoded, node), hidden in zip(batch, outputs, strict=True):
-                    key = (encoded.id, self._trie.child(node, layer))
-                    live[key] = hidden
-                    self._states.put(key, hidden, hidden.nbytes)
-                    for next_layer in following.pop(key, ()):
-                        waiting[next_layer].append((encoded, key[1]))
-        return [live[key] for key in ends]
+                    before, after = (encoded.id, node), (encoded.id, self._trie.child(node, layer))
+                    pending[before] -= 1
+                    if not pending[before]:
+                        del live[before]  # every extension is made: free its memory
+                    live[after] = hidden
+                    self._states.put(after, hidden, hidden.nbytes)
+                    for next_layer in following.get(after, ()):
+                        waiting[next_layer].append((encoded, after[1]))
+        return [live[(e.id, self._trie.path(layers)[-1])] for e, layers in targets]
+
+    def _plan(
+        self, targets: Sequence[tuple[EncodedQuestion, tuple[int, ...]]], live: dict[StateKey, Tensor]
+    ) -> tuple[dict[StateKey, set[int]], set[StateKey]]:
+        """Which layers must follow which states, and which states are wanted; puts known states into ``live``."""
+        following: dict[StateKey, set[int]] = defaultdict(set)
+        ends: set[StateKey] = set()
+        for encoded, layers in targets:
+            path = self._trie.path(layers)
+            ends.add((encoded.id, path[-1]))
+            for position in range(len(layers), -1, -1):
+                key = (encoded.id, path[position])
+                if position < len(layers):
+                    following[key].add(layers[position])
+                if key in live:
+                    break
+                known = self.llm.embed(encoded.rows) if position == 0 else self._states.get(key)
+                if known is not None:
+                    live[key] = known
+                    break
+        return following, ends
 
     def _batches(self, rows: list[tuple[EncodedQuestion, int]]) -> Iterator[list[tuple[EncodedQuestion, int]]]:
         """Rows of one shared prompt prefix and of like length, at most `_BATCH_TOKENS` tokens together."""

@@ -1,0 +1,219 @@
+"""Monte Carlo tree search over programs, by edits: skip or repeat a block of the program at hand.
+
+After CoLa (arXiv 2507.07996, section 3): the root is the identity program, an action is one edit, and a node is chosen by
+``Q + c sqrt(ln V / v) - lambda * len / D``. Many questions are searched in lock step, one new program each, so that the
+executor always gets full batches. Each question has a random generator of its own, so its tree does not depend on
+which questions are searched beside it.
+
+Letters: ``V`` visits of a node, ``v`` visits of an edge, ``Q`` mean reward of an edge, ``D`` the model's depth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from agents.fixed import question_rng
+from polar_env.executor import Executor, Verdict
+from polar_env.program import MAX_BLOCK, Program
+from polar_env.questions import Question
+
+__all__ = ["MctsAgent", "MctsConfig", "Tree", "search"]
+
+_MAX_TRIES = 32
+"""How often a random edit may hit a forbidden or known program before a node counts as exhausted."""
+
+
+class MctsConfig(BaseModel):
+    """Settings of the tree search."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    simulations: int = Field(default=32, ge=1)
+    """Programs evaluated per question, besides the identity."""
+    exploration: float = Field(default=1.0, ge=0)
+    """The constant c of the UCB term."""
+    length_penalty: float = Field(default=0.5, ge=0)
+    """The constant lambda: score lost per executed layer / D when a child is chosen."""
+    layer_cost: float = Field(default=0.1, ge=0)
+    """Reward lost per executed layer / D; the reward is the verdict minus this."""
+    widening: float = Field(default=2.0, gt=0)
+    """A node has at most ceil(widening * sqrt(visits)) children (progressive widening)."""
+    random_child: float = Field(default=0.1, ge=0, le=1)
+    """Probability of walking on to a random child instead of the best."""
+    max_visits: int = Field(default=4, ge=1)
+    """Most executions of one layer in a program."""
+
+
+@dataclass
+class _Edge:
+    """Statistics of one edit at one node; two nodes that lead to the same program keep an edge each."""
+
+    child: Program
+    visits: int = 0
+    total: float = 0.0
+
+
+@dataclass
+class _Node:
+    edges: list[_Edge] = field(default_factory=list)
+    visits: int = 0
+    exhausted: bool = False
+
+
+class Tree:
+    """The search over one question.
+
+    Args:
+        question: the question.
+        depth: the model's depth.
+        config: the settings.
+        seed: with the question's id it seeds this tree.
+
+    Attributes:
+        verdicts: every program evaluated, in order; the identity first.
+        nodes: statistics by program.
+    """
+
+    def __init__(self, question: Question, depth: int, config: MctsConfig, seed: int) -> None:
+        self.question, self.depth, self.config = question, depth, config
+        self.rng = question_rng(seed, question)
+        self.identity = Program.identity(depth)
+        self.verdicts: dict[Program, Verdict] = {}
+        self.nodes: dict[Program, _Node] = {self.identity: _Node()}
+        self._path: list[_Edge] = []
+
+    def select(self) -> Program | None:
+        """Walk down to a program that is new; None once no new program can be reached.
+
+        The first call gives the identity. Known programs cost nothing, so the walk goes on through them.
+        """
+        if not self.verdicts:
+            return self.identity
+        for _ in range(_MAX_TRIES):
+            self._path, program = [], self.identity
+            while program in self.verdicts:
+                node = self.nodes[program]
+                if len(node.edges) < self._most_children(node):
+                    self._widen(node, program)
+                if not node.edges:
+                    break
+                edge = self._choose(node)
+                self._path.append(edge)
+                program = edge.child
+                if program not in self.nodes:
+                    self.nodes[program] = _Node()
+                if len(self._path) > self.depth:  # edits can undo each other: end the walk here
+                    break
+            if program not in self.verdicts:
+                return program
+            self.update(program, self.verdicts[program])
+        return None
+
+    def update(self, program: Program, verdict: Verdict) -> None:
+        """Take in a verdict: pay its reward to every edge on the path walked."""
+        self.verdicts.setdefault(program, verdict)
+        reward = float(verdict.right) - self.config.layer_cost * program.cost(self.depth)
+        self.nodes[self.identity].visits += 1
+        for edge in self._path:
+            edge.visits += 1
+            edge.total += reward
+            self.nodes[edge.child].visits += 1
+        self._path = []
+
+    def _most_children(self, node: _Node) -> int:
+        return 0 if node.exhausted else math.ceil(self.config.widening * math.sqrt(max(1, node.visits)))
+
+    def _widen(self, node: _Node, program: Program) -> None:
+        """Give a node one more child: a random edit that it has not tried."""
+        known = {edge.child for edge in node.edges}
+        for _ in range(_MAX_TRIES):
+            edited = self._random_edit(program)
+            if edited is not None and edited not in known:
+                node.edges.append(_Edge(edited))
+                return
+        node.exhausted = True
+
+    def _random_edit(self, program: Program) -> Program | None:
+        length = int(self.rng.integers(1, min(MAX_BLOCK, len(program)) + 1))
+        start = int(self.rng.integers(len(program) - length + 1))
+        if self.rng.random() < 0.5:
+            return program.skip(start, length) if length < len(program) else None
+        edited = program.repeat(start, length)
+        fits = len(edited) <= 2 * self.depth and max(edited.executions(self.depth)) <= self.config.max_visits
+        return edited if fits else None
+
+    def _choose(self, node: _Node) -> _Edge:
+        if self.rng.random() < self.config.random_child:
+            return node.edges[int(self.rng.integers(len(node.edges)))]
+        return max(node.edges, key=lambda edge: self._score(node, edge))
+
+    def _score(self, node: _Node, edge: _Edge) -> float:
+        if edge.visits == 0:
+            return math.inf
+        explore = self.config.exploration * math.sqrt(math.log(max(1, node.visits)) / edge.visits)
+        return edge.total / edge.visits + explore - self.config.length_penalty * edge.child.cost(self.depth)
+
+    def visits(self, program: Program) -> int:
+        """How often the search came through a program."""
+        return self.nodes[program].visits if program in self.nodes else 0
+
+
+def search(
+    executor: Executor,
+    questions: Sequence[Question],
+    config: MctsConfig,
+    seed: int = 0,
+    on_round: Callable[[int], None] | None = None,
+) -> list[Tree]:
+    """Search some questions in lock step.
+
+    Args:
+        executor: executes programs.
+        questions: one tree each.
+        config: the settings.
+        seed: with each question's id it seeds that question's tree.
+        on_round: called after each round with the number of programs evaluated in it.
+    """
+    trees = [Tree(question, executor.depth, config, seed) for question in questions]
+    for _ in range(config.simulations + 1):  # the first round evaluates the identity
+        leaves = [(tree, program) for tree in trees if (program := tree.select()) is not None]
+        verdicts = executor.verdicts([(tree.question, program) for tree, program in leaves])
+        for (tree, program), verdict in zip(leaves, verdicts, strict=True):
+            tree.update(program, verdict)
+        if on_round is not None:
+            on_round(len(leaves))
+    return trees
+
+
+class MctsAgent:
+    """The search as an upper bound: it reads verdicts, which need the gold answer.
+
+    Args:
+        executor: executes programs.
+        config: the settings.
+        seed: see `search`.
+    """
+
+    name = "oracle"
+
+    def __init__(self, executor: Executor, config: MctsConfig, seed: int = 0) -> None:
+        self.executor, self.config, self.seed = executor, config, seed
+
+    def propose(self, questions: Sequence[Question], k: int = 1) -> list[list[Program]]:
+        """Right programs first, shorter before longer; then the identity."""
+        return [best_programs(tree)[:k] for tree in search(self.executor, questions, self.config, self.seed)]
+
+
+def best_programs(tree: Tree) -> list[Program]:
+    """The programs that a tree evaluated, right ones first, then by length; ties in the order of discovery."""
+    order = {program: i for i, program in enumerate(tree.verdicts)}
+    return sorted(tree.verdicts, key=lambda p: (not tree.verdicts[p].right, _rank_length(tree, p), order[p]))
+
+
+def _rank_length(tree: Tree, program: Program) -> int:
+    # Among wrong programs the identity comes first, since nothing is gained by leaving it.
+    return len(program) if tree.verdicts[program].right else int(program != tree.identity)
+

@@ -1,0 +1,177 @@
+"""The PPO policy's network, and the agent that a saved policy makes.
+
+Letters: ``H`` the LLM's width, ``D`` its depth, ``B`` a batch, ``N`` questions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from pydantic import BaseModel, ConfigDict
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor, nn
+
+from polar_env.envs.episode import Episode, Observation, ProgramRules
+from polar_env.errors import ConfigError, FingerprintError
+from polar_env.executor import Executor
+from polar_env.program import Program
+from polar_env.questions import Prompt, Question
+
+if TYPE_CHECKING:
+    from sb3_contrib import MaskablePPO
+
+__all__ = ["AgentCard", "PolicyAgent", "ProgramFeatures", "load_policy", "read_card", "save_policy"]
+
+_CARD, _WEIGHTS = "agent.json", "policy.zip"
+
+
+class ProgramFeatures(BaseFeaturesExtractor):
+    """Reads an observation: hidden states standardised by the statistics of the warm start, and the program so far.
+
+    Args:
+        observation_space: that of the environment.
+        width: size of the features.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, observation_space: spaces.Dict, width: int = 128) -> None:
+        super().__init__(observation_space, features_dim=width)
+        hidden = int(np.prod(observation_space["hidden"].shape or ()))
+        rest = sum(int(np.prod(s.shape or ())) for name, s in observation_space.items() if name != "hidden")
+        self.register_buffer("mean", torch.zeros(hidden))  # [2 H]
+        self.register_buffer("scale", torch.ones(hidden))  # [2 H]
+        self.read_hidden = nn.Linear(hidden, width)
+        self.read_program = nn.Linear(rest, width)
+        self.drop = nn.Dropout(0.1)
+
+    def fit(self, hidden: Tensor) -> None:
+        """Take mean and scale from hidden states ``[B, 2 H]``."""
+        self.mean.copy_(hidden.mean(0))
+        self.scale.copy_(hidden.std(0).clamp(min=1e-3))
+
+    def forward(self, observations: dict[str, Tensor]) -> Tensor:
+        """Observations of ``B`` states to features ``[B, width]``."""
+        hidden = ((observations["hidden"] - self.mean) / self.scale).clamp(-5, 5)  # [B, 2 H]
+        program = torch.cat([observations[n] for n in ("program", "cursor", "budget")], dim=-1)  # [B, D + 2]
+        return torch.nn.functional.silu(self.read_hidden(self.drop(hidden)) + self.read_program(program))
+
+
+class AgentCard(BaseModel):
+    """What must be known to use a saved policy; it holds no LLM, only what it was trained with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    """Name of the row in a report."""
+    model: str
+    """How the LLM was called."""
+    fingerprint: str
+    """The LLM's fingerprint."""
+    depth: int
+    """The LLM's depth."""
+    prompt: Prompt
+    """The prompt that questions are asked under."""
+    rules: dict[str, Any]
+    """Arguments of `ProgramRules`."""
+    questions: list[str]
+    """The question specs of the training."""
+    train_ids: list[str]
+    """Ids of the questions that it was trained on; they are refused in an evaluation."""
+    best_static: str
+    """The best static program on the train questions."""
+    config: dict[str, Any]
+    """The resolved configuration of the training."""
+
+
+class PolicyAgent:
+    """Plays the policy's most likely action at every step; further proposals are sampled.
+
+    Args:
+        model: a trained MaskablePPO.
+        rules: the environment's rules, which hold the executor.
+        name: name of the row in a report.
+    """
+
+    def __init__(self, model: MaskablePPO, rules: ProgramRules, name: str = "ppo") -> None:
+        self.model, self.rules, self.name = model, rules, name
+
+    def propose(self, questions: Sequence[Question], k: int = 1) -> list[list[Program]]:
+        """``k`` programs for each question: the greedy one, then samples."""
+        columns = [self._play(questions, deterministic=i == 0) for i in range(k)]
+        return [list(row) for row in zip(*columns, strict=True)]
+
+    def _play(self, questions: Sequence[Question], deterministic: bool) -> list[Program]:
+        """One episode for each question, without verdicts: the answer is not read out here."""
+        language = self.rules.language
+        episodes = [Episode(question) for question in questions]
+        while running := [i for i, e in enumerate(episodes) if not e.draft.finished]:
+            current = [episodes[i] for i in running]
+            observation = self.rules.observe(current)
+            masks = np.stack([self.rules.mask(episode) for episode in current])
+            actions = self._act(observation, masks, deterministic)
+            for i, action in zip(running, actions, strict=True):
+                episodes[i] = replace(episodes[i], draft=language.apply(episodes[i].draft, int(action)))
+        return [episode.program for episode in episodes]
+
+    def _act(self, observation: Observation, masks: np.ndarray, deterministic: bool) -> np.ndarray:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # a small network is several times faster on one thread
+        try:
+            actions, _ = self.model.predict(observation, action_masks=masks, deterministic=deterministic)
+        finally:
+            torch.set_num_threads(threads)
+        return np.asarray(actions)
+
+
+def save_policy(model: MaskablePPO, card: AgentCard, folder: Path) -> None:
+    """Save a policy and its card; the card last, so that a folder with a card is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save(folder / _WEIGHTS)
+    (folder / _CARD).write_text(card.model_dump_json(indent=2), encoding="utf-8")
+
+
+def read_card(folder: Path) -> AgentCard:
+    """Read an agent's card.
+
+    Raises:
+        ConfigError: if the folder holds no agent.
+    """
+    if not (folder / _CARD).is_file():
+        raise ConfigError(f"{folder} holds no agent ({_CARD} is missing); `polar train --out DIR` makes DIR/agents/ppo.")
+    return AgentCard.model_validate_json((folder / _CARD).read_text(encoding="utf-8"))
+
+
+def load_policy(folder: Path, executor: Executor) -> PolicyAgent:
+    """Load a saved agent for an executor.
+
+    Raises:
+        ConfigError: if the folder holds no agent.
+        FingerprintError: if it was trained with another LLM or prompt.
+    """
+    from sb3_contrib import MaskablePPO
+
+    card = read_card(folder)
+    if card.fingerprint != executor.llm.fingerprint:
+        raise FingerprintError(
+            f"the agent in {folder} was trained with '{card.model}' ({card.fingerprint}); this is '{executor.llm.name}' "
+            f"({executor.llm.fingerprint}). Pass that model with --model, or train an agent for this one."
+        )
+    if card.prompt != executor.prompt:
+        raise FingerprintError(
+            f"the agent in {folder} was trained under prompt '{card.prompt.name}' with other examples than this one "
+            f"('{executor.prompt.name}'); leave --prompt away to use the agent's own."
+        )
+    rules = ProgramRules(executor, [_PLACEHOLDER], **card.rules)
+    return PolicyAgent(MaskablePPO.load(folder / _WEIGHTS, device="cpu"), rules, card.name)
+
+
+_PLACEHOLDER = Question(text="0", answer="0")
+"""Rules draw episodes from questions; an agent that is only asked to propose draws none."""

@@ -1,0 +1,203 @@
+"""MaskablePPO from the warm start, with checkpoints, and the best policy chosen on validation questions.
+
+Letters: ``N`` lanes, ``D`` the model's depth.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from sb3_contrib import MaskablePPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.policy import PolicyAgent, ProgramFeatures
+from polar_env.envs.episode import ProgramRules
+from polar_env.questions import Question
+from train.tracking import Tracker
+
+__all__ = ["PPOConfig", "Score", "make_model", "reinforce", "score"]
+
+
+class PPOConfig(BaseModel):
+    """Settings of PPO."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    lanes: int = Field(default=64, ge=1)
+    """Episodes that run side by side."""
+    steps: int = Field(default=64, ge=1)
+    """Environment steps of each lane between two updates."""
+    total_steps: int = Field(default=200_000, ge=0)
+    """Environment steps in all."""
+    batch_size: int = Field(default=1024, ge=2)
+    """States in a gradient step; divides lanes * steps."""
+    epochs: int = Field(default=4, ge=1)
+    """Passes over each rollout."""
+    learning_rate: float = Field(default=2e-4, gt=0)
+    """Step size of Adam."""
+    clip: float = Field(default=0.1, gt=0)
+    """PPO's clipping range."""
+    entropy: float = Field(default=0.002, ge=0)
+    """Weight of the entropy bonus, which keeps the policy from falling back to one program."""
+    gae_lambda: float = Field(default=0.98, ge=0, le=1)
+    """Lambda of the generalised advantage estimate."""
+    target_kl: float | None = Field(default=0.02)
+    """An update stops early when the policy has moved this far; None never stops."""
+    validate_every: int = Field(default=10, ge=1)
+    """Rollouts between two measurements on the validation questions."""
+
+    @model_validator(mode="after")
+    def _batches_divide(self) -> PPOConfig:
+        if (self.lanes * self.steps) % self.batch_size:
+            raise ValueError(f"batch_size {self.batch_size} does not divide lanes * steps = {self.lanes * self.steps}")
+        return self
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a policy is worth on some questions.
+
+    Attributes:
+        pass_at_1: share of questions that its program answers rightly.
+        cost: mean executed layers / D.
+        reward: mean verdict minus layer cost.
+    """
+
+    pass_at_1: float
+    cost: float
+    reward: float
+
+
+def make_model(env: VecEnv, config: PPOConfig, seed: int) -> MaskablePPO:
+    """A MaskablePPO with the network that reads programs; nothing of the LLM is in it."""
+    return MaskablePPO(
+        "MultiInputPolicy",
+        env,
+        learning_rate=config.learning_rate,
+        n_steps=config.steps,
+        batch_size=config.batch_size,
+        n_epochs=config.epochs,
+        gamma=1.0,
+        gae_lambda=config.gae_lambda,
+        clip_range=config.clip,
+        ent_coef=config.entropy,
+        target_kl=config.target_kl,
+        policy_kwargs={"features_extractor_class": ProgramFeatures, "net_arch": [64], "activation_fn": torch.nn.SiLU},
+        seed=seed,
+        device="cpu",
+    )
+
+
+def score(model: MaskablePPO, rules: ProgramRules, questions: Sequence[Question]) -> Score:
+    """Measure the greedy policy on some questions."""
+    programs = [proposals[0] for proposals in PolicyAgent(model, rules).propose(questions)]
+    verdicts = rules.executor.verdicts(list(zip(questions, programs, strict=True)))
+    right = float(np.mean([verdict.right for verdict in verdicts]))
+    cost = float(np.mean([program.cost(rules.depth) for program in programs]))
+    return Score(right, cost, right - rules.layer_cost * cost)
+
+
+class _Progress(BaseCallback):
+    """Checkpoints, validates, and keeps the best policy."""
+
+    def __init__(
+        self,
+        rules: ProgramRules,
+        validation: Sequence[Question],
+        folder: Path,
+        every: int,
+        report: Callable[[int, dict[str, float]], None],
+        best: float,
+    ) -> None:
+        super().__init__()
+        self.rules, self.validation_questions, self.folder = rules, validation, folder
+        self.every, self.report, self.best = every, report, best
+        self.rollouts = 0
+        self.ends: list[dict[str, float]] = []
+
+    def _on_step(self) -> bool:
+        for info in self.locals["infos"]:
+            if "episode" in info:
+                self.ends.append({"r": info["episode"]["r"], "right": info["right"], "cost": info["cost"]})
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self.rollouts += 1
+        metrics: dict[str, float] = {}
+        if self.ends:
+            metrics = {
+                "rollout/return": float(np.mean([end["r"] for end in self.ends])),
+                "rollout/right": float(np.mean([end["right"] for end in self.ends])),
+                "rollout/cost": float(np.mean([end["cost"] for end in self.ends])),
+                "rollout/episodes": float(len(self.ends)),
+                "rollout/hit_rate": self.rules.executor.stats.hit_rate,
+            }
+            self.ends = []
+        if self.rollouts % self.every == 0:
+            self.validate(metrics)
+        self.report(self.num_timesteps, metrics)
+
+    def validate(self, metrics: dict[str, float]) -> None:
+        """Measure on the validation questions, checkpoint, and keep the policy if it is the best so far."""
+        assert isinstance(self.model, MaskablePPO)
+        now = score(self.model, self.rules, self.validation_questions)
+        metrics |= {"validation/right": now.pass_at_1, "validation/cost": now.cost, "validation/reward": now.reward}
+        if now.reward > self.best:
+            self.best = now.reward
+            self.model.save(self.folder / "best.zip")
+        self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Save the policy and how far training has come; the state file last."""
+        assert isinstance(self.model, MaskablePPO)
+        self.model.save(self.folder / "last.zip")
+        state = {"steps": self.model.num_timesteps, "best": self.best}
+        (self.folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
+
+
+def reinforce(
+    model: MaskablePPO,
+    rules: ProgramRules,
+    validation: Sequence[Question],
+    config: PPOConfig,
+    folder: Path,
+    tracker: Tracker,
+    *,
+    best: float,
+    on_progress: Callable[[int, dict[str, float]], None],
+) -> MaskablePPO:
+    """Train until ``config.total_steps``; a stop in between keeps a checkpoint.
+
+    Args:
+        model: the warm-started (or resumed) model; its own step count says how far it is.
+        rules: for measuring on validation questions.
+        validation: questions that choose among the policies met on the way.
+        config: the settings.
+        folder: gets ``last.zip``, ``best.zip`` and ``state.json``.
+        tracker: takes SB3's own metrics.
+        best: validation reward that a policy must exceed to be kept as best: the warm start's.
+        on_progress: called after each rollout with the step and metrics.
+
+    Returns:
+        The best policy by validation reward; the warm start itself where none exceeds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "best.zip").exists():
+        model.save(folder / "best.zip")
+    callback = _Progress(rules, validation, folder, config.validate_every, on_progress, best)
+    model.set_logger(tracker.sb3_logger())
+    left = config.total_steps - model.num_timesteps
+    if left > 0:
+        try:
+            model.learn(left, callback=callback, reset_num_timesteps=False)
+            callback.validate({})
+        except KeyboardInterrupt:
+            callback.checkpoint()
+            raise
+    return MaskablePPO.load(folder / "best.zip", device="cpu")
