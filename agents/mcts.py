@@ -14,9 +14,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from agents.fixed import question_rng
+from polar_env.config import Config
 from polar_env.executor import Executor, Verdict
 from polar_env.program import MAX_BLOCK, Program
 from polar_env.questions import Question
@@ -27,10 +28,9 @@ _MAX_TRIES = 32
 """How often a random edit may hit a forbidden or known program before a node counts as exhausted."""
 
 
-class MctsConfig(BaseModel):
+class MctsConfig(Config):
     """Settings of the tree search."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     simulations: int = Field(default=32, ge=1)
     """Programs evaluated per question, besides the identity."""
     exploration: float = Field(default=1.0, ge=0)

@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from pydantic import BaseModel, ConfigDict
+
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
+from polar_env.config import Config
 from polar_env.envs.episode import Episode, Observation, ProgramRules
 from polar_env.errors import ConfigError, FingerprintError
 from polar_env.executor import Executor
 from polar_env.program import Program
 from polar_env.questions import Prompt, Question
+from polar_env.threads import torch_threads
 
 if TYPE_CHECKING:
     from sb3_contrib import MaskablePPO
@@ -65,10 +67,9 @@ class ProgramFeatures(BaseFeaturesExtractor):
         return torch.nn.functional.silu(self.read_hidden(self.drop(hidden)) + self.read_program(program))
 
 
-class AgentCard(BaseModel):
+class AgentCard(Config):
     """What must be known to use a saved policy; it holds no LLM, only what it was trained with."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     """Name of the row in a report."""
     model: str
@@ -122,12 +123,8 @@ class PolicyAgent:
         return [episode.program for episode in episodes]
 
     def _act(self, observation: Observation, masks: np.ndarray, deterministic: bool) -> np.ndarray:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # a small network is several times faster on one thread
-        try:
+        with torch_threads(1):
             actions, _ = self.model.predict(observation, action_masks=masks, deterministic=deterministic)
-        finally:
-            torch.set_num_threads(threads)
         return np.asarray(actions)
 
 

@@ -31,6 +31,7 @@ from polar_env.llm.frozen import FrozenLLM
 from polar_env.llm.slots import Slot
 from polar_env.program import Program
 from polar_env.questions import Prompt, Question
+from polar_env.threads import torch_threads
 
 __all__ = ["ExecutionStats", "Executor", "Verdict"]
 
@@ -174,6 +175,7 @@ class Executor:
         self.encoder = Encoder(llm, prompt)
         self.stats = ExecutionStats()
         self._trie = _ProgramTrie()
+        self._threads = torch.get_num_threads()
         self.clear()
 
     def clear(self) -> None:
@@ -224,8 +226,9 @@ class Executor:
         order = sorted(missing, key=lambda key: missing[key][1])
         for chunk in _chunks(order, _CHUNK):
             targets = [missing[key] for key in chunk]
-            states = self._execute(targets)
-            self._verdicts.update(zip(chunk, self._judge([t[0] for t in targets], states), strict=True))
+            with torch_threads(self._threads):
+                verdicts = self._judge([encoded for encoded, _ in targets], self._execute(targets))
+            self._verdicts.update(zip(chunk, verdicts, strict=True))
         self.stats.seconds += time.perf_counter() - started
         return [self._verdicts[key] for key in keys]
 
@@ -250,7 +253,9 @@ class Executor:
         self.stats.asked_layers += sum(1 for _, layers in pairs if layers)  # one step further each
         for chunk in _chunks(list(missing), _CHUNK):
             targets = [missing[key] for key in chunk]
-            for key, feature in zip(chunk, self._observe(targets), strict=True):
+            with torch_threads(self._threads):
+                observed = self._observe(targets)
+            for key, feature in zip(chunk, observed, strict=True):
                 found[key] = feature
                 self._features.put(key, feature, feature.nbytes)
         self.stats.seconds += time.perf_counter() - started

@@ -8,17 +8,17 @@ more questions, keeps the better half each time, and leaves a whole matrix of ve
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from agents.mcts import MctsConfig, search
+from polar_env.config import Config
 from polar_env.executor import Executor
 from polar_env.program import Program, single_edits
-from polar_env.questions import Question
+from polar_env.questions import Question, mixed_order
 from train.traces import TraceRow, TraceSet, rows_of_tree, trace_row
 
 __all__ = ["RaceConfig", "race", "search_traces"]
@@ -27,10 +27,9 @@ Progress = Callable[[int], None]
 """Called with the number of (question, program) pairs just finished."""
 
 
-class RaceConfig(BaseModel):
+class RaceConfig(Config):
     """Settings of the race."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     candidates: int = Field(default=64, ge=1)
     """Programs that start: the best of the trees, filled up with untried single edits."""
     survivors: int = Field(default=16, ge=1)
@@ -129,9 +128,7 @@ def race(
         The survivors, the identity first.
     """
     by_id = {question.id: question for question in questions}
-    rows: dict[tuple[str, Program], TraceRow] = {}
-    if any(traces.folder.glob("shard-*.parquet")):
-        rows = {(row["question_id"], Program.parse(row["program"])): row for row in traces.table().to_pylist()}
+    rows = {(row["question_id"], Program.parse(row["program"])): row for row in traces.rows()}
     scores = _Scores(executor, traces, config.layer_cost, rows)
     identity = executor.llm.identity
     programs = _candidates(scores, [by_id[i] for i, _ in rows if i in by_id], identity, config.candidates, seed)
@@ -158,16 +155,3 @@ def _candidates(
     np.random.default_rng(seed).shuffle(rest)  # type: ignore[arg-type]
     return (best + rest)[:count]
 
-
-def mixed_order(questions: Sequence[Question], seed: int) -> list[Question]:
-    """Questions in random order, tasks taking turns, so that any first part holds all tasks."""
-    by_task: dict[str, list[Question]] = defaultdict(list)
-    for question in questions:
-        by_task[question.task].append(question)
-    rng = np.random.default_rng(seed)
-    keyed = [
-        ((position + 0.5) / len(group), task, group[index])
-        for task, group in sorted(by_task.items())
-        for position, index in enumerate(rng.permutation(len(group)))
-    ]
-    return [question for _, _, question in sorted(keyed, key=lambda item: item[:2])]

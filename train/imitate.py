@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sb3_contrib import MaskablePPO
 
 from agents.policy import ProgramFeatures
+from polar_env.config import Config
 from polar_env.envs.episode import Episode, Observation, ProgramRules
 from polar_env.errors import ProgramError
 from polar_env.program import Program
@@ -25,10 +26,9 @@ from train.values import choose_programs, cross_fitted
 __all__ = ["Demonstrations", "ImitationConfig", "best_static", "demonstrate", "imitate", "teacher_choice"]
 
 
-class ImitationConfig(BaseModel):
+class ImitationConfig(Config):
     """Settings of the warm start."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     value_layers: int = Field(default=4, ge=0)
     """The value model reads the hidden state after this many layers of the normal pass."""
     ridge_penalty: float = Field(default=1.0, gt=0)

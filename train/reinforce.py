@@ -12,23 +12,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.policy import PolicyAgent, ProgramFeatures
+from polar_env.config import Config
 from polar_env.envs.episode import ProgramRules
 from polar_env.questions import Question
+from polar_env.threads import torch_threads
 from train.tracking import Tracker
 
 __all__ = ["PPOConfig", "Score", "make_model", "reinforce", "score"]
 
 
-class PPOConfig(BaseModel):
+class PPOConfig(Config):
     """Settings of PPO."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     lanes: int = Field(default=64, ge=1)
     """Episodes that run side by side."""
     steps: int = Field(default=64, ge=1)
@@ -113,11 +114,12 @@ class _Progress(BaseCallback):
         folder: Path,
         every: int,
         report: Callable[[int, dict[str, float]], None],
+        warm_start: Score,
         best: float,
     ) -> None:
         super().__init__()
         self.rules, self.validation_questions, self.folder = rules, validation, folder
-        self.every, self.report, self.best = every, report, best
+        self.every, self.report, self.warm_start, self.best = every, report, warm_start, best
         self.rollouts = 0
         self.ends: list[dict[str, float]] = []
 
@@ -157,7 +159,7 @@ class _Progress(BaseCallback):
         """Save the policy and how far training has come; the state file last."""
         assert isinstance(self.model, MaskablePPO)
         self.model.save(self.folder / "last.zip")
-        state = {"steps": self.model.num_timesteps, "best": self.best}
+        state = {"steps": self.model.num_timesteps, "best": self.best, "warm_start": vars(self.warm_start)}
         (self.folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
 
@@ -169,7 +171,7 @@ def reinforce(
     folder: Path,
     tracker: Tracker,
     *,
-    best: float,
+    warm_start: Score,
     on_progress: Callable[[int, dict[str, float]], None],
 ) -> MaskablePPO:
     """Train until ``config.total_steps``; a stop in between keeps a checkpoint.
@@ -181,23 +183,27 @@ def reinforce(
         config: the settings.
         folder: gets ``last.zip``, ``best.zip`` and ``state.json``.
         tracker: takes SB3's own metrics.
-        best: validation reward that a policy must exceed to be kept as best: the warm start's.
+        warm_start: what the warm start is worth on the validation questions; a policy must exceed it to be kept.
         on_progress: called after each rollout with the step and metrics.
 
     Returns:
         The best policy by validation reward; the warm start itself where none exceeds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "best.zip").exists():
+    best = warm_start.reward
+    if (folder / "state.json").exists():
+        best = json.loads((folder / "state.json").read_text(encoding="utf-8"))["best"]
+    else:
         model.save(folder / "best.zip")
-    callback = _Progress(rules, validation, folder, config.validate_every, on_progress, best)
+    callback = _Progress(rules, validation, folder, config.validate_every, on_progress, warm_start, best)
     model.set_logger(tracker.sb3_logger())
     left = config.total_steps - model.num_timesteps
-    if left > 0:
-        try:
-            model.learn(left, callback=callback, reset_num_timesteps=False)
+    try:
+        if left > 0:
+            with torch_threads(1):  # the executor takes all cores for the LLM
+                model.learn(left, callback=callback, reset_num_timesteps=False)
             callback.validate({})
-        except KeyboardInterrupt:
-            callback.checkpoint()
-            raise
+    except KeyboardInterrupt:
+        callback.checkpoint()
+        raise
     return MaskablePPO.load(folder / "best.zip", device="cpu")

@@ -1,21 +1,19 @@
 """Trace sets: everything that search found out, as Parquet shards beside one metadata file.
 
-One row for each (question, program) evaluated. A shard is written under a temporary name and renamed when it is whole, so
-a killed search leaves only whole shards, and the next one goes on with the questions that are missing.
+One row for each (question, program) evaluated. A killed search leaves only whole shards, and the next one goes on with
+the questions that are missing.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from agents.mcts import Tree
@@ -23,6 +21,7 @@ from polar_env.errors import FingerprintError, TraceError
 from polar_env.executor import Executor, Verdict
 from polar_env.program import Program
 from polar_env.questions import Prompt, Question
+from polar_env.tables import ShardedTable, write_whole
 
 __all__ = ["TraceRow", "TraceSet", "VerdictMatrix", "rows_of_tree"]
 
@@ -93,6 +92,10 @@ class VerdictMatrix:
         """Verdict minus layer cost, ``[Q, M]``."""
         return self.right.astype(float) - layer_cost * self.costs
 
+    def select(self, rows: Sequence[int]) -> VerdictMatrix:
+        """The matrix of some of its questions."""
+        return replace(self, question_ids=[self.question_ids[i] for i in rows], right=self.right[list(rows)])
+
 
 class TraceSet:
     """A folder of traces of one model under one prompt.
@@ -104,6 +107,7 @@ class TraceSet:
 
     def __init__(self, folder: Path, meta: dict[str, Any]) -> None:
         self.folder, self.meta = folder, meta
+        self._table = ShardedTable(folder, _SCHEMA)
 
     @classmethod
     def create(cls, folder: Path, executor: Executor, config: dict[str, Any]) -> TraceSet:
@@ -125,8 +129,7 @@ class TraceSet:
             traces = cls.open(folder)
             traces.require(executor)
             return traces
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(folder / _META, json.dumps(meta, indent=2).encode())
+        write_whole(folder / _META, json.dumps(meta, indent=2).encode())
         return cls(folder, meta)
 
     @classmethod
@@ -174,48 +177,29 @@ class TraceSet:
 
     def append(self, rows: Sequence[TraceRow]) -> None:
         """Write one shard, whole or not at all."""
-        if not rows:
-            return
-        number = len(list(self.folder.glob("shard-*.parquet")))
-        table = pa.Table.from_pylist(list(rows), schema=_SCHEMA)
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink)
-        _write_whole(self.folder / f"shard-{number:05d}.parquet", sink.getvalue().to_pybytes())
+        self._table.append(rows)
 
-    def table(self) -> pa.Table:
-        """All rows, in the order in which they were written.
-
-        Raises:
-            TraceError: if there are none, or a shard is damaged.
-        """
-        shards = sorted(self.folder.glob("shard-*.parquet"))
-        if not shards:
-            raise TraceError(f"{self.folder} holds no shards yet; `polar search` fills it.")
-        tables = []
-        for shard in shards:
-            try:
-                tables.append(pq.read_table(shard, schema=_SCHEMA))
-            except (pa.ArrowException, OSError) as error:
-                raise TraceError(f"{shard} is damaged ({error}); delete it and run the search again.") from error
-        return pa.concat_tables(tables)
+    def rows(self) -> list[TraceRow]:
+        """All rows, in the order in which they were written; raises TraceError for a damaged shard."""
+        return self._table.rows()
 
     def questions_done(self, stage: str) -> set[str]:
         """Ids of the questions that a stage has finished."""
-        if not any(self.folder.glob("shard-*.parquet")):
-            return set()
-        table = self.table()
-        return {q for q, s in zip(table["question_id"].to_pylist(), table["stage"].to_pylist(), strict=True) if s == stage}
+        return {row["question_id"] for row in self.rows() if row["stage"] == stage}
 
     def matrix(self, least_share: float = 0.95) -> VerdictMatrix:
         """The shared programs: those evaluated on at least ``least_share`` of the questions, on the questions that all
         of them were evaluated on.
+
+        Raises:
+            TraceError: if there are no traces yet.
         """
-        table = self.table()
-        columns = (table[name].to_pylist() for name in ("question_id", "program", "right"))
         known: dict[str, dict[str, bool]] = {}
-        for question_id, program, right in zip(*columns, strict=True):
-            known.setdefault(program, {})[question_id] = right
+        for row in self.rows():
+            known.setdefault(row["program"], {})[row["question_id"]] = row["right"]
         identity = str(Program.identity(self.depth))
+        if identity not in known:
+            raise TraceError(f"{self.folder} holds no traces yet; `polar search --out DIR` makes them.")
         everyone = known[identity]
         shared = [identity] + sorted(
             p for p, answers in known.items() if p != identity and len(answers) >= least_share * len(everyone)
@@ -224,11 +208,4 @@ class TraceSet:
         right = np.array([[known[p][i] for p in shared] for i in ids], dtype=bool)
         programs = [Program.parse(p) for p in shared]
         return VerdictMatrix(ids, programs, right, np.array([p.cost(self.depth) for p in programs]))
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    partial.replace(path)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from polar_env.envs.episode import Episode
 
-__all__ = ["draw_program", "render_ansi", "render_rgb"]
+__all__ = ["draw_program", "layer_glyphs", "render_ansi", "render_rgb"]
 
 COLOURS = {"skipped": "#e3e6ea", "once": "#4c78a8", "looped": "#e4572e", "running": "#f2b134"}
 
@@ -25,14 +25,18 @@ def _outcome(episode: Episode) -> str:
     return "right" if episode.verdict.right else "wrong"
 
 
-def render_ansi(episode: Episode, depth: int) -> str:
-    """Three lines: the question, one glyph per layer (· not run, █ once, 2 twice, ..), program and outcome."""
-    layers = episode.draft.layers
+def layer_glyphs(layers: tuple[int, ...], depth: int) -> str:
+    """One glyph per layer: · not run, █ once, 2 twice, and so on."""
     counts = Program(layers).executions(depth) if layers else [0] * depth
-    glyphs = "".join("·" if n == 0 else "█" if n == 1 else str(min(n, 9)) for n in counts)
+    return "".join("·" if n == 0 else "█" if n == 1 else str(min(n, 9)) for n in counts)
+
+
+def render_ansi(episode: Episode, depth: int) -> str:
+    """Three lines: the question, one glyph per layer, program and outcome."""
+    layers = episode.draft.layers
     program = str(Program(layers)) if layers else "nothing yet"
     answer = f"gold answer {episode.question.answer}, {_outcome(episode)}"
-    return f"{episode.question.text}\n|{glyphs}|\n{program} ({len(layers)}/{depth} layers): {answer}"
+    return f"{episode.question.text}\n|{layer_glyphs(layers, depth)}|\n{program} ({len(layers)}/{depth} layers): {answer}"
 
 
 def draw_program(axes: Axes, program: Program | None, depth: int, title: str) -> None:

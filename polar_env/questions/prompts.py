@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from polar_env.config import Config
 from polar_env.errors import ConfigError, UnknownNameError
 from polar_env.questions.question import Question
 
@@ -23,10 +24,9 @@ Style = Literal["qa", "bare", "chat", "restate"]
 STYLES: tuple[Style, ...] = ("qa", "bare", "chat", "restate")
 
 
-class Example(BaseModel):
+class Example(Config):
     """One worked example: a question, its answer, and the question as an equation where it has one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     question: str
     answer: str
     bare: str | None = None
@@ -47,7 +47,7 @@ class RenderedPrompt:
     end: str
 
 
-class Prompt(BaseModel):
+class Prompt(Config):
     """A prompt: a style and its worked examples.
 
     Styles: ``qa`` (Question/Answer lines), ``bare`` (the equation alone, to be continued), ``chat`` (the model's chat
@@ -55,7 +55,6 @@ class Prompt(BaseModel):
     A question that has no equation is asked in words under every style.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     style: Style
     examples: tuple[Example, ...] = ()
 

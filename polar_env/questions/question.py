@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
+
 from polar_env.errors import QuestionError
 
-__all__ = ["SPLITS", "Question", "Split", "normalise", "split_of"]
+__all__ = ["SPLITS", "Question", "Split", "mixed_order", "normalise", "split_of"]
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 _SHARES = {"train": 60, "validation": 15, "test": 25}
 """Percent of all question texts that fall into each split."""
+
+_EXPRESSION = re.compile(r"-?\d+(?:\s*[-+*/]\s*-?\d+)+")
+"""An arithmetic expression inside a question."""
 
 
 def normalise(text: str) -> str:
@@ -61,6 +68,12 @@ class Question:
         if self.split is None:
             object.__setattr__(self, "split", split_of(self.text))
 
+    @classmethod
+    def ask(cls, text: str) -> Question:
+        """A question whose answer nobody knows: for use, not for training or evaluation."""
+        found = _EXPRESSION.search(text)
+        return cls(text=text, answer="?", bare=f"{found[0]} =" if found else None)
+
     @cached_property
     def id(self) -> str:
         """16 hex digits from the normalised text and choices; the same in every run and file."""
@@ -71,3 +84,16 @@ class Question:
     def gold(self) -> int:
         """Index of the gold choice; 0 for an open question, whose only candidate is its answer."""
         return self.choices.index(self.answer) if self.choices else 0
+
+def mixed_order(questions: Sequence[Question], seed: int) -> list[Question]:
+    """Questions in random order, tasks taking turns, so that any first part holds all tasks."""
+    by_task: dict[str, list[Question]] = defaultdict(list)
+    for question in questions:
+        by_task[question.task].append(question)
+    rng = np.random.default_rng(seed)
+    keyed = [
+        ((position + 0.5) / len(group), task, group[index])
+        for task, group in sorted(by_task.items())
+        for position, index in enumerate(rng.permutation(len(group)))
+    ]
+    return [question for _, _, question in sorted(keyed, key=lambda item: item[:2])]

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from polar_env.config import Config
 from polar_env.errors import ConfigError, QuestionError, QuestionFileError, UnknownNameError
 from polar_env.questions.question import Question, Split, normalise
 from polar_env.questions.verifiers import VERIFIERS
@@ -26,10 +27,9 @@ _TRIES_PER_QUESTION = 60
 """How many draws from a procedural data set may fail (duplicate, no match) for each question asked for."""
 
 
-class QuestionSpec(BaseModel):
+class QuestionSpec(Config):
     """One source of questions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     source: str
     """``rg:NAME`` or ``jsonl:PATH``."""
     task: str | None = None

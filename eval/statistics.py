@@ -1,0 +1,64 @@
+"""Intervals and tests for shares and paired differences (protocol: pass@1, 95 %)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+__all__ = ["Estimate", "mcnemar", "paired_difference", "share"]
+
+_RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def percent(self, sign: bool = False) -> str:
+        """As text in percent, e.g. ``39.1 [35.4, 42.8]``."""
+        form = "+.1f" if sign else ".1f"
+        return f"{100 * self.value:{form}} [{100 * self.low:{form}}, {100 * self.high:{form}}]"
+
+
+def share(right: Sequence[bool]) -> Estimate:
+    """A share with its Wilson interval.
+
+    Raises:
+        ValueError: for no observations at all.
+    """
+    if not len(right):
+        raise ValueError("a share of no questions is not defined; give at least one question.")
+    hits = int(np.sum(right))
+    interval = stats.binomtest(hits, len(right)).proportion_ci(method="wilson")
+    return Estimate(hits / len(right), float(interval.low), float(interval.high))
+
+
+def paired_difference(right: Sequence[bool], base: Sequence[bool], seed: int = 0) -> Estimate:
+    """Mean difference of verdicts on the same questions, with a percentile bootstrap over questions.
+
+    Args:
+        right: verdicts of a method.
+        base: verdicts of the baseline, in the same order.
+        seed: of the resampling.
+    """
+    differences = np.asarray(right, float) - np.asarray(base, float)
+    if len(differences) < 2 or (differences == differences[0]).all():  # nothing varies, so nothing to resample
+        return Estimate(*[float(differences.mean())] * 3)
+    interval = stats.bootstrap(
+        (differences,), np.mean, n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(seed), batch=500
+    ).confidence_interval
+    return Estimate(float(differences.mean()), float(interval.low), float(interval.high))
+
+
+def mcnemar(right: Sequence[bool], base: Sequence[bool]) -> float:
+    """McNemar's exact test, two-sided: the p-value of the discordant pairs under even odds."""
+    won = int(np.sum(np.asarray(right, bool) & ~np.asarray(base, bool)))
+    lost = int(np.sum(~np.asarray(right, bool) & np.asarray(base, bool)))
+    return float(stats.binomtest(won, won + lost).pvalue) if won + lost else 1.0

@@ -1,0 +1,122 @@
+"""From per-question rows to the numbers of a report: a `MethodSummary` each, and the paired differences."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.evaluate import ORACLE
+from eval.statistics import Estimate, mcnemar, paired_difference, share
+from polar_env.program import Program
+
+__all__ = ["IDENTITY", "MethodSummary", "markdown_table", "shorter_share", "summarise", "task_table"]
+
+IDENTITY = "identity"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class MethodSummary:
+    """One line of the table.
+
+    Attributes:
+        method: its name.
+        pass_at_1: share of questions right, with a Wilson interval.
+        delta: paired difference against the identity on the same questions; None for the identity itself.
+        p_value: McNemar's exact test against the identity.
+        mean_cost: mean executed layers / D.
+        seconds: mean seconds per question.
+        questions: how many.
+        executions: mean executions of each layer, ``[D]``.
+        programs: distinct programs that it chose.
+    """
+
+    method: str
+    pass_at_1: Estimate
+    delta: Estimate | None
+    p_value: float | None
+    mean_cost: float
+    seconds: float
+    questions: int
+    executions: NDArray[np.float64]
+    programs: int
+
+    def as_json(self) -> dict[str, float | int]:
+        """The keys that scripts read."""
+        return {
+            "pass_at_1": self.pass_at_1.value,
+            "low": self.pass_at_1.low,
+            "high": self.pass_at_1.high,
+            "mean_cost": self.mean_cost,
+            "questions": self.questions,
+        }
+
+
+def summarise(rows: Sequence[Row], depth: int, seed: int = 0) -> dict[str, MethodSummary]:
+    """One summary for each method, in the order in which they were measured."""
+    by_method: dict[str, dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        by_method[row["method"]][row["question_id"]] = row
+    identity = by_method.get(IDENTITY, {})
+    summaries = {}
+    for method, by_question in by_method.items():
+        measured = list(by_question.values())
+        pairs = [(row["right"], identity[i]["right"]) for i, row in by_question.items() if i in identity]
+        right, base = zip(*pairs, strict=True) if pairs else ((), ())
+        compared = method != IDENTITY and pairs
+        summaries[method] = MethodSummary(
+            method=method,
+            pass_at_1=share([row["right"] for row in measured]),
+            delta=paired_difference(right, base, seed) if compared else None,
+            p_value=mcnemar(right, base) if compared else None,
+            mean_cost=float(np.mean([row["cost"] for row in measured])),
+            seconds=float(np.mean([row["seconds"] for row in measured])),
+            questions=len(measured),
+            executions=np.mean([Program.parse(row["program"]).executions(depth) for row in measured], axis=0),
+            programs=len({row["program"] for row in measured}),
+        )
+    return summaries
+
+
+def shorter_share(rows: Sequence[Row], depth: int) -> Estimate | None:
+    """Share of identity-right questions for which the oracle found a right program of fewer layers; None without."""
+    right = {row["question_id"] for row in rows if row["method"] == IDENTITY and row["right"]}
+    found = [
+        row["right"] and row["layers"] < depth for row in rows if row["method"] == ORACLE and row["question_id"] in right
+    ]
+    return share(found) if found else None
+
+
+def markdown_table(summaries: dict[str, MethodSummary]) -> str:
+    """The table of a report."""
+    lines = [
+        "| method | pass@1 %, 95 % interval | against identity, points | p | mean layers / D | ms / question | programs | questions |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for s in summaries.values():
+        name = f"{s.method} (upper bound)" if s.method == ORACLE else s.method
+        delta = s.delta.percent(sign=True) if s.delta else ""
+        p_value = "" if s.p_value is None else f"{s.p_value:.2g}"
+        lines.append(
+            f"| {name} | {s.pass_at_1.percent()} | {delta} | {p_value} | {s.mean_cost:.3f} | "
+            f"{1000 * s.seconds:.0f} | {s.programs} | {s.questions} |"
+        )
+    return "\n".join(lines)
+
+
+def task_table(rows: Sequence[Row]) -> str:
+    """pass@1 of each method on each task."""
+    cells: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    methods = list(dict.fromkeys(row["method"] for row in rows if row["method"] != ORACLE))
+    for row in rows:
+        cells[row["task"]][row["method"]].append(row["right"])
+    lines = [f"| task | questions | {' | '.join(methods)} |", "|---" * (len(methods) + 2) + "|"]
+    for task, by_method in cells.items():
+        shares = [f"{100 * np.mean(by_method[m]):.1f}" if by_method[m] else "" for m in methods]
+        lines.append(f"| {task} | {len(by_method[methods[0]])} | {' | '.join(shares)} |")
+    return "\n".join(lines)

@@ -1,0 +1,129 @@
+"""The ``polar`` command: one verb, one module, one function. Only this package reaches up to agents, train and eval."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from polar_env.errors import ConfigError, PolarError, UnknownNameError
+
+if TYPE_CHECKING:
+    from polar_env.config import Config
+
+__all__ = ["main"]
+
+VERBS = {
+    "quickstart": "the main job end to end on a small mixture: search, train, evaluate, report",
+    "assets": "list, pull or locate the named models",
+    "prompt": "choose the identity program's best prompt on train questions",
+    "search": "search programs for questions and collect traces",
+    "train": "warm-start an agent from traces and improve it with PPO",
+    "eval": "measure agents on held-out questions and write a report",
+    "run": "answer one question with a trained agent",
+}
+_BAD_INPUT, _INTERRUPTED = 2, 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    verb, *rest = arguments
+    try:
+        if verb not in VERBS:
+            raise UnknownNameError("command", verb, VERBS, "See `polar --help`.")
+        module = import_module(f"polar_env.cli.{verb}")
+        config = _read_config(module.CONFIG, verb, rest)
+        result = module.run(config)
+    except PolarError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return _BAD_INPUT
+    except KeyboardInterrupt as stop:
+        how = str(stop) or "The same command goes on from what was done."
+        print(f"\ninterrupted. {how}", file=sys.stderr)
+        return _INTERRUPTED
+    if getattr(config, "json_output", False):
+        print(json.dumps(result))
+    return 0
+
+
+def _help() -> str:
+    lines = [f"  {verb:<11} {text}" for verb, text in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: polar COMMAND [options]",
+            "",
+            "Let an agent choose, for each question, which layers of a frozen LLM to run.",
+            "",
+            *lines,
+            "",
+            "`polar COMMAND --help` explains a command; every command takes --config FILE.yaml, flags win over it.",
+        ]
+    )
+
+
+def _read_config(kind: type[Config], verb: str, arguments: list[str]) -> Config:
+    """The configuration: defaults, then ``--config FILE.yaml``, then flags.
+
+    Raises:
+        ConfigError: for a file that is missing or holds a wrong value; UnknownNameError for a wrong key.
+    """
+    import tyro
+
+    path, arguments = _take_config_flag(arguments)
+    values = _read_yaml(path) if path else {}
+    default = _validated(kind, values, path)
+    repeated = ("questions", "agent")  # a flag replaces what the file says, it does not add to it
+    given = {name: () for name in repeated if name in kind.model_fields and f"--{name}" in arguments}
+    default = default.model_copy(update=given)
+    return tyro.cli(kind, default=default, args=arguments, prog=f"polar {verb}")
+
+
+def _take_config_flag(arguments: list[str]) -> tuple[str | None, list[str]]:
+    for i, argument in enumerate(arguments):
+        if argument == "--config":
+            if i + 1 == len(arguments):
+                raise ConfigError("--config lacks its file; write --config FILE.yaml.")
+            return arguments[i + 1], arguments[:i] + arguments[i + 2 :]
+        if argument.startswith("--config="):
+            return argument.removeprefix("--config="), arguments[:i] + arguments[i + 1 :]
+    return None, arguments
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    from pathlib import Path
+
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no mapping; write 'key: value' lines.")
+    return values
+
+
+def _validated(kind: type[Config], values: dict[str, Any], path: str | None) -> Config:
+    from pydantic import ValidationError
+
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        *parents, key = [str(part) for part in problem["loc"]] or [""]
+        if problem["type"] == "extra_forbidden":
+            raise UnknownNameError(f"key in {path}", ".".join([*parents, key]), _keys(kind, parents)) from error
+        raise ConfigError(f"{path}: '{'.'.join([*parents, key])}' is {problem['input']!r}: {problem['msg']}.") from error
+
+
+def _keys(kind: type[Config], parents: list[str]) -> list[str]:
+    """The full names of the keys that exist beside a wrong one."""
+    fields = kind.model_fields
+    for name in parents:
+        fields = fields[name].annotation.model_fields  # type: ignore[union-attr]
+    return [".".join([*parents, name]) for name in fields]

@@ -1,0 +1,139 @@
+"""Flags that mean the same in every command, and what they stand for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from pydantic import Field
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from polar_env.config import Config
+from polar_env.executor import ExecutionStats, Executor
+from polar_env.questions import Prompt, Question, Split, load_questions, make_prompt, mixed_order, read_prompt
+
+__all__ = ["ModelConfig", "QuestionsConfig", "console", "open_executor", "open_questions", "open_prompt", "progress_bar"]
+
+DEFAULT_PROMPT = "restate-6"
+PROMPT_FILE = "prompt.yaml"
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+"""Everything that is not a result goes to standard error."""
+
+
+class ModelConfig(Config):
+    """Flags about the model."""
+
+    model: str = "smollm2-135m"
+    """A named model, a local folder, or a hub id (owner/name)."""
+    dtype: str = "float32"
+    """Floating-point type that the LLM runs in."""
+    device: str = "cpu"
+    """Device that the LLM runs on."""
+    cache_gib: Annotated[float, Field(gt=0)] = 1.0
+    """Bound of cached hidden states, in GiB."""
+    out: Path = Path("runs/default")
+    """Folder of the run: prompt, traces, agents and reports lie in it."""
+    seed: int = 0
+    """Seed of everything random in this command."""
+    json_output: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print the results as one JSON object on standard output; everything else goes to standard error."""
+
+
+class QuestionsConfig(ModelConfig):
+    """Flags about the model and its questions."""
+
+    questions: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Questions, repeatable: a mixture such as 'arithmetic', rg:NAME, jsonl:PATH, or a .yaml file with a list of
+    sources; options follow in braces."""
+    prompt: str = ""
+    """Prompt: STYLE-N (styles qa, bare, chat, restate; N examples) or a prompt file; by default OUT/prompt.yaml, or
+    restate-6 where there is none."""
+    limit: Annotated[int, Field(ge=0)] = 0
+    """Use at most this many questions, tasks taking turns; 0 uses all."""
+    skip_bad: bool = False
+    """Leave out broken lines of JSON files, and say how many."""
+
+    @property
+    def specs(self) -> tuple[str, ...]:
+        """The questions asked for, or the default mixture."""
+        return self.questions or ("arithmetic",)
+
+
+def open_questions(config: QuestionsConfig, split: Split, without: Prompt | None = None) -> list[Question]:
+    """Load one split of the questions.
+
+    Args:
+        config: the flags.
+        split: which split.
+        without: questions that stand in this prompt as examples are left out.
+    """
+    skipped: list[str] | None = [] if config.skip_bad else None
+    questions = load_questions(config.specs, split, skipped=skipped)
+    if skipped:
+        console.print(f"skipped {len(skipped)} broken lines, the first: {skipped[0]}", markup=False)
+    asked = {example.question for example in without.examples} if without else set()
+    questions = [question for question in questions if question.text not in asked]
+    return mixed_order(questions, 0)[: config.limit] if config.limit else questions
+
+
+def open_prompt(config: QuestionsConfig) -> Prompt:
+    """The prompt that the flags ask for; see `QuestionsConfig.prompt`."""
+    recorded = config.out / PROMPT_FILE
+    if not config.prompt and recorded.is_file():
+        return read_prompt(recorded)
+    name = config.prompt or DEFAULT_PROMPT
+    if name.endswith((".yaml", ".yml")):
+        return read_prompt(Path(name))
+    skipped: list[str] | None = [] if config.skip_bad else None
+    return make_prompt(name, load_questions(config.specs, "train", skipped=skipped))
+
+
+def open_executor(config: ModelConfig, prompt: Prompt) -> Executor:
+    """Load the model and make its executor."""
+    from polar_env.llm import load_llm
+
+    with console.status(f"loading {config.model}"):
+        llm = load_llm(config.model, dtype=config.dtype, device=config.device)
+    return Executor(llm, prompt, cache_bytes=int(config.cache_gib * (1 << 30)))
+
+
+@contextmanager
+def progress_bar(executor: Executor, title: str, total: int, unit: str) -> Iterator[ProgressBar]:
+    """A progress bar with rates: units a second, layer executions a second, cache hit rate."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
+        TextColumn("{task.fields[rates]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
+        bar = ProgressBar(progress, executor, title, total, unit)
+        yield bar
+    console.print(f"{title}: {bar.done} {unit}, {bar.rates()}", markup=False)
+
+
+class ProgressBar:
+    """One bar; see `progress_bar`."""
+
+    def __init__(self, progress: Progress, executor: Executor, title: str, total: int, unit: str) -> None:
+        self.progress, self.executor, self.unit, self.done = progress, executor, unit, 0
+        self.before = ExecutionStats(**vars(executor.stats))
+        self.task = progress.add_task(title, total=total, rates="")
+
+    def advance(self, count: int) -> None:
+        """``count`` more units are done."""
+        self.done += count
+        self.progress.update(self.task, advance=count, rates=self.rates())
+
+    def rates(self) -> str:
+        """The rates so far, in words."""
+        stats = self.executor.stats.since(self.before)
+        seconds = max(self.progress.tasks[0].elapsed or 0.0, 1e-9)
+        return (
+            f"{self.done / seconds:.1f} {self.unit}/s, {stats.executed_layers / max(stats.seconds, 1e-9):.0f} layer "
+            f"executions/s, {stats.hit_rate:.0%} cached, sharing {stats.sharing:.1f}x"
+        )
+

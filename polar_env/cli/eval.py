@@ -1,0 +1,118 @@
+"""``polar eval``: measure agents on held-out questions and write table, page and summary."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from pydantic import Field
+
+from agents.base import Agent
+from agents.fixed import StaticAgent
+from agents.load import find_agents, load_agent
+from agents.mcts import MctsConfig
+from agents.policy import AgentCard, read_card
+from eval.evaluate import Results, evaluate, evaluate_oracle, refuse_leaks
+from eval.report import write_report
+from eval.summary import markdown_table, shorter_share, summarise
+from polar_env.cli.common import QuestionsConfig, console, open_executor, open_prompt, open_questions, progress_bar
+from polar_env.errors import FingerprintError
+from polar_env.executor import Executor
+from polar_env.program import Program
+from polar_env.questions import Split, mixed_order
+from polar_env.tables import write_whole
+
+__all__ = ["CONFIG", "EvalConfig", "run"]
+
+
+class EvalConfig(QuestionsConfig):
+    """Measure agents beside identity, random programs and the best static program on held-out questions."""
+
+    agent: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Agents, repeatable: identity, random, static:PROGRAM, the folder of a saved agent, or of a training run; by
+    default the run at OUT, if there is one. Identity and random are always measured."""
+    split: Split = "test"
+    """Which split of the questions."""
+    oracle_questions: Annotated[int, Field(ge=0)] = 128
+    """On how many of them the search oracle (an upper bound) runs; 0 leaves it out."""
+    oracle: MctsConfig = MctsConfig()
+    """The oracle's search."""
+
+
+CONFIG = EvalConfig
+
+
+def run(config: EvalConfig) -> dict[str, Any]:
+    """Evaluate; everything lies in ``OUT/eval``."""
+    names = config.agent or ((str(config.out),) if find_agents(str(config.out)) else ())
+    names = tuple(str(folder) for name in names for folder in (find_agents(name) or [name]))
+    cards = [read_card(Path(name)) for name in names if Path(name).is_dir()]
+    config = _with_card(config, cards)
+    prompt = cards[0].prompt if cards and not config.prompt else open_prompt(config)
+    questions = open_questions(config, config.split, without=prompt)
+    for card in cards:
+        refuse_leaks(questions, card.train_ids)
+    executor = open_executor(config, prompt)
+    executor.check(questions)
+    agents = _agents(executor, names, cards, config.seed)
+    folder = config.out / "eval"
+    results = Results(folder / "results")
+    settings = config.model_dump(mode="json", exclude={"json_output"})
+    results.begin(executor, questions, {**settings, "agents": [agent.name for agent in agents]})
+    searched = mixed_order(questions, config.seed)[: config.oracle_questions]
+    try:
+        total = len(agents) * len(questions) + len(searched)
+        with progress_bar(executor, "evaluating", total, "questions") as bar:
+            evaluate(executor, agents, questions, results, lambda _, count: bar.advance(count))
+            evaluate_oracle(
+                executor, searched, config.oracle, results,
+                seed=config.seed, on_progress=lambda _, count: bar.advance(count),
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{results.folder} keeps what was measured; run the same command to go on.") from None
+    report = write_report(folder, results)
+    summary = make_summary(results, report)
+    write_whole(folder / "summary.json", json.dumps(summary, indent=2).encode())
+    if not config.json_output:
+        print(markdown_table(summarise(results.rows(), executor.depth)))
+    console.print(f"report: {report}", markup=False)
+    return summary
+
+
+def _with_card(config: EvalConfig, cards: list[AgentCard]) -> EvalConfig:
+    """Questions come from the agents' cards where no flag names any; all cards must agree on model and prompt."""
+    for card in cards[1:]:
+        if (card.fingerprint, card.prompt) != (cards[0].fingerprint, cards[0].prompt):
+            raise FingerprintError(
+                f"agents '{cards[0].name}' and '{card.name}' were trained with different models or prompts; evaluate them "
+                "one at a time."
+            )
+    if cards and not config.questions:
+        return config.model_copy(update={"questions": tuple(cards[0].questions)})
+    return config
+
+
+def _agents(executor: Executor, names: tuple[str, ...], cards: list[AgentCard], seed: int) -> list[Agent]:
+    """Identity first, then random, the best static program of the first card, and the rest as given."""
+    agents = [load_agent("identity", executor), load_agent("random", executor, seed)]
+    if cards:
+        agents.append(StaticAgent(Program.parse(cards[0].best_static, executor.depth), "best static"))
+    agents += [load_agent(name, executor, seed) for name in names if name not in ("identity", "random")]
+    return agents
+
+
+def make_summary(results: Results, report: Path) -> dict[str, Any]:
+    """The keys that scripts read: one entry for each method, the paired difference of PPO, the share of shorter ones."""
+    rows = results.rows()
+    depth = int(results.meta["depth"])
+    methods = summarise(rows, depth)
+    summary: dict[str, Any] = {name.replace(" ", "_"): method.as_json() for name, method in methods.items()}
+    learnt = methods.get("ppo")
+    if learnt is not None and learnt.delta is not None:
+        summary |= {"delta": learnt.delta.value, "delta_low": learnt.delta.low, "delta_high": learnt.delta.high}
+    shorter = shorter_share(rows, depth)
+    if shorter is not None:
+        summary |= {"shorter_share": shorter.value, "shorter_low": shorter.low, "shorter_high": shorter.high}
+    return {**summary, "report": str(report)}

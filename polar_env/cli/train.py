@@ -1,0 +1,73 @@
+"""``polar train``: warm-start an agent from traces and improve it with PPO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from polar_env.cli.common import QuestionsConfig, console, open_executor, open_questions
+from train.imitate import ImitationConfig
+from train.pipeline import EnvConfig, train_agents
+from train.reinforce import PPOConfig
+from train.traces import TraceSet
+
+__all__ = ["CONFIG", "TrainConfig", "run"]
+
+
+class TrainConfig(QuestionsConfig):
+    """Imitate traces, then PPO; run again, it goes on from its checkpoint. wandb is offline unless WANDB_MODE=online."""
+
+    traces: Path | None = None
+    """Trace set to imitate; by default OUT/traces."""
+    env: EnvConfig = EnvConfig()
+    """The environment."""
+    imitation: ImitationConfig = ImitationConfig()
+    """The warm start."""
+    ppo: PPOConfig = PPOConfig()
+    """PPO."""
+    validation_limit: int = 200
+    """Most validation questions that choose among the policies met on the way."""
+
+
+CONFIG = TrainConfig
+
+
+def run(config: TrainConfig) -> dict[str, Any]:
+    """Train; the agents lie in ``OUT/agents/imitation`` and ``OUT/agents/ppo``."""
+    traces = TraceSet.open(config.traces or config.out / "traces")
+    train = open_questions(config, "train", without=traces.prompt)
+    limited = config.model_copy(update={"limit": config.validation_limit})
+    validation = open_questions(limited, "validation", without=traces.prompt)
+    executor = open_executor(config, traces.prompt)
+    executor.check([*train, *validation])
+    try:
+        trained = train_agents(
+            executor, train, validation, traces, config.out,
+            env=config.env, imitation=config.imitation, ppo=config.ppo,
+            specs=config.specs, seed=config.seed, report=_report,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"{config.out / 'checkpoints'} keeps the last checkpoint; run the same command to go on."
+        ) from None
+    warm, final = trained.warm_start, trained.final
+    console.print(
+        f"on {len(validation)} validation questions: imitation {100 * warm.pass_at_1:.1f} % at cost {warm.cost:.3f}, "
+        f"PPO {100 * final.pass_at_1:.1f} % at cost {final.cost:.3f}; best static program on train: {trained.best_static}",
+        markup=False,
+    )
+    return {
+        "agents": str(trained.folder),
+        "imitation": vars(warm),
+        "ppo": vars(final),
+        "best_static": trained.best_static,
+        "validation_questions": len(validation),
+    }
+
+
+def _report(phase: str, step: int, metrics: dict[str, float]) -> None:
+    """A line on the console; of the many epochs of imitation only every tenth."""
+    if phase == "imitation" and step % 10:
+        return
+    words = ", ".join(f"{name.split('/')[-1] if name.startswith(phase) else name} {v:.3g}" for name, v in metrics.items())
+    console.print(f"{phase} {step}: {words}", markup=False)

@@ -1,0 +1,11 @@
+"""The base of every configuration: frozen, and strict about its keys. A field's docstring is its help on the command line."""
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["Config"]
+
+
+class Config(BaseModel):
+    """A frozen configuration that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
