@@ -37,7 +37,8 @@ def main(argv: list[str] | None = None) -> int:
         if verb not in VERBS:
             raise UnknownNameError("command", verb, VERBS, "See `polar --help`.")
         module = import_module(f"polar_env.cli.{verb}")
-        config = _read_config(module.CONFIG, verb, rest)
+        defaults = getattr(module, "DEFAULTS", dict)()
+        config = _read_config(module.CONFIG, verb, rest, defaults)
         result = module.run(config)
     except PolarError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -66,7 +67,7 @@ def _help() -> str:
     )
 
 
-def _read_config(kind: type[Config], verb: str, arguments: list[str]) -> Config:
+def _read_config(kind: type[Config], verb: str, arguments: list[str], defaults: dict[str, Any]) -> Config:
     """The configuration: defaults, then ``--config FILE.yaml``, then flags.
 
     Raises:
@@ -75,7 +76,7 @@ def _read_config(kind: type[Config], verb: str, arguments: list[str]) -> Config:
     import tyro
 
     path, arguments = _take_config_flag(arguments)
-    values = _read_yaml(path) if path else {}
+    values = defaults | (_read_yaml(path) if path else {})
     default = _validated(kind, values, path)
     repeated = ("questions", "agent")  # a flag replaces what the file says, it does not add to it
     given = {name: () for name in repeated if name in kind.model_fields and f"--{name}" in arguments}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from pydantic import Field
@@ -17,7 +18,10 @@ from polar_env.config import Config
 from polar_env.executor import ExecutionStats, Executor
 from polar_env.questions import Prompt, Question, Split, load_questions, make_prompt, mixed_order, read_prompt
 
-__all__ = ["ModelConfig", "QuestionsConfig", "console", "open_executor", "open_questions", "open_prompt", "progress_bar"]
+if TYPE_CHECKING:
+    from polar_env.llm import FrozenLLM
+
+__all__ = ["ModelConfig", "QuestionsConfig", "console", "open_executor", "open_llm", "open_questions", "open_prompt", "progress_bar"]
 
 DEFAULT_PROMPT = "restate-6"
 PROMPT_FILE = "prompt.yaml"
@@ -95,11 +99,16 @@ def open_prompt(config: QuestionsConfig) -> Prompt:
 
 def open_executor(config: ModelConfig, prompt: Prompt) -> Executor:
     """Load the model and make its executor."""
+    return Executor(open_llm(config.model, config.dtype, config.device), prompt, int(config.cache_gib * (1 << 30)))
+
+
+@lru_cache(maxsize=1)
+def open_llm(model: str, dtype: str, device: str) -> FrozenLLM:
+    """Load a model; the next command of the same process does not load it again."""
     from polar_env.llm import load_llm
 
-    with console.status(f"loading {config.model}"):
-        llm = load_llm(config.model, dtype=config.dtype, device=config.device)
-    return Executor(llm, prompt, cache_bytes=int(config.cache_gib * (1 << 30)))
+    with console.status(f"loading {model}"):
+        return load_llm(model, dtype=dtype, device=device)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from polar_env.cli.common import PROMPT_FILE, QuestionsConfig, console, open_questions
+from polar_env.cli.common import PROMPT_FILE, QuestionsConfig, console, open_llm, open_questions
 from polar_env.executor import Executor
 from polar_env.questions import load_questions, make_prompt, write_prompt
 
@@ -29,15 +29,13 @@ DEFAULT_CANDIDATES = ("qa-0", "qa-6", "bare-0", "bare-6", "chat-0", "chat-6", "r
 def run(config: PromptConfig) -> dict[str, Any]:
     """Measure the identity program under each candidate and record the best in ``OUT/prompt.yaml``."""
     from eval.statistics import share
-    from polar_env.llm import load_llm
 
     skipped: list[str] | None = [] if config.skip_bad else None
     pool = load_questions(config.specs, "train", skipped=skipped)
     prompts = [make_prompt(name, pool) for name in config.candidates or DEFAULT_CANDIDATES]
     longest = max(prompts, key=lambda prompt: len(prompt.examples))
     questions = open_questions(config, "train", without=longest)
-    with console.status(f"loading {config.model}"):
-        llm = load_llm(config.model, dtype=config.dtype, device=config.device)
+    llm = open_llm(config.model, config.dtype, config.device)
     prompts = [p for p in prompts if llm.tokenizer.chat_template or not p.is_chat]
     measured = {}
     for prompt in prompts:

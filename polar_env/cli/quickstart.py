@@ -1,0 +1,123 @@
+"""``polar quickstart``: the whole way, from a model's name to a report."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agents.mcts import MctsConfig
+from polar_env.assets import ASSETS, asset_path
+from polar_env.cli import eval as eval_verb
+from polar_env.cli import prompt as prompt_verb
+from polar_env.cli import run as run_verb
+from polar_env.cli import search as search_verb
+from polar_env.cli import train as train_verb
+from polar_env.cli.common import QuestionsConfig, console
+from polar_env.tables import write_whole
+from train.collect import RaceConfig
+from train.imitate import ImitationConfig
+from train.pipeline import EnvConfig
+from train.reinforce import PPOConfig
+
+__all__ = ["CONFIG", "QuickstartConfig", "run"]
+
+
+class QuickstartConfig(QuestionsConfig):
+    """Search, warm start, PPO, evaluation and report on a small mixture; run again, it goes on where it was."""
+
+    out: Path = Path("runs/quickstart")
+    """Folder of the run."""
+    prompt_candidates: tuple[str, ...] = prompt_verb.DEFAULT_CANDIDATES
+    """Prompts of which the identity's best is used by all methods."""
+    prompt_limit: int = 120
+    """Train questions to choose the prompt on."""
+    tree_questions: int = 64
+    """Train questions that get a search tree."""
+    mcts: MctsConfig = MctsConfig()
+    """The tree search."""
+    race: RaceConfig = RaceConfig()
+    """The race of shared programs."""
+    env: EnvConfig = EnvConfig()
+    """The environment."""
+    imitation: ImitationConfig = ImitationConfig()
+    """The warm start."""
+    ppo: PPOConfig = PPOConfig()
+    """PPO."""
+    validation_limit: int = 200
+    """Most validation questions."""
+    test_limit: int = 0
+    """Most test questions; 0 uses all."""
+    oracle_questions: int = 128
+    """Test questions that the oracle searches."""
+    oracle: MctsConfig = MctsConfig()
+    """The oracle's search."""
+    ask: str = "What is 17 + 25?"
+    """A question to answer at the end."""
+
+
+def preset(name: str = "quickstart") -> dict[str, Any]:
+    """The values of a preset that ships with the package."""
+    text = (resources.files("train.presets") / f"{name}.yaml").read_text(encoding="utf-8")
+    values: dict[str, Any] = yaml.safe_load(text)
+    return values
+
+
+CONFIG = QuickstartConfig
+DEFAULTS = preset
+
+
+def run(config: QuickstartConfig) -> dict[str, Any]:
+    """Do everything; ``OUT/summary.json`` holds the numbers."""
+    started = time.perf_counter()
+    shared = {name: getattr(config, name) for name in QuestionsConfig.model_fields}
+    shared |= {"json_output": True}  # the verbs' results are shown at the end, once
+    if config.model in ASSETS:
+        _say(1, f"model {config.model}")
+        asset_path(config.model)
+    _say(2, "the identity program's best prompt, on train questions")
+    if not (config.out / "prompt.yaml").is_file():
+        prompt_verb.run(
+            prompt_verb.PromptConfig(**{**shared, "limit": config.prompt_limit}, candidates=config.prompt_candidates)
+        )
+    _say(3, "search: trees for some questions, then a race of the programs that help over many")
+    search_verb.run(
+        search_verb.SearchConfig(
+            **shared, mcts=config.mcts, race=config.race, tree_questions=config.tree_questions
+        )
+    )
+    _say(4, "warm start by imitation, then PPO")
+    train_verb.run(
+        train_verb.TrainConfig(
+            **shared, env=config.env, imitation=config.imitation, ppo=config.ppo, validation_limit=config.validation_limit
+        )
+    )
+    _say(5, "evaluation on held-out questions")
+    summary = eval_verb.run(
+        eval_verb.EvalConfig(
+            **{**shared, "limit": config.test_limit}, oracle=config.oracle, oracle_questions=config.oracle_questions
+        )
+    )
+    _say(6, f"one question: {config.ask}")
+    run_verb.run(
+        run_verb.RunConfig(**{**shared, "prompt": ""}, question=config.ask, agent=str(config.out / "agents" / "ppo"))
+    )
+    summary |= {
+        "seconds": time.perf_counter() - started,
+        "peak_rss_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20),
+    }
+    write_whole(config.out / "summary.json", json.dumps(summary, indent=2).encode())
+    if not config.json_output:
+        print("\n" + (config.out / "eval" / "table.md").read_text(encoding="utf-8"))
+        print(f"\n{summary['seconds']:.0f} seconds, peak memory {summary['peak_rss_gib']:.1f} GiB")
+        print(f"report: {summary['report']}")
+    return summary
+
+
+def _say(number: int, text: str) -> None:
+    console.print(f"\n[bold]{number}/6[/bold] {text}")
