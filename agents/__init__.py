@@ -1,0 +1,1 @@
+"""Who chooses a program: fixed programs, tree search, learnt policies."""

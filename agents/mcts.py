@@ -1,8 +1,8 @@
 """Monte Carlo tree search over programs, by edits: skip or repeat a block of the program at hand.
 
-After CoLa (arXiv 2507.07996, section 3): the root is the identity program, an action is one edit, and a node is chosen by
-``Q + c sqrt(ln V / v) - lambda * len / D``. Many questions are searched in lock step, one new program each, so that the
-executor always gets full batches. Each question has a random generator of its own, so its tree does not depend on
+After CoLa (arXiv 2507.07996, section 3): the root is the identity program, an action is one edit, and a node is chosen
+by ``Q + c sqrt(ln V / v) - lambda * len / D``. Many questions are searched in lock step, one new program each, so that
+the executor always gets full batches. Each question has a random generator of its own, so its tree does not depend on
 which questions are searched beside it.
 
 Letters: ``V`` visits of a node, ``v`` visits of an edge, ``Q`` mean reward of an edge, ``D`` the model's depth.
@@ -216,4 +216,3 @@ def best_programs(tree: Tree) -> list[Program]:
 def _rank_length(tree: Tree, program: Program) -> int:
     # Among wrong programs the identity comes first, since nothing is gained by leaving it.
     return len(program) if tree.verdicts[program].right else int(program != tree.identity)
-

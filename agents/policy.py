@@ -5,7 +5,6 @@ Letters: ``H`` the LLM's width, ``D`` its depth, ``B`` a batch, ``N`` questions.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from gymnasium import spaces
-
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
@@ -142,7 +140,9 @@ def read_card(folder: Path) -> AgentCard:
         ConfigError: if the folder holds no agent.
     """
     if not (folder / _CARD).is_file():
-        raise ConfigError(f"{folder} holds no agent ({_CARD} is missing); `polar train --out DIR` makes DIR/agents/ppo.")
+        raise ConfigError(
+            f"{folder} holds no agent ({_CARD} is missing); `polar train --out DIR` makes DIR/agents/ppo."
+        )
     return AgentCard.model_validate_json((folder / _CARD).read_text(encoding="utf-8"))
 
 
@@ -158,8 +158,8 @@ def load_policy(folder: Path, executor: Executor) -> PolicyAgent:
     card = read_card(folder)
     if card.fingerprint != executor.llm.fingerprint:
         raise FingerprintError(
-            f"the agent in {folder} was trained with '{card.model}' ({card.fingerprint}); this is '{executor.llm.name}' "
-            f"({executor.llm.fingerprint}). Pass that model with --model, or train an agent for this one."
+            f"the agent in {folder} was trained with '{card.model}' ({card.fingerprint}); this is '{executor.llm.name}'"
+            f" ({executor.llm.fingerprint}). Pass that model with --model, or train an agent for this one."
         )
     if card.prompt != executor.prompt:
         raise FingerprintError(

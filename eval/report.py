@@ -50,8 +50,8 @@ def write_report(folder: Path, results: Results, title: str = "Programs of layer
     notes = _notes(meta, summaries)
     if shorter is not None:
         notes.append(
-            f"For {shorter.percent()} % of the searched questions that the identity gets right, the search found a right "
-            "program of fewer layers."
+            f"For {shorter.percent()} % of the searched questions that the identity gets right, the search found a "
+            "right program of fewer layers."
         )
     write_whole(folder / "table.md", "\n\n".join([f"# {title}", table, tasks, *notes]).encode())
     sections = [
@@ -63,7 +63,9 @@ def write_report(folder: Path, results: Results, title: str = "Programs of layer
         ("How this was measured", "".join(f"<p class=note>{html.escape(note)}</p>" for note in notes)),
     ]
     body = "".join(f"<h2>{name}</h2>{content}" for name, content in sections)
-    page = f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>"
+    page = (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>"
+    )
     path = folder / "report.html"
     write_whole(path, f"{page}<h1>{html.escape(title)}</h1>{body}</html>".encode())
     return path
@@ -74,10 +76,10 @@ def _notes(meta: dict[str, Any], summaries: dict[str, MethodSummary]) -> list[st
     notes = [
         f"Model {meta['model']} ({meta['depth']} layers, {meta['dtype']}, fingerprint {meta['fingerprint']}); prompt "
         f"'{prompt['style']}' with {len(prompt['examples'])} examples, the same for every method.",
-        "pass@1: the one program that a method names without seeing the answer. A verdict is teacher-forced: right where "
-        "every token of the gold answer and its end is the most likely one. Intervals: Wilson for shares, paired "
+        "pass@1: the one program that a method names without seeing the answer. A verdict is teacher-forced: right "
+        "where every token of the gold answer and its end is the most likely one. Intervals: Wilson for shares, paired "
         "bootstrap over questions (10,000 resamples) for differences; p: McNemar's exact test.",
-        "ms / question: proposing and executing together, batches of 32 questions, caches empty at each method's start.",
+        "ms / question: proposing and executing together, batches of 32 questions, caches empty at the start of each.",
     ]
     if ORACLE in summaries:
         notes.append(
@@ -155,6 +157,8 @@ def _examples(rows: Sequence[dict[str, Any]], depth: int, count: int = 8) -> Fig
     for axes, row in zip(figure.subplots(len(shown), 1, squeeze=False)[:, 0], shown, strict=True):
         was = "right" if base.get(row["question_id"]) else "wrong"
         verdict = "right" if row["right"] else "wrong"
-        title = f"{row['method']}: {row['text']}  gold {row['answer']}: {verdict} (identity {was}), {row['layers']} layers"
+        title = (
+            f"{row['method']}: {row['text']}  gold {row['answer']}: {verdict} (identity {was}), {row['layers']} layers"
+        )
         draw_program(axes, Program.parse(row["program"]), depth, title)
     return figure

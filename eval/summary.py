@@ -87,7 +87,9 @@ def shorter_share(rows: Sequence[Row], depth: int) -> Estimate | None:
     """Share of identity-right questions for which the oracle found a right program of fewer layers; None without."""
     right = {row["question_id"] for row in rows if row["method"] == IDENTITY and row["right"]}
     found = [
-        row["right"] and row["layers"] < depth for row in rows if row["method"] == ORACLE and row["question_id"] in right
+        row["right"] and row["layers"] < depth
+        for row in rows
+        if row["method"] == ORACLE and row["question_id"] in right
     ]
     return share(found) if found else None
 
@@ -95,7 +97,8 @@ def shorter_share(rows: Sequence[Row], depth: int) -> Estimate | None:
 def markdown_table(summaries: dict[str, MethodSummary]) -> str:
     """The table of a report."""
     lines = [
-        "| method | pass@1 %, 95 % interval | against identity, points | p | mean layers / D | ms / question | programs | questions |",
+        "| method | pass@1 %, 95 % interval | against identity, points | p | mean layers / D | ms / question "
+        "| programs | questions |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for s in summaries.values():

@@ -92,9 +92,7 @@ class _Language:
 
     def _require_length(self, program: Program) -> None:
         if len(program) > self.max_steps:
-            raise ProgramError(
-                f"program '{program}' has {len(program)} steps; max_steps allows {self.max_steps}."
-            )
+            raise ProgramError(f"program '{program}' has {len(program)} steps; max_steps allows {self.max_steps}.")
 
 
 class LayersLanguage(_Language):
@@ -136,8 +134,8 @@ class LayersLanguage(_Language):
         if action == self.repeat:
             return Draft(draft.layers + draft.module, draft.cursor, draft.module, repeated=True)
         joins = draft.module and action == draft.module[-1] + 1 and not draft.repeated
-        module = (draft.module + (action,))[-MAX_BLOCK:] if joins else (action,)
-        return Draft(draft.layers + (action,), action + 1, module)
+        module = (*draft.module, action)[-MAX_BLOCK:] if joins else (action,)
+        return Draft((*draft.layers, action), action + 1, module)
 
     def encode(self, program: Program) -> list[int]:
         """One action for each layer, then stop."""
@@ -210,9 +208,7 @@ class SegmentsLanguage(_Language):
 LANGUAGES = ("layers", "segments")
 
 
-def make_language(
-    name: str, depth: int, max_steps: int | None = None, window: int | None = None
-) -> ActionLanguage:
+def make_language(name: str, depth: int, max_steps: int | None = None, window: int | None = None) -> ActionLanguage:
     """The action language of that name for a model of ``depth`` layers.
 
     Raises:

@@ -162,7 +162,9 @@ def _from_hub(asset: Asset, folder: Path) -> None:
     from huggingface_hub import HfApi, hf_hub_download
 
     siblings = HfApi().model_info(asset.hub_id, files_metadata=True, timeout=10).siblings or []
-    wanted = [s for s in siblings if "/" not in s.rfilename and s.rfilename.endswith((".json", ".jinja", ".safetensors"))]
+    wanted = [
+        s for s in siblings if "/" not in s.rfilename and s.rfilename.endswith((".json", ".jinja", ".safetensors"))
+    ]
     for sibling in wanted:
         path = Path(hf_hub_download(asset.hub_id, sibling.rfilename, local_dir=folder))
         if sibling.lfs is not None and _sha256(path) != sibling.lfs.sha256:
@@ -202,7 +204,7 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     # The weights are plain float32 now; without this, transformers refuses to save a "quantized" model.
-    model.hf_quantizer = None
+    model.hf_quantizer = None  # type: ignore[assignment]
     model.config.__dict__.pop("quantization_config", None)
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(**source).save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""The base of every configuration: frozen, and strict about its keys. A field's docstring is its help on the command line."""
+"""The base of every configuration: frozen, and strict about its keys. A field's docstring is its help."""
 
 from pydantic import BaseModel, ConfigDict
 

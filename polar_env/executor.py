@@ -325,9 +325,7 @@ class Executor:
         if batch:
             yield batch
 
-    def _apply(
-        self, layer: int, batch: list[tuple[EncodedQuestion, int]], states: list[Tensor]
-    ) -> list[Tensor]:
+    def _apply(self, layer: int, batch: list[tuple[EncodedQuestion, int]], states: list[Tensor]) -> list[Tensor]:
         """One layer on rows that share prompt prefix and length; ``[C, T, H]`` in and out for each question."""
         encoded = batch[0][0]
         hidden = torch.cat(states)  # [B, T, H]
@@ -387,7 +385,11 @@ class Executor:
 
     def _judge(self, questions: Sequence[EncodedQuestion], states: Sequence[Tensor]) -> list[Verdict]:
         """Verdicts from the final hidden states, reading out only the positions before answer tokens."""
-        rows = [hidden[c, q.answer_slice(c)] for q, hidden in zip(questions, states, strict=True) for c in range(len(hidden))]
+        rows = [
+            hidden[c, q.answer_slice(c)]
+            for q, hidden in zip(questions, states, strict=True)
+            for c in range(len(hidden))
+        ]
         gold = [torch.tensor(q.answers[c]) for q, s in zip(questions, states, strict=True) for c in range(len(s))]
         log_probs, hits = [], []
         for some_rows, some_gold in zip(_chunks(rows, 64), _chunks(gold, 64), strict=True):
@@ -408,9 +410,7 @@ class Executor:
             at += count
         return verdicts
 
-    def _observe(
-        self, targets: Sequence[tuple[EncodedQuestion, tuple[int, ...]]]
-    ) -> list[NDArray[np.float16]]:
+    def _observe(self, targets: Sequence[tuple[EncodedQuestion, tuple[int, ...]]]) -> list[NDArray[np.float16]]:
         states = self._execute(targets)
         features = []
         for (encoded, _), hidden in zip(targets, states, strict=True):

@@ -93,9 +93,7 @@ class Program:
         """
         for layer in self.layers:
             if layer >= depth:
-                raise ProgramError(
-                    f"layer {layer} is out of range: the model has {depth} layers, 0 to {depth - 1}."
-                )
+                raise ProgramError(f"layer {layer} is out of range: the model has {depth} layers, 0 to {depth - 1}.")
         return self
 
     @cached_property
@@ -107,9 +105,7 @@ class Program:
             if module is None:
                 end = start + 1
                 while (
-                    end < len(layers)
-                    and layers[end] == layers[end - 1] + 1
-                    and _repeated_module(layers, end) is None
+                    end < len(layers) and layers[end] == layers[end - 1] + 1 and _repeated_module(layers, end) is None
                 ):
                     end += 1
                 module = Module(layers[start], layers[end - 1])

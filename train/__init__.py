@@ -1,0 +1,1 @@
+"""How an agent comes to be: traces, imitation, PPO, tracking."""

@@ -72,7 +72,9 @@ class _Scores:
     layer_cost: float
     rows: dict[tuple[str, Program], TraceRow]
 
-    def evaluate(self, questions: Sequence[Question], programs: Sequence[Program], on_progress: Progress | None) -> None:
+    def evaluate(
+        self, questions: Sequence[Question], programs: Sequence[Program], on_progress: Progress | None
+    ) -> None:
         """Fill in the verdicts that are missing; each chunk is a shard, so that an interrupted race goes on there."""
         missing = [(q, p) for q in questions for p in programs if (q.id, p) not in self.rows]
         for chunk in (missing[i : i + 2048] for i in range(0, len(missing), 2048)):
@@ -98,7 +100,7 @@ class _Scores:
             if row is not None and base is not None:
                 saved = self.layer_cost * (base["cost"] - row["cost"])
                 gains.append(float(row["right"]) - float(base["right"]) + saved)
-        return sum(gains) / (len(gains) + _SHRINKAGE)
+        return float(sum(gains)) / (len(gains) + _SHRINKAGE)
 
 
 _SHRINKAGE = 8.0
@@ -152,6 +154,5 @@ def _candidates(
     distinct = list({question.id: question for question in searched}.values())
     best = scores.best(distinct, list(tried), count)
     rest = [edit for edit in single_edits(identity) if edit not in tried]
-    np.random.default_rng(seed).shuffle(rest)  # type: ignore[arg-type]
+    np.random.default_rng(seed).shuffle(rest)
     return (best + rest)[:count]
-

@@ -171,7 +171,7 @@ def imitate(
             cloning = -(weight * log_probs).sum() / weight.sum()
             critic = torch.nn.functional.mse_loss(values.flatten(), returns[batch])
             optimiser.zero_grad()
-            (cloning + config.value_weight * critic).backward()  # type: ignore[no-untyped-call]
+            (cloning + config.value_weight * critic).backward()
             torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
             optimiser.step()
             totals += len(batch) * np.array([cloning.item(), critic.item(), log_probs.exp().mean().item()])

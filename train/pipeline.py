@@ -22,8 +22,8 @@ from polar_env.executor import Executor
 from polar_env.questions import Question
 from train.imitate import ImitationConfig, best_static, demonstrate, imitate, teacher_choice
 from train.reinforce import PPOConfig, Score, make_model, reinforce, score
-from train.tracking import Tracker
 from train.traces import TraceSet
+from train.tracking import Tracker
 
 __all__ = ["EnvConfig", "TrainedAgents", "train_agents"]
 
@@ -171,9 +171,8 @@ def _require_same(path: Path, config: dict[str, Any]) -> None:
     """Refuse to resume a checkpoint of another configuration; remember this one."""
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(config)):
         raise FingerprintError(
-            f"{path.parent} holds checkpoints of another model or configuration. Delete that folder to train anew, or give "
-            "another --out."
+            f"{path.parent} holds checkpoints of another model or configuration. Delete that folder to train anew, or "
+            "give another --out."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(config, indent=2), encoding="utf-8")
-

@@ -144,7 +144,8 @@ class TraceSet:
         meta = json.loads((folder / _META).read_text(encoding="utf-8"))
         if meta.get("schema_version") != SCHEMA_VERSION:
             raise FingerprintError(
-                f"{folder} has trace schema {meta.get('schema_version')}, this version reads {SCHEMA_VERSION}; search again."
+                f"{folder} has trace schema {meta.get('schema_version')}, this version reads {SCHEMA_VERSION}; search "
+                "again."
             )
         return cls(folder, meta)
 
@@ -156,13 +157,13 @@ class TraceSet:
         """
         if self.meta["fingerprint"] != executor.llm.fingerprint:
             raise FingerprintError(
-                f"the traces in {self.folder} are of model '{self.meta['model']}' ({self.meta['fingerprint']}), but this is "
-                f"'{executor.llm.name}' ({executor.llm.fingerprint}). Use that model, or another --out folder."
+                f"the traces in {self.folder} are of model '{self.meta['model']}' ({self.meta['fingerprint']}), but "
+                f"this is '{executor.llm.name}' ({executor.llm.fingerprint}). Use that model, or another --out folder."
             )
         if self.prompt != executor.prompt:
             raise FingerprintError(
-                f"the traces in {self.folder} were made under prompt '{self.prompt.name}' with other examples than this "
-                f"'{executor.prompt.name}'. Use that prompt, or another --out folder."
+                f"the traces in {self.folder} were made under prompt '{self.prompt.name}' with other examples than "
+                f"this '{executor.prompt.name}'. Use that prompt, or another --out folder."
             )
 
     @property
@@ -201,11 +202,11 @@ class TraceSet:
         if identity not in known:
             raise TraceError(f"{self.folder} holds no traces yet; `polar search --out DIR` makes them.")
         everyone = known[identity]
-        shared = [identity] + sorted(
+        others = sorted(
             p for p, answers in known.items() if p != identity and len(answers) >= least_share * len(everyone)
         )
+        shared = [identity, *others]
         ids = [i for i in everyone if all(i in known[p] for p in shared)]
         right = np.array([[known[p][i] for p in shared] for i in ids], dtype=bool)
         programs = [Program.parse(p) for p in shared]
         return VerdictMatrix(ids, programs, right, np.array([p.cost(self.depth) for p in programs]))
-

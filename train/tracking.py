@@ -27,11 +27,9 @@ class Tracker(KVWriter):
         import wandb
 
         folder.mkdir(parents=True, exist_ok=True)
-        mode = os.environ.get("WANDB_MODE", "offline")
+        os.environ.setdefault("WANDB_MODE", "offline")
         settings = wandb.Settings(silent=True, console="off")
-        self.run = wandb.init(
-            project="polar-env", name=name, dir=str(folder), config=config, mode=mode, settings=settings
-        )
+        self.run = wandb.init(project="polar-env", name=name, dir=str(folder), config=config, settings=settings)
         self.run.define_metric("*", step_metric="global_step")
 
     def __enter__(self) -> Tracker:
@@ -48,7 +46,9 @@ class Tracker(KVWriter):
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
         """What SB3's logger calls."""
-        self.log({k: float(v) for k, v in key_values.items() if isinstance(v, (int, float)) or hasattr(v, "item")}, step)
+        self.log(
+            {k: float(v) for k, v in key_values.items() if isinstance(v, (int, float)) or hasattr(v, "item")}, step
+        )
 
     def close(self) -> None:
         """Nothing: the run is finished by its context."""

@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         if verb not in VERBS:
             raise UnknownNameError("command", verb, VERBS, "See `polar --help`.")
         module = import_module(f"polar_env.cli.{verb}")
-        defaults = getattr(module, "DEFAULTS", dict)()
+        defaults: dict[str, Any] = getattr(module, "DEFAULTS", dict)()
         config = _read_config(module.CONFIG, verb, rest, defaults)
         result = module.run(config)
     except PolarError as error:
@@ -119,7 +119,9 @@ def _validated(kind: type[Config], values: dict[str, Any], path: str | None) -> 
         *parents, key = [str(part) for part in problem["loc"]] or [""]
         if problem["type"] == "extra_forbidden":
             raise UnknownNameError(f"key in {path}", ".".join([*parents, key]), _keys(kind, parents)) from error
-        raise ConfigError(f"{path}: '{'.'.join([*parents, key])}' is {problem['input']!r}: {problem['msg']}.") from error
+        raise ConfigError(
+            f"{path}: '{'.'.join([*parents, key])}' is {problem['input']!r}: {problem['msg']}."
+        ) from error
 
 
 def _keys(kind: type[Config], parents: list[str]) -> list[str]:

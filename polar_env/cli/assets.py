@@ -30,7 +30,9 @@ CONFIG = AssetsConfig
 def run(config: AssetsConfig) -> dict[str, Any]:
     """List, pull or locate assets."""
     if config.action == "list":
-        result = {name: {"pulled": is_pulled(name), "licence": a.licence, "hub": a.hub_id} for name, a in ASSETS.items()}
+        result = {
+            name: {"pulled": is_pulled(name), "licence": a.licence, "hub": a.hub_id} for name, a in ASSETS.items()
+        }
         if not config.json_output:
             for name, entry in result.items():
                 state = "in the cache" if entry["pulled"] else "not pulled"

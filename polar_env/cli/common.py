@@ -21,7 +21,16 @@ from polar_env.questions import Prompt, Question, Split, load_questions, make_pr
 if TYPE_CHECKING:
     from polar_env.llm import FrozenLLM
 
-__all__ = ["ModelConfig", "QuestionsConfig", "console", "open_executor", "open_llm", "open_questions", "open_prompt", "progress_bar"]
+__all__ = [
+    "ModelConfig",
+    "QuestionsConfig",
+    "console",
+    "open_executor",
+    "open_llm",
+    "open_prompt",
+    "open_questions",
+    "progress_bar",
+]
 
 DEFAULT_PROMPT = "restate-6"
 PROMPT_FILE = "prompt.yaml"
@@ -145,4 +154,3 @@ class ProgressBar:
             f"{self.done / seconds:.1f} {self.unit}/s, {stats.executed_layers / max(stats.seconds, 1e-9):.0f} layer "
             f"executions/s, {stats.hit_rate:.0%} cached, sharing {stats.sharing:.1f}x"
         )
-

@@ -47,7 +47,7 @@ CONFIG = EvalConfig
 def run(config: EvalConfig) -> dict[str, Any]:
     """Evaluate; everything lies in ``OUT/eval``."""
     names = config.agent or ((str(config.out),) if find_agents(str(config.out)) else ())
-    names = tuple(str(folder) for name in names for folder in (find_agents(name) or [name]))
+    names = tuple(str(folder) for name in names for folder in (find_agents(name) or (name,)))
     cards = [read_card(Path(name)) for name in names if Path(name).is_dir()]
     config = _with_card(config, cards)
     prompt = cards[0].prompt if cards and not config.prompt else open_prompt(config)
@@ -86,8 +86,8 @@ def _with_card(config: EvalConfig, cards: list[AgentCard]) -> EvalConfig:
     for card in cards[1:]:
         if (card.fingerprint, card.prompt) != (cards[0].fingerprint, cards[0].prompt):
             raise FingerprintError(
-                f"agents '{cards[0].name}' and '{card.name}' were trained with different models or prompts; evaluate them "
-                "one at a time."
+                f"agents '{cards[0].name}' and '{card.name}' were trained with different models or prompts; evaluate "
+                "them one at a time."
             )
     if cards and not config.questions:
         return config.model_copy(update={"questions": tuple(cards[0].questions)})
@@ -104,7 +104,7 @@ def _agents(executor: Executor, names: tuple[str, ...], cards: list[AgentCard], 
 
 
 def make_summary(results: Results, report: Path) -> dict[str, Any]:
-    """The keys that scripts read: one entry for each method, the paired difference of PPO, the share of shorter ones."""
+    """The keys that scripts read: each method, the paired difference of PPO, the share of shorter ones."""
     rows = results.rows()
     depth = int(results.meta["depth"])
     methods = summarise(rows, depth)

@@ -53,5 +53,3 @@ def run(config: PromptConfig) -> dict[str, Any]:
         "questions": len(questions),
         "measured": {name: vars(estimate) for name, estimate in measured.items()},
     }
-
-

@@ -87,14 +87,16 @@ def run(config: QuickstartConfig) -> dict[str, Any]:
         )
     _say(3, "search: trees for some questions, then a race of the programs that help over many")
     search_verb.run(
-        search_verb.SearchConfig(
-            **shared, mcts=config.mcts, race=config.race, tree_questions=config.tree_questions
-        )
+        search_verb.SearchConfig(**shared, mcts=config.mcts, race=config.race, tree_questions=config.tree_questions)
     )
     _say(4, "warm start by imitation, then PPO")
     train_verb.run(
         train_verb.TrainConfig(
-            **shared, env=config.env, imitation=config.imitation, ppo=config.ppo, validation_limit=config.validation_limit
+            **shared,
+            env=config.env,
+            imitation=config.imitation,
+            ppo=config.ppo,
+            validation_limit=config.validation_limit,
         )
     )
     _say(5, "evaluation on held-out questions")

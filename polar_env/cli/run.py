@@ -92,5 +92,3 @@ def _answer(config: RunConfig, executor: Executor, question: Question, name: str
     seconds = time.perf_counter() - started
     print(f"   [{1000 * seconds:.0f} ms, {len(tokens)} tokens]", file=stream)
     return {"program": str(program), "layers": len(program), "text": text_of(tokens).strip(), "seconds": seconds}
-
-

@@ -47,7 +47,13 @@ def run(config: SearchConfig) -> dict[str, Any]:
         total = (config.mcts.simulations + 1) * max(0, len(chosen) - before)
         with progress_bar(executor, "searching trees", total, "programs") as bar:
             searched = search_traces(
-                executor, chosen, traces, config.mcts, seed=config.seed, in_flight=config.in_flight, on_progress=bar.advance
+                executor,
+                chosen,
+                traces,
+                config.mcts,
+                seed=config.seed,
+                in_flight=config.in_flight,
+                on_progress=bar.advance,
             )
         with progress_bar(executor, "racing shared programs", 0, "programs") as bar:
             survivors = race(executor, questions, traces, config.race, seed=config.seed, on_progress=bar.advance)

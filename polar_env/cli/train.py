@@ -15,7 +15,7 @@ __all__ = ["CONFIG", "TrainConfig", "run"]
 
 
 class TrainConfig(QuestionsConfig):
-    """Imitate traces, then PPO; run again, it goes on from its checkpoint. wandb is offline unless WANDB_MODE=online."""
+    """Imitate traces, then PPO; run again, it resumes. wandb is offline unless WANDB_MODE=online."""
 
     traces: Path | None = None
     """Trace set to imitate; by default OUT/traces."""
@@ -53,7 +53,7 @@ def run(config: TrainConfig) -> dict[str, Any]:
     warm, final = trained.warm_start, trained.final
     console.print(
         f"on {len(validation)} validation questions: imitation {100 * warm.pass_at_1:.1f} % at cost {warm.cost:.3f}, "
-        f"PPO {100 * final.pass_at_1:.1f} % at cost {final.cost:.3f}; best static program on train: {trained.best_static}",
+        f"PPO {100 * final.pass_at_1:.1f} % at cost {final.cost:.3f}; best static on train: {trained.best_static}",
         markup=False,
     )
     return {
@@ -69,5 +69,7 @@ def _report(phase: str, step: int, metrics: dict[str, float]) -> None:
     """A line on the console; of the many epochs of imitation only every tenth."""
     if phase == "imitation" and step % 10:
         return
-    words = ", ".join(f"{name.split('/')[-1] if name.startswith(phase) else name} {v:.3g}" for name, v in metrics.items())
+    words = ", ".join(
+        f"{name.split('/')[-1] if name.startswith(phase) else name} {v:.3g}" for name, v in metrics.items()
+    )
     console.print(f"{phase} {step}: {words}", markup=False)

@@ -22,6 +22,7 @@ from polar_env.questions import Prompt, Question, load_questions, make_prompt
 __all__ = ["Episode", "Observation", "ProgramRules", "make_executor"]
 
 Observation = dict[str, NDArray[np.float32]]
+START = Draft()
 OBSERVE = ("layers", "question")
 
 
@@ -38,7 +39,7 @@ class Episode:
     """
 
     question: Question
-    draft: Draft = Draft()
+    draft: Draft = START
     potential: float = 0.0
     ret: float = 0.0
     verdict: Verdict | None = None
@@ -132,7 +133,9 @@ class ProgramRules:
                 raise EpisodeError("this episode is over; call reset() before the next step.")
         drafts = [self.language.apply(e.draft, int(a)) for e, a in zip(episodes, actions, strict=True)]
         moved = [replace(e, draft=draft) for e, draft in zip(episodes, drafts, strict=True)]
-        paid = [len(after.draft.layers) - len(before.draft.layers) for before, after in zip(episodes, moved, strict=True)]
+        paid = [
+            len(after.draft.layers) - len(before.draft.layers) for before, after in zip(episodes, moved, strict=True)
+        ]
         rewards = [-self.layer_cost * layers / self.depth for layers in paid]
         over = [i for i, episode in enumerate(moved) if episode.draft.finished]
         identity = self.executor.llm.identity
@@ -232,4 +235,3 @@ def make_executor(
         loaded = [question for question in loaded if question.text not in asked]
     llm = model if isinstance(model, FrozenLLM) else load_llm(str(model))
     return Executor(llm, prompt), loaded
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -29,7 +29,7 @@ class _MaskedDiscrete(spaces.Discrete):
         super().__init__(n)
         self._current_mask = current_mask
 
-    def sample(self, mask: Any | None = None, probability: NDArray[np.float64] | None = None) -> np.int64:
+    def sample(self, mask: Any = None, probability: Any = None) -> np.int64:
         """Draw an action; without arguments among those that are allowed now."""
         if mask is None and probability is None:
             current = self._current_mask()
@@ -49,11 +49,11 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
     the layers run, so reading their hidden states costs no pass of its own.
 
     ## Action Space
-    With ``language="layers"``, ``Discrete(D + 2)``: ``a < D`` executes layer ``a``; ``D`` repeats the module executed last
-    (the run of consecutive layers since the last jump or repeat, at most 4); ``D + 1`` stops and answers.
-    With ``language="segments"``, ``Discrete(12)``: at the cursor skip, keep or repeat 1 to 4 layers; the episode ends when
-    the cursor reaches ``D``. Allowed actions: ``info["action_mask"]`` and `action_masks`, True = allowed, never empty;
-    ``env.action_space.sample()`` draws among them.
+    With ``language="layers"``, ``Discrete(D + 2)``: ``a < D`` executes layer ``a``; ``D`` repeats the module executed
+    last (the run of consecutive layers since the last jump or repeat, at most 4); ``D + 1`` stops and answers.
+    With ``language="segments"``, ``Discrete(12)``: at the cursor skip, keep or repeat 1 to 4 layers; the episode ends
+    when the cursor reaches ``D``. Allowed actions: ``info["action_mask"]`` and `action_masks`, True = allowed, never
+    empty; ``env.action_space.sample()`` draws among them.
 
     ## Observation Space
     ``Dict`` of float32 boxes: ``hidden [2 H]``, the last prompt token's hidden state and the mean over the question's
@@ -72,8 +72,8 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
     have run. The last info holds ``program``, ``right``, ``layers``, ``cost``, ``gold_log_prob``, ``identity_right``.
 
     ## Arguments
-    ``model`` (an `Executor`, `FrozenLLM`, name, folder or hub id), ``questions`` (specs or `Question` objects), ``prompt``
-    (name or `Prompt`; ignored with an `Executor`), ``split`` (train, validation, test or None for all), and those of
+    ``model`` (an `Executor`, `FrozenLLM`, name, folder or hub id), ``questions`` (specs or `Question` objects),
+    ``prompt`` (name or `Prompt`; ignored with an `Executor`), ``split`` (train, validation, test or None for all), and those of
     `ProgramRules`: ``layer_cost``, ``language``, ``max_steps``, ``window``, ``observe``, ``relative``, ``shaping``,
     ``gamma``. ``render_mode`` is ``"ansi"`` or ``"rgb_array"``.
 
@@ -81,7 +81,10 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
     v0: first version.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
+    metadata = {  # noqa: RUF012 - Gymnasium declares it so
+        "render_modes": ["ansi", "rgb_array"],
+        "render_fps": 4,
+    }
 
     def __init__(
         self,
@@ -94,7 +97,7 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
     ) -> None:
         executor, loaded = make_executor(model, questions, prompt, split)
         self.rules = ProgramRules(executor, loaded, **rules)
-        self.observation_space = self.rules.observation_space
+        self.observation_space = self.rules.observation_space  # type: ignore[assignment]
         self.action_space = _MaskedDiscrete(
             self.rules.language.n_actions, lambda: None if self._episode is None else self.rules.mask(self._episode)
         )
@@ -130,7 +133,7 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
         """Allowed actions, ``bool [A]``, True = allowed (the name that sb3-contrib asks for)."""
         return self.rules.mask(self.episode)
 
-    def render(self) -> str | NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> str | NDArray[np.uint8] | None:
         """The program so far: text, or a picture ``uint8 [height, width, 3]``."""
         if self.render_mode == "ansi":
             return render_ansi(self.episode, self.rules.depth)

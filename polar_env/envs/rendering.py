@@ -36,7 +36,9 @@ def render_ansi(episode: Episode, depth: int) -> str:
     layers = episode.draft.layers
     program = str(Program(layers)) if layers else "nothing yet"
     answer = f"gold answer {episode.question.answer}, {_outcome(episode)}"
-    return f"{episode.question.text}\n|{layer_glyphs(layers, depth)}|\n{program} ({len(layers)}/{depth} layers): {answer}"
+    return (
+        f"{episode.question.text}\n|{layer_glyphs(layers, depth)}|\n{program} ({len(layers)}/{depth} layers): {answer}"
+    )
 
 
 def draw_program(axes: Axes, program: Program | None, depth: int, title: str) -> None:

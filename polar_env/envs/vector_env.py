@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -28,7 +28,7 @@ class ProgramVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         model: see `ProgramEnv`, as all other arguments.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class ProgramVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
     ) -> tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """One action in each lane, ``[N]``; lanes whose episode ends start the next one at once.
 
-        Where lane ``i`` ended, ``infos["final_obs"][i]`` and ``infos["final_info"]`` hold its last observation and info.
+        Where lane ``i`` ended, ``infos["final_obs"][i]`` and ``infos["final_info"]`` hold the last ones.
 
         Raises:
             EpisodeError: before the first reset; ForbiddenActionError for an action that its lane's mask forbids.

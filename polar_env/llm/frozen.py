@@ -1,7 +1,7 @@
 """A frozen LLM that executes any program of its layers, exactly.
 
-Semantics: embed; apply the program's layers in order to the whole sequence, with causal attention inside each step; final
-norm; head. Every step owns a KV cache slot, so a layer that runs twice never reads its other visit's keys.
+Semantics: embed; apply the program's layers in order to the whole sequence, with causal attention inside each step;
+final norm; head. Every step owns a KV cache slot, so a layer that runs twice never reads its other visit's keys.
 
 Axis letters: ``B`` rows, ``T`` tokens, ``H`` width, ``V`` vocabulary, ``D`` layers, ``K`` steps.
 """
@@ -138,7 +138,8 @@ class FrozenLLM:
     def logits(self, ids: Tensor, program: Program, attention_mask: Tensor | None = None) -> Tensor:
         """Logits at every position under a program, ``[B, T, V]``; see `run` for the arguments."""
         hidden = self.run(ids, program, attention_mask=attention_mask)
-        return self.read_out(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
+        logits: Tensor = self.read_out(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
+        return logits
 
     def generate(
         self,
@@ -188,4 +189,3 @@ class FrozenLLM:
         ends = self.model.generation_config.eos_token_id if self.model.generation_config else None
         ends = self.tokenizer.eos_token_id if ends is None else ends
         return frozenset([ends] if isinstance(ends, int) else ends or [])
-

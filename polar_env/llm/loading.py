@@ -43,7 +43,8 @@ def load_llm(model: str, *, dtype: str = "float32", device: str = "cpu") -> Froz
     hf_logging.disable_progress_bar()
     logging.getLogger("transformers").setLevel(os.environ.get("TRANSFORMERS_VERBOSITY", "error").upper())
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(source, dtype=torch_dtype).to(device)
+        loaded = AutoModelForCausalLM.from_pretrained(source, dtype=torch_dtype)
+        loaded.to(torch.device(device))  # type: ignore[arg-type]
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

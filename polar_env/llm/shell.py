@@ -1,8 +1,8 @@
 """A model's shell: its own forward pass, with the layers taken out.
 
 Embedding, masks, positions, rotary tables, final norm and head differ between model families. Instead of copying any of
-it, we let the model's own forward do it on a shallow copy of the model whose layers are stand-ins: one kind records what
-each layer would have been given, the other hands back hidden states that were computed elsewhere. The weights are
+it, we let the model's own forward do it on a shallow copy of the model whose layers are stand-ins: one kind records
+what each layer would have been given, the other hands back hidden states that were computed elsewhere. The weights are
 shared, the model itself stays untouched, and no class is patched.
 
 Axis letters: ``B`` rows, ``T`` tokens, ``H`` width, ``V`` vocabulary, ``N`` positions read out, ``D`` layers.
@@ -149,9 +149,7 @@ class Shell:
             past_key_values=cache,
             use_cache=True,
         )
-        return LayerInputs(
-            self._recorders[0].hidden, tuple(recorder.kwargs for recorder in self._recorders), cache
-        )
+        return LayerInputs(self._recorders[0].hidden, tuple(recorder.kwargs for recorder in self._recorders), cache)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Final norm and head for hidden states ``[N, H]`` of any positions; returns ``[N, V]``."""

@@ -1,7 +1,8 @@
 """KV cache slots, one for each step of a program.
 
 Transformers keeps one slot per layer, which is wrong as soon as a layer runs twice. An attention module only ever calls
-``cache.update(key, value, layer_idx, ...)``, so an object whose ``update`` ignores ``layer_idx`` gives each step its own.
+``cache.update(key, value, layer_idx, ...)``, so an object whose ``update`` ignores ``layer_idx`` gives each step its
+own.
 
 Axis letters: ``B`` rows, ``G`` KV heads, ``S`` cached tokens, ``T`` new tokens, ``E`` head width, ``D`` layers.
 """
@@ -33,9 +34,7 @@ class Slot:
         """How many tokens the slot holds."""
         return 0 if self.keys is None else self.keys.shape[-2]
 
-    def update(
-        self, keys: Tensor, values: Tensor, layer_idx: int, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append the new tokens' keys and values ``[B, G, T, E]``; returns all, ``[B, G, S + T, E]``."""
         if self.keys is not None and self.values is not None:
             keys = torch.cat([self.keys, keys], dim=-2)
@@ -48,7 +47,7 @@ class _PastLayer(DynamicLayer):
     """A cache layer that holds nothing but says that ``length`` tokens came before."""
 
     def __init__(self, length: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.length = length
 
     def get_seq_length(self) -> int:
@@ -56,7 +55,7 @@ class _PastLayer(DynamicLayer):
         return self.length
 
 
-class PastLength(Cache):  # type: ignore[misc]
+class PastLength(Cache):
     """Stands in for a cache while a model computes masks and positions: right about lengths, empty otherwise."""
 
     def __init__(self, length: int, depth: int) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -58,7 +58,7 @@ class Question:
     bare: str | None = None
     choices: tuple[str, ...] = ()
     verifier: str = "exact"
-    split: Split = field(default=None)  # type: ignore[assignment]
+    split: Split | None = None
 
     def __post_init__(self) -> None:
         if not self.text.strip() or not self.answer.strip():
@@ -84,6 +84,7 @@ class Question:
     def gold(self) -> int:
         """Index of the gold choice; 0 for an open question, whose only candidate is its answer."""
         return self.choices.index(self.answer) if self.choices else 0
+
 
 def mixed_order(questions: Sequence[Question], seed: int) -> list[Question]:
     """Questions in random order, tasks taking turns, so that any first part holds all tasks."""

@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 
 from polar_env.config import Config
 from polar_env.errors import ConfigError, QuestionError, QuestionFileError, UnknownNameError
-from polar_env.questions.question import Question, Split, normalise
+from polar_env.questions.question import Question, Split, normalise, split_of
 from polar_env.questions.verifiers import VERIFIERS
 
 __all__ = ["QuestionSpec", "builtin_mixtures", "load_questions", "parse_spec"]
@@ -36,7 +36,7 @@ class QuestionSpec(Config):
     """Name of the task in reports; by default the source's own name."""
     size: int = Field(default=400, ge=1)
     """How many distinct questions to take, over all splits; a finite source may hold fewer."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default={})
     """Options of the reasoning-gym data set."""
     seed: int = 0
     """Seed of the reasoning-gym data set; apart from a run's seed, so that splits stay what they are."""
@@ -109,7 +109,7 @@ def load_questions(
     if not specs:
         raise QuestionError("no questions were given; pass --questions SPEC, e.g. --questions arithmetic.")
     by_text: dict[tuple[str, ...], Question] = {}
-    split_by_text: dict[str, Split] = {}
+    split_by_text: dict[str, Split | None] = {}
     for spec in [entry for text in specs for entry in parse_spec(text)]:
         for question in _questions_of(spec, skipped):
             text = normalise(question.text)
@@ -161,7 +161,7 @@ def _from_reasoning_gym(spec: QuestionSpec, name: str) -> Iterator[Question]:
             task=spec.task or name,
             bare=f"{expression} =" if expression else None,
             verifier=spec.verifier or "math",
-            **({"split": spec.split} if spec.split else {}),
+            split=spec.split or split_of(text),
         )
         if len(seen) == spec.size:
             return
@@ -196,7 +196,7 @@ def _from_json_line(line: str, spec: QuestionSpec, folder: str) -> Question:
     except json.JSONDecodeError as error:
         raise QuestionError(f"not JSON ({error.msg} at column {error.colno}).") from error
     if not isinstance(row, dict):
-        raise QuestionError("not a JSON object; a line is {\"question\": .., \"answer\": ..}.")
+        raise QuestionError('not a JSON object; a line is {"question": .., "answer": ..}.')
     text = _field(row, "question", str)
     choices: tuple[str, ...] = ()
     if "choices" in row:
@@ -213,7 +213,7 @@ def _from_json_line(line: str, spec: QuestionSpec, folder: str) -> Question:
         task=spec.task or str(row.get("task") or folder),
         choices=choices,
         verifier=spec.verifier or ("choice" if choices else "math"),
-        **({"split": spec.split} if spec.split else {}),
+        split=spec.split or split_of(text),
     )
 
 
