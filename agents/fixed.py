@@ -10,12 +10,12 @@ import numpy as np
 from polar_env.program import MAX_BLOCK, Program
 from polar_env.questions import Question
 
-__all__ = ["RandomAgent", "StaticAgent", "question_rng"]
+__all__ = ["RandomAgent", "StaticAgent", "seeded_rng"]
 
 
-def question_rng(seed: int, question: Question) -> np.random.Generator:
-    """A random generator of this question's own, the same whatever else is being worked on."""
-    digest = hashlib.sha256(f"{seed} {question.id}".encode()).digest()
+def seeded_rng(*seeds: object) -> np.random.Generator:
+    """A random generator for some numbers, ids or programs: the same in every process and order of work."""
+    digest = hashlib.sha256(" ".join(map(str, seeds)).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
@@ -40,17 +40,21 @@ class RandomAgent:
 
     Args:
         depth: the model's depth.
-        seed: each question draws from a generator of its own.
+        seed: of the pool of programs, and of each question's draw from it.
+        pool: number of programs drawn once; few enough for questions to share their work.
     """
 
     name = "random"
 
-    def __init__(self, depth: int, seed: int = 0) -> None:
+    def __init__(self, depth: int, seed: int = 0, pool: int = 16) -> None:
         self.depth, self.seed = depth, seed
+        rng = seeded_rng(seed)
+        self.pool = [self._draw(rng) for _ in range(pool)]
 
     def propose(self, questions: Sequence[Question], k: int = 1) -> list[list[Program]]:
         """``k`` random programs for each question."""
-        return [[self._draw(rng) for _ in range(k)] for rng in (question_rng(self.seed, q) for q in questions)]
+        drawn = [seeded_rng(self.seed, question.id).integers(len(self.pool), size=k) for question in questions]
+        return [[self.pool[index] for index in row] for row in drawn]
 
     def _draw(self, rng: np.random.Generator) -> Program:
         length = int(rng.integers(1, min(MAX_BLOCK, self.depth - 1) + 1))

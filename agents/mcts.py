@@ -2,7 +2,7 @@
 
 After CoLa (arXiv 2507.07996, section 3): the root is the identity program, an action is one edit, and a node is chosen
 by ``Q + c sqrt(ln V / v) - lambda * len / D``. Many questions are searched in lock step, one new program each, so that
-the executor always gets full batches. Each question has a random generator of its own, so its tree does not depend on
+the executor always gets full batches. Random numbers come from the seed, the question and the program at hand: a tree does not depend on
 which questions are searched beside it.
 
 Letters: ``V`` visits of a node, ``v`` visits of an edge, ``Q`` mean reward of an edge, ``D`` the model's depth.
@@ -14,9 +14,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from pydantic import Field
 
-from agents.fixed import question_rng
+from agents.fixed import seeded_rng
 from polar_env.config import Config
 from polar_env.executor import Executor, Verdict
 from polar_env.program import MAX_BLOCK, Program
@@ -45,6 +46,9 @@ class MctsConfig(Config):
     """Probability of walking on to a random child instead of the best."""
     max_visits: int = Field(default=4, ge=1)
     """Most executions of one layer in a program."""
+    shared_edits: bool = True
+    """Whether all questions try the edits of a program in the same order. Their trees then evaluate the same programs,
+    which share the prompt's work and compare across questions; off, each question has an order of its own."""
 
 
 @dataclass
@@ -58,6 +62,7 @@ class _Edge:
 
 @dataclass
 class _Node:
+    rng: np.random.Generator
     edges: list[_Edge] = field(default_factory=list)
     visits: int = 0
     exhausted: bool = False
@@ -79,10 +84,11 @@ class Tree:
 
     def __init__(self, question: Question, depth: int, config: MctsConfig, seed: int) -> None:
         self.question, self.depth, self.config = question, depth, config
-        self.rng = question_rng(seed, question)
+        self.rng = seeded_rng(seed, question.id)
+        self._edits_seed = (seed,) if config.shared_edits else (seed, question.id)
         self.identity = Program.identity(depth)
         self.verdicts: dict[Program, Verdict] = {}
-        self.nodes: dict[Program, _Node] = {self.identity: _Node()}
+        self.nodes: dict[Program, _Node] = {self.identity: self._new_node(self.identity)}
         self._path: list[_Edge] = []
 
     def select(self) -> Program | None:
@@ -104,7 +110,7 @@ class Tree:
                 self._path.append(edge)
                 program = edge.child
                 if program not in self.nodes:
-                    self.nodes[program] = _Node()
+                    self.nodes[program] = self._new_node(program)
                 if len(self._path) > self.depth:  # edits can undo each other: end the walk here
                     break
             if program not in self.verdicts:
@@ -123,6 +129,9 @@ class Tree:
             self.nodes[edge.child].visits += 1
         self._path = []
 
+    def _new_node(self, program: Program) -> _Node:
+        return _Node(seeded_rng(*self._edits_seed, program))
+
     def _most_children(self, node: _Node) -> int:
         return 0 if node.exhausted else math.ceil(self.config.widening * math.sqrt(max(1, node.visits)))
 
@@ -130,16 +139,16 @@ class Tree:
         """Give a node one more child: a random edit that it has not tried."""
         known = {edge.child for edge in node.edges}
         for _ in range(_MAX_TRIES):
-            edited = self._random_edit(program)
+            edited = self._random_edit(program, node.rng)
             if edited is not None and edited not in known:
                 node.edges.append(_Edge(edited))
                 return
         node.exhausted = True
 
-    def _random_edit(self, program: Program) -> Program | None:
-        length = int(self.rng.integers(1, min(MAX_BLOCK, len(program)) + 1))
-        start = int(self.rng.integers(len(program) - length + 1))
-        if self.rng.random() < 0.5:
+    def _random_edit(self, program: Program, rng: np.random.Generator) -> Program | None:
+        length = int(rng.integers(1, min(MAX_BLOCK, len(program)) + 1))
+        start = int(rng.integers(len(program) - length + 1))
+        if rng.random() < 0.5:
             return program.skip(start, length) if length < len(program) else None
         edited = program.repeat(start, length)
         fits = len(edited) <= 2 * self.depth and max(edited.executions(self.depth)) <= self.config.max_visits

@@ -276,7 +276,7 @@ class Executor:
             for layer in following.get(key, ()):
                 waiting[layer].append((self.encoder.by_id(key[0]), key[1]))
         while waiting:
-            layer = max(waiting, key=lambda candidate: len(waiting[candidate]))
+            layer = min(waiting)  # the lowest first: rows ahead wait there for the others and join their batch
             for batch in self._batches(waiting.pop(layer)):
                 outputs = self._apply(layer, batch, [live[(e.id, node)] for e, node in batch])
                 for (encoded, node), hidden in zip(batch, outputs, strict=True):
