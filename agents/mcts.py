@@ -2,8 +2,8 @@
 
 After CoLa (arXiv 2507.07996, section 3): the root is the identity program, an action is one edit, and a node is chosen
 by ``Q + c sqrt(ln V / v) - lambda * len / D``. Many questions are searched in lock step, one new program each, so that
-the executor always gets full batches. Random numbers come from the seed, the question and the program at hand: a tree does not depend on
-which questions are searched beside it.
+the executor always gets full batches. Random numbers come from the seed, the question and the program at hand: a tree
+does not depend on which questions are searched beside it.
 
 Letters: ``V`` visits of a node, ``v`` visits of an edge, ``Q`` mean reward of an edge, ``D`` the model's depth.
 """
@@ -14,19 +14,18 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 from pydantic import Field
 
 from agents.fixed import seeded_rng
 from polar_env.config import Config
 from polar_env.executor import Executor, Verdict
-from polar_env.program import MAX_BLOCK, Program
+from polar_env.program import Program, single_edits
 from polar_env.questions import Question
 
 __all__ = ["MctsAgent", "MctsConfig", "Tree", "search"]
 
-_MAX_TRIES = 32
-"""How often a random edit may hit a forbidden or known program before a node counts as exhausted."""
+_MAX_WALKS = 64
+"""How many walks in a row may end at a known program before a tree counts as exhausted."""
 
 
 class MctsConfig(Config):
@@ -62,10 +61,9 @@ class _Edge:
 
 @dataclass
 class _Node:
-    rng: np.random.Generator
     edges: list[_Edge] = field(default_factory=list)
+    untried: list[Program] | None = None
     visits: int = 0
-    exhausted: bool = False
 
 
 class Tree:
@@ -88,7 +86,7 @@ class Tree:
         self._edits_seed = (seed,) if config.shared_edits else (seed, question.id)
         self.identity = Program.identity(depth)
         self.verdicts: dict[Program, Verdict] = {}
-        self.nodes: dict[Program, _Node] = {self.identity: self._new_node(self.identity)}
+        self.nodes: dict[Program, _Node] = {self.identity: _Node()}
         self._path: list[_Edge] = []
 
     def select(self) -> Program | None:
@@ -98,7 +96,7 @@ class Tree:
         """
         if not self.verdicts:
             return self.identity
-        for _ in range(_MAX_TRIES):
+        for _ in range(_MAX_WALKS):
             self._path, program = [], self.identity
             while program in self.verdicts:
                 node = self.nodes[program]
@@ -110,7 +108,7 @@ class Tree:
                 self._path.append(edge)
                 program = edge.child
                 if program not in self.nodes:
-                    self.nodes[program] = self._new_node(program)
+                    self.nodes[program] = _Node()
                 if len(self._path) > self.depth:  # edits can undo each other: end the walk here
                     break
             if program not in self.verdicts:
@@ -129,30 +127,21 @@ class Tree:
             self.nodes[edge.child].visits += 1
         self._path = []
 
-    def _new_node(self, program: Program) -> _Node:
-        return _Node(seeded_rng(*self._edits_seed, program))
-
     def _most_children(self, node: _Node) -> int:
-        return 0 if node.exhausted else math.ceil(self.config.widening * math.sqrt(max(1, node.visits)))
+        return math.ceil(self.config.widening * math.sqrt(max(1, node.visits)))
 
     def _widen(self, node: _Node, program: Program) -> None:
-        """Give a node one more child: a random edit that it has not tried."""
-        known = {edge.child for edge in node.edges}
-        for _ in range(_MAX_TRIES):
-            edited = self._random_edit(program, node.rng)
-            if edited is not None and edited not in known:
-                node.edges.append(_Edge(edited))
-                return
-        node.exhausted = True
+        """Give a node one more child: the next of its edits, in an order drawn once."""
+        if node.untried is None:
+            edits = [edit for edit in single_edits(program) if self._fits(edit)]
+            order = seeded_rng(*self._edits_seed, program).permutation(len(edits))
+            node.untried = [edits[index] for index in order]
+        if node.untried:
+            node.edges.append(_Edge(node.untried.pop()))
 
-    def _random_edit(self, program: Program, rng: np.random.Generator) -> Program | None:
-        length = int(rng.integers(1, min(MAX_BLOCK, len(program)) + 1))
-        start = int(rng.integers(len(program) - length + 1))
-        if rng.random() < 0.5:
-            return program.skip(start, length) if length < len(program) else None
-        edited = program.repeat(start, length)
-        fits = len(edited) <= 2 * self.depth and max(edited.executions(self.depth)) <= self.config.max_visits
-        return edited if fits else None
+    def _fits(self, program: Program) -> bool:
+        most = max(program.executions(self.depth))
+        return len(program) <= 2 * self.depth and most <= self.config.max_visits
 
     def _choose(self, node: _Node) -> _Edge:
         if self.rng.random() < self.config.random_child:

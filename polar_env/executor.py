@@ -168,7 +168,7 @@ class Executor:
         cache_bytes: bound of all cached hidden states, keys and values together.
     """
 
-    def __init__(self, llm: FrozenLLM, prompt: Prompt, cache_bytes: int = 1 << 30) -> None:
+    def __init__(self, llm: FrozenLLM, prompt: Prompt, cache_bytes: int = 3 << 29) -> None:
         self.llm = llm
         self.prompt = prompt
         self.cache_bytes = cache_bytes
@@ -254,7 +254,7 @@ class Executor:
         for chunk in _chunks(list(missing), _CHUNK):
             targets = [missing[key] for key in chunk]
             with torch_threads(self._threads):
-                observed = self._observe(targets)
+                observed = list(self._observe(targets))
             for key, feature in zip(chunk, observed, strict=True):
                 found[key] = feature
                 self._features.put(key, feature, feature.nbytes)
@@ -279,13 +279,15 @@ class Executor:
             layer = min(waiting)  # the lowest first: rows ahead wait there for the others and join their batch
             for batch in self._batches(waiting.pop(layer)):
                 outputs = self._apply(layer, batch, [live[(e.id, node)] for e, node in batch])
-                for (encoded, node), hidden in zip(batch, outputs, strict=True):
+                features = _pool([e for e, _ in batch], torch.stack([hidden[0] for hidden in outputs]))
+                for (encoded, node), hidden, feature in zip(batch, outputs, features, strict=True):
                     before, after = (encoded.id, node), (encoded.id, self._trie.child(node, layer))
                     pending[before] -= 1
                     if not pending[before]:
                         del live[before]  # every extension is made: free its memory
                     live[after] = hidden
                     self._states.put(after, hidden, hidden.nbytes)
+                    self._features.put(after, feature.copy(), feature.nbytes)
                     for next_layer in following.get(after, ()):
                         waiting[next_layer].append((encoded, after[1]))
         return [live[(e.id, self._trie.path(layers)[-1])] for e, layers in targets]
@@ -410,15 +412,24 @@ class Executor:
             at += count
         return verdicts
 
-    def _observe(self, targets: Sequence[tuple[EncodedQuestion, tuple[int, ...]]]) -> list[NDArray[np.float16]]:
+    def _observe(self, targets: Sequence[tuple[EncodedQuestion, tuple[int, ...]]]) -> Iterator[NDArray[np.float16]]:
+        """Features of some states; those of executed states were kept when they were executed."""
         states = self._execute(targets)
-        features = []
-        for (encoded, _), hidden in zip(targets, states, strict=True):
-            asked = hidden[0, : encoded.prompt_length].float()  # [T', H]
-            both = torch.stack([asked[-1], asked.mean(0)])  # [2, H]
-            both = both / both.pow(2).mean(-1, keepdim=True).sqrt().clamp(min=1e-6)
-            features.append(both.flatten().cpu().numpy().astype(np.float16))
-        return features
+        for (encoded, layers), hidden in zip(targets, states, strict=True):
+            kept = self._features.get((encoded.id, self._trie.path(layers)[-1]))
+            yield _pool([encoded], hidden[:1])[0] if kept is None else kept
+
+
+def _pool(questions: Sequence[EncodedQuestion], hidden: Tensor) -> NDArray[np.float16]:
+    """What a policy sees of hidden states ``[B, T, H]``, a row each: see `Executor.features`; ``[B, 2 H]``."""
+    hidden = hidden.float()
+    lengths = torch.tensor([question.prompt_length for question in questions], device=hidden.device)  # [B]
+    last = hidden[torch.arange(len(lengths), device=hidden.device), lengths - 1]  # [B, H]
+    asked = torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None]  # [B, T]
+    mean = (hidden * asked[..., None]).sum(1) / lengths[:, None]  # [B, H]
+    both = torch.stack([last, mean], dim=1)  # [B, 2, H]
+    both = both / both.pow(2).mean(-1, keepdim=True).sqrt().clamp(min=1e-6)
+    return both.flatten(1).cpu().numpy().astype(np.float16)
 
 
 def _pick(tensors: Sequence[Tensor | None], index: list[int]) -> Tensor:

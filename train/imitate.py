@@ -29,9 +29,9 @@ __all__ = ["Demonstrations", "ImitationConfig", "best_static", "demonstrate", "i
 class ImitationConfig(Config):
     """Settings of the warm start."""
 
-    value_layers: int = Field(default=4, ge=0)
+    value_layers: int = Field(default=6, ge=0)
     """The value model reads the hidden state after this many layers of the normal pass."""
-    ridge_penalty: float = Field(default=1.0, gt=0)
+    ridge_penalty: float = Field(default=3.0, gt=0)
     """The value model's ridge constant."""
     margin: float = Field(default=0.0, ge=0)
     """The identity is imitated unless a program's predicted advantage exceeds this."""
@@ -74,7 +74,7 @@ def best_static(matrix: VerdictMatrix, layer_cost: float) -> Program:
 def teacher_choice(
     rules: ProgramRules, questions: Sequence[Question], matrix: VerdictMatrix, config: ImitationConfig
 ) -> NDArray[np.int64]:
-    """For each question of the matrix the program to imitate, ``int [Q]`` into ``matrix.programs``."""
+    """For each question the program to imitate, ``int [Q]`` into ``matrix.programs``; questions in matrix order."""
     depth = rules.depth
     read = tuple(range(min(config.value_layers, depth)))
     features = rules.executor.features([(question, read) for question in questions]).astype(float)

@@ -17,7 +17,7 @@ from polar_env.config import Config
 from polar_env.envs.episode import ProgramRules
 from polar_env.envs.sb3 import ProgramVecEnv
 from polar_env.envs.vector_env import ProgramVectorEnv
-from polar_env.errors import FingerprintError, TraceError
+from polar_env.errors import FingerprintError
 from polar_env.executor import Executor
 from polar_env.questions import Question
 from train.imitate import ImitationConfig, best_static, demonstrate, imitate, teacher_choice
@@ -106,13 +106,7 @@ def train_agents(
     """
     traces.require(executor)
     set_random_seed(seed)
-    matrix = traces.matrix()
-    by_id = {question.id: question for question in train}
-    known = [row for row, i in enumerate(matrix.question_ids) if i in by_id]
-    if not known:
-        raise TraceError(f"the traces in {traces.folder} are of none of these questions; give the same --questions.")
-    matrix = matrix.select(known)
-    questions = [by_id[i] for i in matrix.question_ids]
+    questions, matrix = traces.matrix().of(train)
     static = str(best_static(matrix, env.layer_cost))
     rules = ProgramRules(executor, questions, **env.rules())
     lanes = ProgramVectorEnv(ppo.lanes, executor, questions, **env.rules())

@@ -92,9 +92,18 @@ class VerdictMatrix:
         """Verdict minus layer cost, ``[Q, M]``."""
         return self.right.astype(float) - layer_cost * self.costs
 
-    def select(self, rows: Sequence[int]) -> VerdictMatrix:
-        """The matrix of some of its questions."""
-        return replace(self, question_ids=[self.question_ids[i] for i in rows], right=self.right[list(rows)])
+    def of(self, questions: Sequence[Question]) -> tuple[list[Question], VerdictMatrix]:
+        """Those of some questions that the matrix knows, and their rows in the same order.
+
+        Raises:
+            TraceError: if it knows none of them.
+        """
+        row_of = {question_id: row for row, question_id in enumerate(self.question_ids)}
+        known = [question for question in questions if question.id in row_of]
+        if not known:
+            raise TraceError("the traces are of none of these questions; give the --questions that were searched.")
+        ids = [question.id for question in known]
+        return known, replace(self, question_ids=ids, right=self.right[[row_of[i] for i in ids]])
 
 
 class TraceSet:

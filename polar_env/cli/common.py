@@ -47,7 +47,7 @@ class ModelConfig(Config):
     """Floating-point type that the LLM runs in."""
     device: str = "cpu"
     """Device that the LLM runs on."""
-    cache_gib: Annotated[float, Field(gt=0)] = 1.0
+    cache_gib: Annotated[float, Field(gt=0)] = 1.5
     """Bound of cached hidden states, in GiB."""
     out: Path = Path("runs/default")
     """Folder of the run: prompt, traces, agents and reports lie in it."""
@@ -108,7 +108,13 @@ def open_prompt(config: QuestionsConfig) -> Prompt:
 
 def open_executor(config: ModelConfig, prompt: Prompt) -> Executor:
     """Load the model and make its executor."""
-    return Executor(open_llm(config.model, config.dtype, config.device), prompt, int(config.cache_gib * (1 << 30)))
+    return _executor(config.model, config.dtype, config.device, prompt.model_dump_json(), config.cache_gib)
+
+
+@lru_cache(maxsize=1)
+def _executor(model: str, dtype: str, device: str, prompt: str, cache_gib: float) -> Executor:
+    """The executor of the last command goes on in the next one of the same process, with all that it remembers."""
+    return Executor(open_llm(model, dtype, device), Prompt.model_validate_json(prompt), int(cache_gib * (1 << 30)))
 
 
 @lru_cache(maxsize=1)

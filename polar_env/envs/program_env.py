@@ -73,7 +73,8 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
 
     ## Arguments
     ``model`` (an `Executor`, `FrozenLLM`, name, folder or hub id), ``questions`` (specs or `Question` objects),
-    ``prompt`` (name or `Prompt`; ignored with an `Executor`), ``split`` (train, validation, test or None for all), and those of
+    ``prompt`` (name or `Prompt`; ignored with an `Executor`), ``split`` (train, validation, test or None for all), and
+    those of
     `ProgramRules`: ``layer_cost``, ``language``, ``max_steps``, ``window``, ``observe``, ``relative``, ``shaping``,
     ``gamma``. ``render_mode`` is ``"ansi"`` or ``"rgb_array"``.
 

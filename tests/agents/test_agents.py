@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agents.fixed import RandomAgent, StaticAgent
+from agents.load import load_agent
+from polar_env.errors import ConfigError, ProgramError, UnknownNameError
+from polar_env.executor import Executor
+from polar_env.program import Program
+from polar_env.questions import Question
+
+
+def test_random_programs_are_as_long_as_the_identity(questions: list[Question]) -> None:
+    agent = RandomAgent(depth=12, seed=1)
+    proposals = agent.propose(questions, k=3)
+    programs = {program for row in proposals for program in row}
+    assert {len(program) for program in programs} == {12}
+    assert len(programs) > 3
+    assert Program.identity(12) not in programs
+    assert proposals == RandomAgent(12, seed=1).propose(questions, k=3)
+    assert proposals != RandomAgent(12, seed=2).propose(questions, k=3)
+
+
+def test_agents_by_name(executor: Executor, questions: list[Question], tmp_path: Path) -> None:
+    assert load_agent("identity", executor).propose(questions[:1]) == [[Program.identity(4)]]
+    assert load_agent("random", executor).name == "random"
+    static = load_agent("static:0-1 3", executor)
+    assert isinstance(static, StaticAgent)
+    assert static.propose(questions[:2], k=2) == [[Program((0, 1, 3))] * 2] * 2
+    with pytest.raises(UnknownNameError, match="Did you mean 'random'"):
+        load_agent("randon", executor)
+    with pytest.raises(ProgramError, match="layer 4 is out of range"):
+        load_agent("static:0-7", executor)
+    with pytest.raises(UnknownNameError, match=r"runs/quickstart/agents/ppo"):
+        load_agent(str(tmp_path), executor)
+
+
+def test_folder_without_an_agent(tmp_path: Path) -> None:
+    from agents.policy import read_card
+
+    with pytest.raises(ConfigError, match="holds no agent"):
+        read_card(tmp_path)

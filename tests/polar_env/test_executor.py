@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from polar_env.errors import ProgramError, QuestionTooLongError
+from polar_env.executor import Executor
+from polar_env.llm import FrozenLLM
+from polar_env.program import Program, single_edits
+from polar_env.questions import Example, Prompt, Question
+from tests.oracle import logits_of, restack
+
+PROMPTS = {
+    "few-shot": Prompt(style="qa", examples=(Example(question="1 + 1", answer="2"), Example(question="2", answer="2"))),
+    "no shared prefix": Prompt(style="bare"),
+    "chat": Prompt(style="chat", examples=(Example(question="1 + 1", answer="2"),)),
+    "restate": Prompt(style="restate", examples=(Example(question="What is 1 + 1?", answer="2", bare="1 + 1 ="),)),
+}
+
+
+def some_programs(depth: int) -> list[Program]:
+    return [Program.identity(depth), *single_edits(Program.identity(depth)), Program((3, 0, 0)), Program((2,))]
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_verdicts_equal_the_restacked_model(tiny_llm: FrozenLLM, questions: list[Question], name: str) -> None:
+    """Prefix sharing, the shared prompt, batching by layer: none of it may change a number."""
+    executor = Executor(tiny_llm, PROMPTS[name])
+    programs = some_programs(tiny_llm.depth)
+    pairs = [(question, program) for question in questions for program in programs]
+    found = dict(zip([(q.id, p) for q, p in pairs], executor.verdicts(pairs), strict=True))
+    for program in programs:
+        model = restack(tiny_llm.model, program)
+        for question in questions:
+            encoded = executor.encoder(question)
+            answer = torch.tensor(encoded.answers[0])
+            rows = torch.tensor([[*encoded.prefix, *encoded.rows[0].tolist()]])
+            logits = logits_of(model, rows)[0, len(encoded.prefix) :][encoded.answer_slice(0)]
+            expected = float(logits.log_softmax(-1).gather(-1, answer[:, None]).sum())
+            verdict = found[(question.id, program)]
+            assert verdict.log_prob == pytest.approx(expected, abs=1e-3)
+            assert verdict.right == bool((logits.argmax(-1) == answer).all())
+
+
+def test_verdict_agrees_with_generation(tiny_llm: FrozenLLM, prompt: Prompt) -> None:
+    """An answer that the program itself writes is judged right, and only under programs that write it."""
+    executor = Executor(tiny_llm, prompt)
+    program = Program((0, 2, 3))
+    text = "What is 7?"
+    rendered = prompt.render(tiny_llm.tokenizer, text)
+    made = tiny_llm.generate(tiny_llm.tokenizer(rendered.prompt).input_ids, program, 4)
+    assert len(made) == 4
+    encoded = executor.encoder(Question(text=text, answer="x"))
+    forced = torch.tensor([[*encoded.prefix, *encoded.rows[0, : encoded.prompt_length].tolist(), *made]])
+    logits = tiny_llm.logits(forced, program)[0, -len(made) - 1 : -1]
+    assert logits.argmax(-1).tolist() == made
+
+
+def test_verdicts_do_not_depend_on_the_batch(tiny_llm: FrozenLLM, prompt: Prompt, questions: list[Question]) -> None:
+    programs = some_programs(tiny_llm.depth)
+    pairs = [(question, program) for question in questions for program in programs]
+    together = Executor(tiny_llm, prompt).verdicts(pairs)
+    rng = np.random.default_rng(0)
+    for size in (1, 7):
+        executor = Executor(tiny_llm, prompt)
+        for start in rng.permutation(len(pairs))[:: max(1, 6 // size)]:
+            batch = pairs[start : start + size]
+            for got, expected in zip(executor.verdicts(batch), together[start : start + size], strict=True):
+                assert got.right == expected.right
+                assert got.log_prob == pytest.approx(expected.log_prob, abs=1e-4)
+
+
+def test_a_small_cache_changes_speed_not_verdicts(
+    tiny_llm: FrozenLLM, prompt: Prompt, questions: list[Question]
+) -> None:
+    pairs = [(question, program) for question in questions for program in some_programs(tiny_llm.depth)]
+    ample, tight = Executor(tiny_llm, prompt), Executor(tiny_llm, prompt, cache_bytes=1)
+    assert [v.right for v in ample.verdicts(pairs)] == [v.right for v in tight.verdicts(pairs)]
+    assert ample.stats.executed_layers <= tight.stats.executed_layers
+
+
+def test_prefixes_are_shared(executor: Executor, questions: list[Question]) -> None:
+    programs = [Program((0, 1, 2, 3)), Program((0, 1, 2)), Program((0, 1, 3))]
+    executor.verdicts([(questions[0], program) for program in programs])
+    assert executor.stats.executed_layers == 5  # 0, 01, 012, 0123, 013
+    assert executor.stats.asked_layers == 10
+    executor.verdicts([(questions[0], program) for program in programs])
+    assert executor.stats.executed_layers == 5
+    assert executor.stats.hit_rate == 0.5
+
+
+def test_features_do_not_see_the_answer(tiny_llm: FrozenLLM, prompt: Prompt) -> None:
+    right, wrong = (Question(text="What is 2 + 2?", answer=answer) for answer in ("4", "177"))
+    states = [(), (0,), (0, 1, 2, 3)]
+    seen = [Executor(tiny_llm, prompt).features([(question, state) for state in states]) for question in (right, wrong)]
+    np.testing.assert_allclose(seen[0], seen[1], atol=2e-3)  # float16 in the cache
+    assert seen[0].shape == (3, 2 * tiny_llm.width)
+
+
+def test_features_are_the_hidden_states_of_the_prompt(tiny_llm: FrozenLLM) -> None:
+    executor = Executor(tiny_llm, Prompt(style="bare"))
+    question = Question(text="2 + 2 =", answer="4")
+    ids = torch.tensor([executor.encoder.prompt_ids(question.text)])
+    hidden = tiny_llm.run(ids, Program((0, 1)))[0]
+    expected = torch.stack([hidden[-1], hidden.mean(0)])
+    expected = expected / expected.pow(2).mean(-1, keepdim=True).sqrt()
+    np.testing.assert_allclose(executor.features([(question, (0, 1))])[0], expected.flatten(), atol=5e-3)
+
+
+def test_choices_are_judged_by_length_normalised_likelihood(tiny_llm: FrozenLLM, prompt: Prompt) -> None:
+    executor = Executor(tiny_llm, prompt)
+    choices = ("red", "a much longer answer", "7")
+    means = []
+    for choice in choices:
+        verdict = executor.verdicts([(Question(text="Which?", answer=choice), tiny_llm.identity)])[0]
+        means.append(verdict.log_prob / (len(choice) + 2))  # a blank before the answer, the line's end after it
+    best = int(np.argmax(means))
+    for gold, answer in enumerate(choices):
+        question = Question(text="Which?", answer=answer, choices=choices, verifier="choice")
+        verdict = Executor(tiny_llm, prompt).verdicts([(question, tiny_llm.identity)])[0]
+        assert verdict.right == (gold == best)
+        assert verdict.log_prob == pytest.approx(means[gold], abs=1e-4)
+
+
+def test_too_long_question_is_named_before_anything_runs(executor: Executor, questions: list[Question]) -> None:
+    long = Question(text="What is " + "1 + " * 80 + "1?", answer="81")
+    with pytest.raises(QuestionTooLongError, match=f"question {long.id}"):
+        executor.check([*questions, long])
+    assert executor.stats.executed_layers == 0
+
+
+def test_program_of_another_depth_is_refused(executor: Executor, questions: list[Question]) -> None:
+    with pytest.raises(ProgramError, match="layer 4 is out of range"):
+        executor.verdicts([(questions[0], Program.identity(30))])

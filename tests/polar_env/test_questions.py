@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from polar_env.errors import ConfigError, QuestionError, QuestionFileError, UnknownNameError
+from polar_env.questions import (
+    Prompt,
+    Question,
+    builtin_mixtures,
+    is_right,
+    load_questions,
+    make_prompt,
+    mixed_order,
+    parse_spec,
+    read_prompt,
+    split_of,
+    write_prompt,
+)
+from tests.conftest import character_tokenizer
+
+SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+def write_lines(path: Path, rows: list[object]) -> str:
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), encoding="utf-8")
+    return f"jsonl:{path}"
+
+
+def test_splits_of_the_mixture_do_not_overlap() -> None:
+    by_split = {split: {q.text.lower() for q in load_questions(["arithmetic"], split)} for split in
+                ("train", "validation", "test")}  # fmt: skip
+    assert not by_split["train"] & by_split["validation"]
+    assert not by_split["train"] & by_split["test"]
+    assert not by_split["validation"] & by_split["test"]
+    assert len(by_split["test"]) >= 500
+
+
+def test_every_mixture_answers_its_own_questions() -> None:
+    for name in builtin_mixtures():
+        questions = load_questions([name])
+        assert len({q.id for q in questions}) == len(questions)
+        for question in questions[::37]:
+            assert is_right(question.answer, question)
+            assert eval(question.bare.removesuffix(" =")) == int(question.answer)  # type: ignore[union-attr]
+
+
+def test_split_is_a_matter_of_the_text_alone() -> None:
+    assert split_of("What is  1 + 1?") == split_of("what is 1 + 1?")
+    assert Question(text="What is 1 + 1?", answer="2").id == Question(text="what is 1 +  1?", answer="2").id
+
+
+def test_inline_options_reach_reasoning_gym() -> None:
+    questions = load_questions(["rg:chain_sum {size: 20, options: {min_terms: 2, max_terms: 2, max_digits: 1}}"])
+    assert len(questions) == 20
+    assert all(len(q.bare.split()) == 4 for q in questions if q.bare)
+
+
+@pytest.mark.parametrize("name", ["rg:basic_arithmetic", "rg:chain_sum", "rg:products"])
+def test_default_data_sets(name: str) -> None:
+    questions = load_questions([name + " {size: 30}"])
+    assert len(questions) == 30
+    assert all(is_right(q.answer, q) for q in questions)
+
+
+def test_json_lines_open_and_multiple_choice(tmp_path: Path) -> None:
+    spec = write_lines(
+        tmp_path / "q.jsonl",
+        [
+            {"question": "How many legs has a cat?", "answer": 4},
+            {"question": "Sky?", "choices": ["red", "blue"], "gold": 1},
+        ],
+    )
+    legs, sky = load_questions([spec])
+    assert (legs.answer, legs.verifier, legs.task) == ("4", "math", tmp_path.name)
+    assert (sky.answer, sky.gold, sky.choices, sky.verifier) == ("blue", 1, ("red", "blue"), "choice")
+    assert {q.split for q in load_questions([spec + " {split: test}"])} == {"test"}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"question": "a"', "not JSON"),
+        ("[1]", "not a JSON object"),
+        ({"answer": "4"}, "field 'question' is missing"),
+        ({"question": "a"}, "field 'answer' is missing"),
+        ({"question": "a", "choices": ["x", "y"]}, "field 'gold' is missing"),
+        ({"question": "a", "choices": ["x", "y"], "gold": 2}, "field 'gold' is 2"),
+        ({"question": 5, "answer": "4"}, "field 'question' is 5"),
+        ({"question": " ", "answer": "4"}, "neither may be empty"),
+    ],
+)
+def test_broken_line_names_file_line_and_field(tmp_path: Path, row: object, message: str) -> None:
+    spec = write_lines(
+        tmp_path / "q.jsonl", [{"question": "1?", "answer": "1"}, row, {"question": "2?", "answer": "2"}]
+    )
+    with pytest.raises(QuestionFileError, match=message) as caught:
+        load_questions([spec])
+    assert f"{tmp_path / 'q.jsonl'}:2:" in str(caught.value)
+    assert "--skip-bad" in str(caught.value)
+    skipped: list[str] = []
+    assert len(load_questions([spec], skipped=skipped)) == 2
+    assert len(skipped) == 1
+
+
+def test_unknown_sources_name_the_closest() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'chain_sum'"):
+        load_questions(["rg:chain_sun"])
+    with pytest.raises(UnknownNameError, match="Did you mean 'arithmetic'"):
+        parse_spec("arithmetics")
+    with pytest.raises(ConfigError, match="sizes"):
+        parse_spec("rg:chain_sum {sizes: 3}")
+    with pytest.raises(ConfigError, match="no_such_option"):
+        load_questions(["rg:chain_sum {options: {no_such_option: 3}}"])
+    with pytest.raises(QuestionFileError, match="no such file"):
+        load_questions(["jsonl:nowhere.jsonl"])
+    with pytest.raises(QuestionError, match="--questions"):
+        load_questions([])
+
+
+def test_verifiers() -> None:
+    assert is_right(" 1,000 ", Question(text="a", answer="1000", verifier="math"))
+    assert is_right("The answer is 42.", Question(text="a", answer="42", verifier="math"))
+    assert not is_right("43", Question(text="a", answer="42", verifier="math"))
+    assert is_right("Paris ", Question(text="a", answer="paris"))
+    choice = Question(text="a", answer="blue", choices=("red", "blue"), verifier="choice")
+    assert is_right("B.", choice)
+    assert is_right("Blue sky", choice)
+    assert not is_right("red", choice)
+
+
+def test_prompt_styles() -> None:
+    pool = [Question(text=f"What is {a} + 1?", answer=str(a + 1), bare=f"{a} + 1 =") for a in (1, 2)]
+    tokenizer = character_tokenizer(chat=True)
+    asked = {"text": "What is 5 + 1?", "bare": "5 + 1 ="}
+
+    def prompt_text(name: str) -> str:
+        rendered = make_prompt(name, pool).render(tokenizer, **asked)
+        return rendered.prompt + rendered.lead + "6" + rendered.end
+
+    assert prompt_text("qa-1") == "Question: What is 1 + 1?\nAnswer: 2\nQuestion: What is 5 + 1?\nAnswer: 6\n"
+    assert prompt_text("bare-2") == "1 + 1 = 2\n2 + 1 = 3\n5 + 1 = 6\n"
+    assert prompt_text("chat-0") == "<s>user\nWhat is 5 + 1?</s>\n<s>assistant\n6</s>"
+    assert prompt_text("restate-1").endswith(
+        "<s>assistant\n1 + 1 = 2</s>\n<s>user\nWhat is 5 + 1?</s>\n<s>assistant\n5 + 1 = 6</s>"
+    )
+    with pytest.raises(ConfigError, match="no chat template"):
+        make_prompt("chat-0", pool).render(character_tokenizer(), "a")
+
+
+def test_prompt_names_and_files(tmp_path: Path) -> None:
+    pool = [Question(text=f"{a}?", answer="1", task=task) for task in ("x", "y") for a in range(3)]
+    prompt = make_prompt("qa-4", [Question(text=q.text + q.task, answer="1", task=q.task) for q in pool])
+    assert [e.question for e in prompt.examples] == ["0?x", "0?y", "1?x", "1?y"]
+    write_prompt(prompt, tmp_path / "p.yaml")
+    assert read_prompt(tmp_path / "p.yaml") == prompt
+    with pytest.raises(UnknownNameError, match="Did you mean 'chat-6'"):
+        make_prompt("chatt-6", pool)
+    with pytest.raises(ConfigError, match="7 examples"):
+        make_prompt("qa-7", pool)
+    with pytest.raises(ConfigError, match="no prompt file"):
+        read_prompt(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("style: qa\nexample: []")
+    with pytest.raises(ConfigError, match="example"):
+        read_prompt(tmp_path / "bad.yaml")
+
+
+def test_mixed_order_mixes_tasks() -> None:
+    questions = [Question(text=f"{t}{i}", answer="1", task=t) for t, n in (("a", 30), ("b", 10)) for i in range(n)]
+    order = mixed_order(questions, 0)
+    assert sorted(q.text for q in order) == sorted(q.text for q in questions)
+    assert sum(q.task == "b" for q in order[:8]) == 2
+
+
+def test_asking_finds_the_equation() -> None:
+    assert Question.ask("What is 17 + 25?").bare == "17 + 25 ="
+    assert Question.ask("Who are you?").bare is None
+
+
+def test_prompt_default_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Prompt(style="qa").style = "chat"  # type: ignore[misc]
+
+
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the question sets for experiments are not beside this checkout")
+@pytest.mark.parametrize(
+    "path", ["gsm8k/test.jsonl", "arc_easy/test.jsonl", "math/test.jsonl", "openbookqa/test.jsonl"]
+)
+def test_real_question_sets_load(path: str) -> None:
+    questions = load_questions([f"jsonl:{SHARED_DATA / path} {{split: test}}"], "test")
+    assert len(questions) > 200

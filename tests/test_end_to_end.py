@@ -1,0 +1,156 @@
+"""The whole way through the command line, on the tiny model, and what the command line says to bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from polar_env.cli import VERBS, main
+
+SMALL = {
+    "questions": [
+        "rg:chain_sum {size: 120, options: {min_terms: 2, max_terms: 2, max_digits: 1}, text: 'What is {expression}?'}"
+    ],
+    "prompt_candidates": ["qa-0", "bare-2", "chat-1"],
+    "prompt_limit": 10,
+    "tree_questions": 8,
+    "mcts": {"simulations": 8},
+    "race": {"candidates": 8, "survivors": 3, "first_questions": 8},
+    "imitation": {"epochs": 3, "value_layers": 2, "batch_size": 32},
+    "ppo": {"lanes": 8, "steps": 16, "batch_size": 64, "total_steps": 512, "validate_every": 2},
+    "validation_limit": 10,
+    "oracle_questions": 6,
+    "oracle": {"simulations": 6},
+}
+
+
+def polar(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "import sys; from polar_env.cli import main; sys.exit(main())", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
+    folder = tmp_path_factory.mktemp("run")
+    config = folder / "small.yaml"
+    config.write_text(yaml.safe_dump(SMALL))
+    out = folder / "out"
+    done = polar("quickstart", "--model", str(tiny_folder), "--config", str(config), "--out", str(out), "--json")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out, json.loads(done.stdout)
+
+
+def test_quickstart_leaves_what_scripts_read(run: tuple[Path, dict[str, object]]) -> None:
+    out, summary = run
+    assert json.loads((out / "summary.json").read_text()) == summary
+    for method in ("identity", "random", "best_static", "imitation", "ppo", "oracle"):
+        entry = summary[method]
+        assert isinstance(entry, dict)
+        assert entry.keys() == {"pass_at_1", "low", "high", "mean_cost", "questions"}
+        assert entry["low"] <= entry["pass_at_1"] <= entry["high"]
+    assert {"delta", "delta_low", "delta_high", "seconds", "peak_rss_gib", "report"} <= summary.keys()
+    assert Path(str(summary["report"])).is_file()
+    assert list(out.glob("wandb/offline-run-*"))
+
+
+def test_quickstart_again_goes_on_and_changes_nothing(run: tuple[Path, dict[str, object]], tiny_folder: Path) -> None:
+    out, summary = run
+    config = str(out.parent / "small.yaml")
+    done = polar("quickstart", "--model", str(tiny_folder), "--config", config, "--out", str(out), "--json")
+    assert done.returncode == 0, done.stderr[-3000:]
+    again = json.loads(done.stdout)
+    for method in ("identity", "random", "best_static", "imitation", "ppo", "oracle"):
+        assert again[method] == summary[method]
+
+
+def test_run_answers_one_question(run: tuple[Path, dict[str, object]]) -> None:
+    out, _ = run
+    agent = str(out / "agents" / "ppo")
+    done = polar("run", "What is 4 + 3?", "--agent", agent, "--max-new-tokens", "4", "--json")
+    assert done.returncode == 0, done.stderr[-2000:]
+    answer = json.loads(done.stdout)
+    assert answer["answers"].keys() == {"identity", "ppo"}
+    assert answer["answers"]["identity"]["program"] == "0-3"
+
+
+def test_saved_agent_holds_no_llm(run: tuple[Path, dict[str, object]], tiny_folder: Path) -> None:
+    import torch
+    from sb3_contrib import MaskablePPO
+
+    out, _ = run
+    model = MaskablePPO.load(out / "agents" / "ppo" / "policy.zip", device="cpu")
+    sizes = [value.numel() for value in model.policy.state_dict().values() if isinstance(value, torch.Tensor)]
+    assert sum(sizes) < 100_000
+
+
+def test_evaluation_refuses_the_questions_of_the_training(
+    run: tuple[Path, dict[str, object]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, _ = run
+    model = json.loads((out / "agents" / "ppo" / "agent.json").read_text())["model"]
+    assert main(["eval", "--model", model, "--agent", str(out), "--split", "train", "--out", str(out / "leak")]) == 2
+    assert "were used to train the agent" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["serch"], "Did you mean 'search'"),
+        (["search", "--model", "smollm2-135n"], "Did you mean 'smollm2-135m'"),
+        (["search", "--questions", "arithmetik"], "Did you mean 'arithmetic'"),
+        (["search", "--questions", "rg:chain_sums"], "Did you mean 'chain_sum'"),
+        (["search", "--prompt", "chad-6"], "Did you mean 'chat-6'"),
+        (["eval", "--agent", "idendity"], "Did you mean 'identity'"),
+        (["assets", "path", "smollm2"], "Did you mean 'smollm2-135m'"),
+        (["assets", "pull"], "needs a name"),
+        (["run"], "there is no question"),
+        (["train", "--out", "nowhere"], "holds no trace set"),
+        (["search", "--config", "nowhere.yaml"], "cannot read the configuration"),
+    ],
+)
+def test_bad_input_exits_with_2(
+    arguments: list[str], message: str, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if arguments[0] == "eval":
+        arguments = [*arguments, "--model", str(tiny_folder), "--prompt", "qa-0", "--out", str(tmp_path)]
+    if arguments[0] == "search" and "--model" not in arguments:
+        arguments = [*arguments, "--model", str(tiny_folder), "--out", str(tmp_path)]
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("mcts: {simulation: 3}", "Did you mean 'mcts.simulations'"),
+        ("tree_question: 3", "Did you mean 'tree_questions'"),
+        ("mcts: {simulations: 0}", "'mcts.simulations' is 0"),
+        ("[1, 2]", "holds no mapping"),
+    ],
+)
+def test_bad_preset_names_the_key(
+    content: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text(content)
+    assert main(["search", "--config", str(tmp_path / "c.yaml")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_unknown_flag_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["search", "--modle", "x"])
+    assert stop.value.code == 2
+    assert "--model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0
+    assert "--json" in capsys.readouterr().out

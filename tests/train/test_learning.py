@@ -1,0 +1,100 @@
+"""In the planted world, imitation and PPO find the program of each task by reading the question."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agents.mcts import MctsConfig
+from agents.policy import PolicyAgent
+from polar_env.envs.episode import ProgramRules
+from polar_env.envs.sb3 import ProgramVecEnv
+from polar_env.envs.vector_env import ProgramVectorEnv
+from polar_env.llm import FrozenLLM
+from polar_env.questions import Prompt, Question
+from polar_env.threads import torch_threads
+from tests.planted import PlantedExecutor, best_program, planted_questions
+from train.collect import RaceConfig, race, search_traces
+from train.imitate import ImitationConfig, demonstrate, imitate, teacher_choice
+from train.reinforce import PPOConfig, make_model, score
+from train.traces import TraceSet
+from train.values import choose_programs, cross_fitted
+
+PPO = PPOConfig(
+    lanes=16,
+    steps=64,
+    batch_size=256,
+    epochs=10,
+    learning_rate=1e-3,
+    clip=0.2,
+    entropy=0.03,
+    gae_lambda=1.0,
+    target_kl=None,
+)
+
+
+@pytest.fixture
+def planted(tiny_llm: FrozenLLM, prompt: Prompt) -> PlantedExecutor:
+    return PlantedExecutor(tiny_llm, prompt)
+
+
+def hits(agent: PolicyAgent, questions: list[Question]) -> float:
+    found = agent.propose(questions)
+    return float(np.mean([programs[0] == best_program(q) for q, programs in zip(questions, found, strict=True)]))
+
+
+@pytest.mark.parametrize("language", ["layers", "segments"])
+def test_imitation_of_traces_finds_the_planted_programs(
+    planted: PlantedExecutor, tmp_path: Path, language: str
+) -> None:
+    questions = planted_questions(60)
+    train, held_out = questions[:40], questions[40:]
+    traces = TraceSet.create(tmp_path, planted, {})
+    search_traces(planted, train[:10], traces, MctsConfig(simulations=30))
+    race(planted, train, traces, RaceConfig(candidates=60, survivors=6, first_questions=10))
+    rules = ProgramRules(planted, train, language=language)
+    config = ImitationConfig(value_layers=0, epochs=60, batch_size=64)
+    known, matrix = traces.matrix().of(train)
+    assert known == train
+    choice = teacher_choice(rules, train, matrix, config)
+    model = make_model(ProgramVecEnv(ProgramVectorEnv(4, planted, train, language=language)), PPO, seed=0)
+    imitate(model, demonstrate(rules, train, matrix, choice, config.routine_weight), config)
+    agent = PolicyAgent(model, rules)
+    assert hits(agent, train) >= 0.95
+    assert hits(agent, held_out) >= 0.9  # it reads the question, it does not remember it
+    assert score(model, rules, held_out).pass_at_1 == pytest.approx(hits(agent, held_out))
+
+
+def test_ppo_finds_the_planted_programs_from_nothing(planted: PlantedExecutor) -> None:
+    questions = planted_questions(20)
+    variant: dict[str, Any] = {"language": "segments", "layer_cost": 0.05}
+    rules = ProgramRules(planted, questions, **variant)
+    env = ProgramVecEnv(ProgramVectorEnv(PPO.lanes, planted, questions, **variant))
+    env.seed(0)
+    model = make_model(env, PPO, seed=0)
+    before = score(model, rules, questions)
+    with torch_threads(1):
+        model.learn(35_000)
+    after = score(model, rules, questions)
+    assert before.pass_at_1 < 0.5
+    assert after.pass_at_1 >= 0.9
+
+
+def test_cross_fitting_does_not_learn_luck() -> None:
+    """Verdicts that do not depend on the question give predictions near their mean, so nothing is chosen by luck."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(200, 30))
+    luck = (rng.random((200, 5)) < 0.4).astype(float)
+    predicted = cross_fitted(features, luck, penalty=1.0)
+    chosen = predicted.argmax(1)
+    assert luck[np.arange(200), chosen].mean() < luck.mean(0).max() + 0.05
+    signal = (features[:, :1] > 0).astype(float)
+    assert ((cross_fitted(features, signal, penalty=1.0) > 0.5) == signal).mean() > 0.85
+
+
+def test_identity_is_the_floor() -> None:
+    advantages = np.array([[0.0, 0.01, -0.5], [0.0, 0.2, 0.1], [0.0, -0.1, -0.2]])
+    assert choose_programs(advantages, margin=0.05).tolist() == [0, 1, 0]
