@@ -32,7 +32,7 @@ img{max-width:100%}.note{color:#555e70;font-size:.9rem}
 
 
 def write_report(folder: Path, results: Results, title: str = "Programs of layers: evaluation") -> Path:
-    """Write ``table.md`` and ``report.html`` from results.
+    """Write ``table.md``, ``report.html`` and ``figures/*.png`` from results.
 
     Args:
         folder: where to.
@@ -54,12 +54,20 @@ def write_report(folder: Path, results: Results, title: str = "Programs of layer
             "right program of fewer layers."
         )
     write_whole(folder / "table.md", "\n\n".join([f"# {title}", table, tasks, *notes]).encode())
+    figures = {
+        "accuracy": _accuracy_plot(summaries),
+        "executions": _heat_map(summaries, depth),
+        "programs": _examples(rows, depth),
+    }
+    images = {name: _png(figure) for name, figure in figures.items()}
+    for name, image in images.items():
+        write_whole(folder / "figures" / f"{name}.png", image)
     sections = [
         ("Results", _html_table(table)),
-        ("Accuracy against layers", _image(_accuracy_plot(summaries))),
+        ("Accuracy against layers", _img(images["accuracy"])),
         ("By task", _html_table(tasks) + "<p class=note>pass@1 in percent.</p>"),
-        ("Executions per layer", _image(_heat_map(summaries, depth))),
-        ("Example programs", _image(_examples(rows, depth))),
+        ("Executions per layer", _img(images["executions"])),
+        ("Example programs", _img(images["programs"])),
         ("How this was measured", "".join(f"<p class=note>{html.escape(note)}</p>" for note in notes)),
     ]
     body = "".join(f"<h2>{name}</h2>{content}" for name, content in sections)
@@ -96,10 +104,14 @@ def _html_table(markdown: str) -> str:
     return "<table><tr>" + "".join(f"<th>{cell}</th>" for cell in head) + f"</tr>{body}</table>"
 
 
-def _image(figure: Figure) -> str:
+def _png(figure: Figure) -> bytes:
     sink = io.BytesIO()
     figure.savefig(sink, format="png", dpi=130)
-    return f"<img alt='' src='data:image/png;base64,{base64.b64encode(sink.getvalue()).decode()}'>"
+    return sink.getvalue()
+
+
+def _img(png: bytes) -> str:
+    return f"<img alt='' src='data:image/png;base64,{base64.b64encode(png).decode()}'>"
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -1,0 +1,33 @@
+# Each target makes .venv and installs what it needs by itself.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: quickstart test check lint clean
+
+quickstart: $(VENV)/installed  ## the main job: search, train, evaluate, report
+	$(BIN)/polar quickstart
+
+test: $(VENV)/installed-dev  ## all tests
+	$(BIN)/python -m pytest
+
+check: lint test  ## format, lint, types, tests
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+# torch goes first: what is installed after it must not choose another build.
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
