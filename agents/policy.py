@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AgentCard", "PolicyAgent", "ProgramFeatures", "load_policy", "read_card", "save_policy"]
 
-_CARD, _WEIGHTS = "agent.json", "policy.zip"
+CARD, WEIGHTS = "agent.json", "policy.zip"
 
 
 class ProgramFeatures(BaseFeaturesExtractor):
@@ -88,6 +88,8 @@ class AgentCard(Config):
     """The best static program on the train questions."""
     config: dict[str, Any]
     """The resolved configuration of the training."""
+    validation: dict[str, float]
+    """Its score on the validation questions: pass_at_1, cost, reward."""
 
 
 class PolicyAgent:
@@ -129,8 +131,8 @@ class PolicyAgent:
 def save_policy(model: MaskablePPO, card: AgentCard, folder: Path) -> None:
     """Save a policy and its card; the card last, so that a folder with a card is whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    model.save(folder / _WEIGHTS)
-    (folder / _CARD).write_text(card.model_dump_json(indent=2), encoding="utf-8")
+    model.save(folder / WEIGHTS)
+    (folder / CARD).write_text(card.model_dump_json(indent=2), encoding="utf-8")
 
 
 def read_card(folder: Path) -> AgentCard:
@@ -139,11 +141,9 @@ def read_card(folder: Path) -> AgentCard:
     Raises:
         ConfigError: if the folder holds no agent.
     """
-    if not (folder / _CARD).is_file():
-        raise ConfigError(
-            f"{folder} holds no agent ({_CARD} is missing); `polar train --out DIR` makes DIR/agents/ppo."
-        )
-    return AgentCard.model_validate_json((folder / _CARD).read_text(encoding="utf-8"))
+    if not (folder / CARD).is_file():
+        raise ConfigError(f"{folder} holds no agent ({CARD} is missing); `polar train --out DIR` makes DIR/agents/ppo.")
+    return AgentCard.model_validate_json((folder / CARD).read_text(encoding="utf-8"))
 
 
 def load_policy(folder: Path, executor: Executor) -> PolicyAgent:
@@ -167,7 +167,7 @@ def load_policy(folder: Path, executor: Executor) -> PolicyAgent:
             f"('{executor.prompt.name}'); leave --prompt away to use the agent's own."
         )
     rules = ProgramRules(executor, [_PLACEHOLDER], **card.rules)
-    return PolicyAgent(MaskablePPO.load(folder / _WEIGHTS, device="cpu"), rules, card.name)
+    return PolicyAgent(MaskablePPO.load(folder / WEIGHTS, device="cpu"), rules, card.name)
 
 
 _PLACEHOLDER = Question(text="0", answer="0")

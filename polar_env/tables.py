@@ -5,6 +5,7 @@ A shard is written under a temporary name and renamed when it is whole.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 
 from polar_env.errors import TraceError
 
-__all__ = ["ShardedTable", "write_whole"]
+__all__ = ["ShardedTable", "sha256_of", "write_whole"]
 
 
 class ShardedTable:
@@ -57,6 +58,12 @@ class ShardedTable:
             except (pa.ArrowException, OSError) as error:
                 raise TraceError(f"{shard} is damaged ({error}); delete it and run the command again.") from error
         return rows
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from pydantic import Field
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.utils import set_random_seed
 
-from agents.policy import AgentCard, save_policy
+from agents.policy import CARD, AgentCard, read_card, save_policy
 from polar_env.config import Config
 from polar_env.envs.episode import ProgramRules
 from polar_env.envs.sb3 import ProgramVecEnv
@@ -20,12 +19,13 @@ from polar_env.envs.vector_env import ProgramVectorEnv
 from polar_env.errors import FingerprintError
 from polar_env.executor import Executor
 from polar_env.questions import Question
+from polar_env.tables import write_whole
 from train.imitate import ImitationConfig, best_static, demonstrate, imitate, teacher_choice
 from train.reinforce import PPOConfig, Score, make_model, reinforce, score
 from train.traces import TraceSet
 from train.tracking import Tracker
 
-__all__ = ["EnvConfig", "TrainedAgents", "train_agents"]
+__all__ = ["EnvConfig", "TrainedAgents", "TrainingConfig", "train_agents"]
 
 Report = Callable[[str, int, dict[str, float]], None]
 """Called with the phase, its step, and metrics."""
@@ -55,6 +55,19 @@ class EnvConfig(Config):
         return {**self.model_dump(), "window": window}
 
 
+class TrainingConfig(Config):
+    """Everything that decides what comes out of a training, beside model, questions and traces."""
+
+    env: EnvConfig = EnvConfig()
+    """The environment."""
+    imitation: ImitationConfig = ImitationConfig()
+    """The warm start."""
+    ppo: PPOConfig = PPOConfig()
+    """PPO."""
+    seed: int = 0
+    """Seed of networks, rollouts and the order of states."""
+
+
 @dataclass(frozen=True)
 class TrainedAgents:
     """What training made.
@@ -78,15 +91,13 @@ def train_agents(
     validation: Sequence[Question],
     traces: TraceSet,
     folder: Path,
-    *,
-    env: EnvConfig,
-    imitation: ImitationConfig,
-    ppo: PPOConfig,
+    config: TrainingConfig,
     specs: Sequence[str],
-    seed: int,
     report: Report,
 ) -> TrainedAgents:
-    """Imitate the traces, go on with PPO, save both agents; started again, it resumes PPO at its checkpoint.
+    """Imitate the traces, go on with PPO, save both agents.
+
+    Started again it resumes PPO at its checkpoint; once finished it trains nothing more.
 
     Args:
         executor: executes programs, under the prompt of the traces.
@@ -94,79 +105,82 @@ def train_agents(
         validation: validation questions, which choose among policies.
         traces: of the train questions.
         folder: gets ``agents/imitation``, ``agents/ppo``, ``checkpoints`` and wandb's files.
-        env: the environment.
-        imitation: settings of the warm start.
-        ppo: settings of PPO.
+        config: the settings.
         specs: the question specs, for the agents' cards.
-        seed: of networks, rollouts and the order of states.
         report: told of every epoch and rollout.
 
     Raises:
-        FingerprintError: if the traces or a checkpoint belong to another model, prompt or configuration.
+        FingerprintError: if the traces or a checkpoint belong to another model, prompt, questions or configuration.
     """
     traces.require(executor)
-    set_random_seed(seed)
     questions, matrix = traces.matrix().of(train)
-    static = str(best_static(matrix, env.layer_cost))
-    rules = ProgramRules(executor, questions, **env.rules())
-    lanes = ProgramVectorEnv(ppo.lanes, executor, questions, **env.rules())
-    vec_env = ProgramVecEnv(lanes)
-    vec_env.seed(seed)
-    config = {
-        "env": env.model_dump(), "imitation": imitation.model_dump(), "ppo": ppo.model_dump(), "seed": seed
-    }  # fmt: skip
+    blank = AgentCard(
+        name="",
+        model=executor.llm.name,
+        fingerprint=executor.llm.fingerprint,
+        depth=executor.depth,
+        prompt=executor.prompt,
+        rules=config.env.rules(),
+        questions=list(specs),
+        train_ids=[question.id for question in questions],
+        best_static=str(best_static(matrix, config.env.layer_cost)),
+        config=config.model_dump(mode="json"),
+        validation={},
+    )
+    agents, checkpoints = folder / "agents", folder / "checkpoints"
+    _require_same(checkpoints / "training.json", blank)
+    if (agents / "ppo" / CARD).is_file():
+        cards = [read_card(agents / name) for name in ("imitation", "ppo")]
+        report("finished before", config.ppo.total_steps, {})
+        warm, final = (Score(**card.validation) for card in cards)
+        return TrainedAgents(agents, warm, final, blank.best_static)
 
-    def card(name: str) -> AgentCard:
-        return AgentCard(
-            name=name,
-            model=executor.llm.name,
-            fingerprint=executor.llm.fingerprint,
-            depth=executor.depth,
-            prompt=executor.prompt,
-            rules=env.rules(),
-            questions=list(specs),
-            train_ids=[question.id for question in train],
-            best_static=static,
-            config=config,
-        )
-
-    checkpoints = folder / "checkpoints"
-    _require_same(checkpoints / "config.json", {**config, "fingerprint": executor.llm.fingerprint})
-    warm = folder / "agents" / "imitation"
-    with Tracker(folder, f"ppo-seed{seed}", config) as tracker:
+    set_random_seed(config.seed)
+    rules = ProgramRules(executor, questions, **config.env.rules())
+    env = ProgramVecEnv(ProgramVectorEnv(config.ppo.lanes, executor, questions, **config.env.rules()))
+    env.seed(config.seed)
+    with Tracker(folder, f"ppo-seed{config.seed}", blank.config) as tracker:
         if (checkpoints / "state.json").exists():
-            state = json.loads((checkpoints / "state.json").read_text(encoding="utf-8"))
-            model = MaskablePPO.load(checkpoints / "last.zip", env=vec_env, device="cpu")
-            warm_score = Score(**state["warm_start"])
+            model = MaskablePPO.load(checkpoints / "last.zip", env=env, device="cpu")
             report("resumed", model.num_timesteps, {})
         else:
-            model = make_model(vec_env, ppo, seed)
+            model = make_model(env, config.ppo, config.seed)
+            choice = teacher_choice(rules, questions, matrix, config.imitation)
+            demonstrations = demonstrate(rules, questions, matrix, choice, config.imitation.routine_weight)
 
             def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
                 tracker.log(metrics, step=0)
                 report("imitation", epoch, metrics)
 
-            choice = teacher_choice(rules, questions, matrix, imitation)
-            demonstrations = demonstrate(rules, questions, matrix, choice, imitation.routine_weight)
-            imitate(model, demonstrations, imitation, seed, on_epoch)
-            warm_score = score(model, rules, validation)
-            save_policy(model, card("imitation"), warm)
+            imitate(model, demonstrations, config.imitation, config.seed, on_epoch)
+            _save(model, "imitation", score(model, rules, validation), blank, agents)
+        warm = Score(**read_card(agents / "imitation").validation)
         model = reinforce(
-            model, rules, validation, ppo, checkpoints, tracker,
-            warm_start=warm_score, on_progress=lambda step, metrics: report("ppo", step, metrics),
+            model, rules, validation, config.ppo, checkpoints, tracker,
+            warm_start=warm, on_progress=lambda step, metrics: report("ppo", step, metrics),
         )  # fmt: skip
         final = score(model, rules, validation)
-        save_policy(model, card("ppo"), folder / "agents" / "ppo")
-        tracker.log({"final/right": final.pass_at_1, "final/cost": final.cost}, step=ppo.total_steps)
-    return TrainedAgents(folder / "agents", warm_score, final, static)
+        tracker.log({"final/right": final.pass_at_1, "final/cost": final.cost}, step=config.ppo.total_steps)
+    _save(model, "ppo", final, blank, agents)
+    return TrainedAgents(agents, warm, final, blank.best_static)
 
 
-def _require_same(path: Path, config: dict[str, Any]) -> None:
-    """Refuse to resume a checkpoint of another configuration; remember this one."""
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(config)):
-        raise FingerprintError(
-            f"{path.parent} holds checkpoints of another model or configuration. Delete that folder to train anew, or "
-            "give another --out."
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(config, indent=2), encoding="utf-8")
+def _save(model: MaskablePPO, name: str, validation: Score, blank: AgentCard, agents: Path) -> None:
+    save_policy(model, blank.model_copy(update={"name": name, "validation": vars(validation)}), agents / name)
+
+
+def _require_same(path: Path, blank: AgentCard) -> None:
+    """Refuse to go on with a training of something else; remember this one.
+
+    Raises:
+        FingerprintError: naming what differs.
+    """
+    if path.exists():
+        before = AgentCard.model_validate_json(path.read_text(encoding="utf-8"))
+        changed = [name for name in AgentCard.model_fields if getattr(before, name) != getattr(blank, name)]
+        if changed:
+            raise FingerprintError(
+                f"{path.parent} holds a training that differs in: {', '.join(changed)}. Delete that folder and the "
+                "agents beside it to train anew, or give another --out."
+            )
+    write_whole(path, blank.model_dump_json(indent=2).encode())

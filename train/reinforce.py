@@ -21,6 +21,7 @@ from agents.policy import PolicyAgent, ProgramFeatures
 from polar_env.config import Config
 from polar_env.envs.episode import ProgramRules
 from polar_env.questions import Question
+from polar_env.tables import write_whole
 from polar_env.threads import torch_threads
 from train.tracking import Tracker
 
@@ -114,12 +115,11 @@ class _Progress(BaseCallback):
         folder: Path,
         every: int,
         report: Callable[[int, dict[str, float]], None],
-        warm_start: Score,
         best: float,
     ) -> None:
         super().__init__()
         self.rules, self.validation_questions, self.folder = rules, validation, folder
-        self.every, self.report, self.warm_start, self.best = every, report, warm_start, best
+        self.every, self.report, self.best = every, report, best
         self.rollouts = 0
         self.ends: list[dict[str, float]] = []
 
@@ -159,8 +159,8 @@ class _Progress(BaseCallback):
         """Save the policy and how far training has come; the state file last."""
         assert isinstance(self.model, MaskablePPO)
         self.model.save(self.folder / "last.zip")
-        state = {"steps": self.model.num_timesteps, "best": self.best, "warm_start": vars(self.warm_start)}
-        (self.folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        state = {"steps": self.model.num_timesteps, "best": self.best}
+        write_whole(self.folder / "state.json", json.dumps(state).encode())
 
 
 def reinforce(
@@ -195,7 +195,7 @@ def reinforce(
         best = json.loads((folder / "state.json").read_text(encoding="utf-8"))["best"]
     else:
         model.save(folder / "best.zip")
-    callback = _Progress(rules, validation, folder, config.validate_every, on_progress, warm_start, best)
+    callback = _Progress(rules, validation, folder, config.validate_every, on_progress, best)
     model.set_logger(tracker.sb3_logger())
     left = config.total_steps - model.num_timesteps
     try:

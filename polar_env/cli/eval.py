@@ -13,7 +13,7 @@ from agents.base import Agent
 from agents.fixed import StaticAgent
 from agents.load import find_agents, load_agent
 from agents.mcts import MctsConfig
-from agents.policy import AgentCard, read_card
+from agents.policy import WEIGHTS, AgentCard, read_card
 from eval.evaluate import Results, evaluate, evaluate_oracle, refuse_leaks
 from eval.report import write_report
 from eval.summary import markdown_table, shorter_share, summarise
@@ -22,7 +22,7 @@ from polar_env.errors import FingerprintError
 from polar_env.executor import Executor
 from polar_env.program import Program
 from polar_env.questions import Split, mixed_order
-from polar_env.tables import write_whole
+from polar_env.tables import sha256_of, write_whole
 
 __all__ = ["CONFIG", "EvalConfig", "run"]
 
@@ -60,7 +60,8 @@ def run(config: EvalConfig) -> dict[str, Any]:
     folder = config.out / "eval"
     results = Results(folder / "results")
     settings = config.model_dump(mode="json", exclude={"json_output"})
-    results.begin(executor, questions, {**settings, "agents": [agent.name for agent in agents]})
+    weights = {name: sha256_of(Path(name) / WEIGHTS) for name in names if Path(name).is_dir()}
+    results.begin(executor, questions, {**settings, "agents": dict.fromkeys([a.name for a in agents], "") | weights})
     searched = mixed_order(questions, config.seed)[: config.oracle_questions]
     try:
         total = len(agents) * len(questions) + len(searched)

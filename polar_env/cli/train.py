@@ -7,7 +7,7 @@ from typing import Any
 
 from polar_env.cli.common import QuestionsConfig, console, open_executor, open_questions
 from train.imitate import ImitationConfig
-from train.pipeline import EnvConfig, train_agents
+from train.pipeline import EnvConfig, TrainingConfig, train_agents
 from train.reinforce import PPOConfig
 from train.traces import TraceSet
 
@@ -28,6 +28,10 @@ class TrainConfig(QuestionsConfig):
     validation_limit: int = 200
     """Most validation questions that choose among the policies met on the way."""
 
+    def training(self) -> TrainingConfig:
+        """The settings of the training alone."""
+        return TrainingConfig(env=self.env, imitation=self.imitation, ppo=self.ppo, seed=self.seed)
+
 
 CONFIG = TrainConfig
 
@@ -42,17 +46,18 @@ def run(config: TrainConfig) -> dict[str, Any]:
     executor.check([*train, *validation])
     try:
         trained = train_agents(
-            executor, train, validation, traces, config.out,
-            env=config.env, imitation=config.imitation, ppo=config.ppo,
-            specs=config.specs, seed=config.seed, report=_report,
-        )  # fmt: skip
+            executor, train, validation, traces, config.out, config.training(), config.specs, _report
+        )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"{config.out / 'checkpoints'} keeps the last checkpoint; run the same command to go on."
         ) from None
     warm, final = trained.warm_start, trained.final
+    verdicts = executor.verdicts([(question, executor.llm.identity) for question in validation])
+    identity = sum(verdict.right for verdict in verdicts) / len(validation)
     console.print(
-        f"on {len(validation)} validation questions: imitation {100 * warm.pass_at_1:.1f} % at cost {warm.cost:.3f}, "
+        f"on {len(validation)} validation questions: identity {100 * identity:.1f} %, "
+        f"imitation {100 * warm.pass_at_1:.1f} % at cost {warm.cost:.3f}, "
         f"PPO {100 * final.pass_at_1:.1f} % at cost {final.cost:.3f}; best static on train: {trained.best_static}",
         markup=False,
     )
