@@ -51,7 +51,6 @@ class ProgramFeatures(BaseFeaturesExtractor):
         self.register_buffer("scale", torch.ones(hidden))  # [2 H]
         self.read_hidden = nn.Linear(hidden, width)
         self.read_program = nn.Linear(rest, width)
-        self.drop = nn.Dropout(0.1)
 
     def fit(self, hidden: Tensor) -> None:
         """Take mean and scale from hidden states ``[B, 2 H]``."""
@@ -62,7 +61,7 @@ class ProgramFeatures(BaseFeaturesExtractor):
         """Observations of ``B`` states to features ``[B, width]``."""
         hidden = ((observations["hidden"] - self.mean) / self.scale).clamp(-5, 5)  # [B, 2 H]
         program = torch.cat([observations[n] for n in ("program", "cursor", "budget")], dim=-1)  # [B, D + 2]
-        return torch.nn.functional.silu(self.read_hidden(self.drop(hidden)) + self.read_program(program))
+        return torch.nn.functional.silu(self.read_hidden(hidden) + self.read_program(program))
 
 
 class AgentCard(Config):

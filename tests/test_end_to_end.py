@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
 from polar_env.cli import VERBS, main
+from tests.conftest import character_tokenizer, tiny_llama
 
 SMALL = {
     "questions": [
@@ -95,6 +98,48 @@ def test_evaluation_refuses_the_questions_of_the_training(
     model = json.loads((out / "agents" / "ppo" / "agent.json").read_text())["model"]
     assert main(["eval", "--model", model, "--agent", str(out), "--split", "train", "--out", str(out / "leak")]) == 2
     assert "were used to train the agent" in capsys.readouterr().err
+
+
+def test_agent_of_another_model_is_refused(
+    run: tuple[Path, dict[str, object]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, _ = run
+    tiny_llama(seed=5).save_pretrained(tmp_path / "other")
+    character_tokenizer(chat=True).save_pretrained(tmp_path / "other")
+    agent = str(out / "agents" / "ppo")
+    assert main(["eval", "--model", str(tmp_path / "other"), "--agent", agent, "--out", str(tmp_path)]) == 2
+    assert "was trained with" in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(tiny_folder: Path, tmp_path: Path) -> None:
+    question = "rg:chain_sum {size: 200, options: {min_terms: 2, max_terms: 2, max_digits: 1}}"
+    arguments = [
+        "search",
+        "--model",
+        str(tiny_folder),
+        "--questions",
+        question,
+        "--prompt",
+        "qa-0",
+        "--out",
+        str(tmp_path),
+    ]
+    arguments += ["--in-flight", "2", "--tree-questions", "40", "--mcts.simulations", "20"]
+    code = "import sys; from polar_env.cli import main; sys.exit(main())"
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True)
+    for _ in range(600):
+        if len(list((tmp_path / "traces").glob("shard-*.parquet"))) >= 2:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "run the same command to go on" in errors
+    kept = len(list((tmp_path / "traces").glob("shard-*.parquet")))
+    assert kept >= 2
+    done = polar(*arguments, "--race.candidates", "4", "--race.survivors", "2", "--json")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout)["questions_searched"] == 40 - 2 * kept
 
 
 @pytest.mark.parametrize(

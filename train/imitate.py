@@ -43,6 +43,9 @@ class ImitationConfig(Config):
     """Step size of Adam."""
     value_weight: float = Field(default=0.5, ge=0)
     """Weight of the critic's squared error beside the cross-entropy."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Probability with which an entry of the hidden states is replaced by its mean, against overfitting. PPO goes on
+    without: noise in its forward pass would count as a change of the policy."""
     routine_weight: float = Field(default=0.1, gt=0)
     """Weight of a state in which all demonstrated programs do the same, against 1 where they part."""
 
@@ -154,8 +157,8 @@ def imitate(
     policy = model.policy
     extractor = policy.features_extractor
     observations = {name: torch.as_tensor(values) for name, values in demonstrations.observations.items()}
-    if isinstance(extractor, ProgramFeatures):
-        extractor.fit(observations["hidden"])
+    assert isinstance(extractor, ProgramFeatures)
+    extractor.fit(observations["hidden"])
     actions, masks = torch.as_tensor(demonstrations.actions), torch.as_tensor(demonstrations.masks)
     returns, weights = torch.as_tensor(demonstrations.returns), torch.as_tensor(demonstrations.weights)
     optimiser = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, weight_decay=1e-5)
@@ -166,6 +169,8 @@ def imitate(
         order = torch.randperm(len(actions), generator=generator)
         for batch in order.split(config.batch_size):
             seen = {name: values[batch] for name, values in observations.items()}
+            dropped = torch.rand(seen["hidden"].shape, generator=generator) < config.dropout
+            seen["hidden"] = torch.where(dropped, extractor.mean, seen["hidden"])
             values, log_probs, _ = policy.evaluate_actions(seen, actions[batch], action_masks=masks[batch])
             weight = weights[batch]
             cloning = -(weight * log_probs).sum() / weight.sum()

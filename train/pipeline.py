@@ -122,7 +122,7 @@ def train_agents(
         prompt=executor.prompt,
         rules=config.env.rules(),
         questions=list(specs),
-        train_ids=[question.id for question in questions],
+        train_ids=[question.id for question in train],
         best_static=str(best_static(matrix, config.env.layer_cost)),
         config=config.model_dump(mode="json"),
         validation={},

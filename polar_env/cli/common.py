@@ -127,14 +127,24 @@ def open_llm(model: str, dtype: str, device: str) -> FrozenLLM:
 
 
 @contextmanager
-def progress_bar(executor: Executor, title: str, total: int, unit: str) -> Iterator[ProgressBar]:
-    """A progress bar with rates: units a second, layer executions a second, cache hit rate."""
+def progress_bar(
+    executor: Executor, title: str, total: int | None, unit: str, per_question: int = 1
+) -> Iterator[ProgressBar]:
+    """A progress bar with rates: questions and units a second, layer executions a second, cache hit rate.
+
+    Args:
+        executor: its statistics give the rates.
+        title: what is being done.
+        total: how many units there are; None where nobody knows beforehand.
+        unit: what is counted, in the plural.
+        per_question: units that make one question.
+    """
     columns = (
         TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
         TextColumn("{task.fields[rates]}"), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
-        bar = ProgressBar(progress, executor, title, total, unit)
+        bar = ProgressBar(progress, executor, title, total, unit, per_question)
         yield bar
     console.print(f"{title}: {bar.done} {unit}, {bar.rates()}", markup=False)
 
@@ -142,8 +152,16 @@ def progress_bar(executor: Executor, title: str, total: int, unit: str) -> Itera
 class ProgressBar:
     """One bar; see `progress_bar`."""
 
-    def __init__(self, progress: Progress, executor: Executor, title: str, total: int, unit: str) -> None:
-        self.progress, self.executor, self.unit, self.done = progress, executor, unit, 0
+    def __init__(
+        self, progress: Progress, executor: Executor, title: str, total: int | None, unit: str, per_question: int
+    ) -> None:
+        self.progress, self.executor, self.unit, self.per_question, self.done = (
+            progress,
+            executor,
+            unit,
+            per_question,
+            0,
+        )
         self.before = ExecutionStats(**vars(executor.stats))
         self.task = progress.add_task(title, total=total, rates="")
 
@@ -156,7 +174,9 @@ class ProgressBar:
         """The rates so far, in words."""
         stats = self.executor.stats.since(self.before)
         seconds = max(self.progress.tasks[0].elapsed or 0.0, 1e-9)
+        questions = f"{self.done / self.per_question / seconds:.2f} questions/s, " if self.per_question > 1 else ""
+        layers = stats.executed_layers / max(stats.seconds, 1e-9)
         return (
-            f"{self.done / seconds:.1f} {self.unit}/s, {stats.executed_layers / max(stats.seconds, 1e-9):.0f} layer "
-            f"executions/s, {stats.hit_rate:.0%} cached, sharing {stats.sharing:.1f}x"
+            f"{questions}{self.done / seconds:.1f} {self.unit}/s, {layers:.0f} layer executions/s, "
+            f"{stats.hit_rate:.0%} cached, sharing {stats.sharing:.1f}x"
         )

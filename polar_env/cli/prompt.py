@@ -38,8 +38,10 @@ def run(config: PromptConfig) -> dict[str, Any]:
     llm = open_llm(config.model, config.dtype, config.device)
     prompts = [p for p in prompts if llm.tokenizer.chat_template or not p.is_chat]
     measured = {}
-    for prompt in prompts:
-        executor = Executor(llm, prompt, cache_bytes=1 << 26)
+    executors = [Executor(llm, prompt, cache_bytes=1 << 26) for prompt in prompts]
+    for executor in executors:  # a question that does not fit is refused before anything runs
+        executor.check(questions)
+    for prompt, executor in zip(prompts, executors, strict=True):
         verdicts = executor.verdicts([(question, llm.identity) for question in questions])
         measured[prompt.name] = share([verdict.right for verdict in verdicts])
         console.print(f"prompt {prompt.name:<10} identity {measured[prompt.name].percent()} %", markup=False)

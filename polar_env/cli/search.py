@@ -45,7 +45,7 @@ def run(config: SearchConfig) -> dict[str, Any]:
         console.print(f"{before} questions were searched before; going on from there.", markup=False)
     try:
         total = (config.mcts.simulations + 1) * max(0, len(chosen) - before)
-        with progress_bar(executor, "searching trees", total, "programs") as bar:
+        with progress_bar(executor, "searching trees", total, "programs", config.mcts.simulations + 1) as bar:
             searched = search_traces(
                 executor,
                 chosen,
@@ -55,7 +55,7 @@ def run(config: SearchConfig) -> dict[str, Any]:
                 in_flight=config.in_flight,
                 on_progress=bar.advance,
             )
-        with progress_bar(executor, "racing shared programs", 0, "programs") as bar:
+        with progress_bar(executor, "racing shared programs", None, "verdicts") as bar:
             survivors = race(executor, questions, traces, config.race, seed=config.seed, on_progress=bar.advance)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{traces.folder} keeps all finished shards; run the same command to go on.") from None

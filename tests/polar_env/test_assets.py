@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -61,6 +62,17 @@ def test_interrupted_pull_leaves_nothing_half_made(cache: Path, monkeypatch: pyt
         assets.pull(NAME)
     assert not assets.is_pulled(NAME)
     assert left_over(cache) == []
+
+
+def test_what_a_killed_pull_left_is_removed_by_the_next(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, alive = cache / f".{NAME}-99999999-abc", cache / f".{NAME}-{os.getpid()}-abc"
+    for folder in (gone, alive):
+        folder.mkdir()
+        (folder / "half").write_text("half")
+    monkeypatch.setattr(assets, "_SOURCES", {"hub": put_model})
+    assets.pull(NAME)
+    assert not gone.exists()
+    assert alive.exists()
 
 
 def test_damaged_copy_is_found_by_its_checksum(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
