@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["write_report"]
 
+_EXAMPLES_NOTE = "Picked for variety, right answers first: the table says how often a method is right, not these."
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:980px;margin:2rem auto;padding:0 1rem;color:#1d2330}
 h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2rem}table{border-collapse:collapse;font-size:.9rem}
@@ -67,7 +69,7 @@ def write_report(folder: Path, results: Results, title: str = "Programs of layer
         ("Accuracy against layers", _img(images["accuracy"])),
         ("By task", _html_table(tasks) + "<p class=note>pass@1 in percent.</p>"),
         ("Executions per layer", _img(images["executions"])),
-        ("Example programs", _img(images["programs"])),
+        ("Example programs", _img(images["programs"]) + f"<p class=note>{_EXAMPLES_NOTE}</p>"),
         ("How this was measured", "".join(f"<p class=note>{html.escape(note)}</p>" for note in notes)),
     ]
     body = "".join(f"<h2>{name}</h2>{content}" for name, content in sections)
@@ -123,9 +125,9 @@ def _figure(width: float, height: float) -> Figure:
 def _accuracy_plot(summaries: dict[str, MethodSummary]) -> Figure:
     figure = _figure(7.5, 4.2)
     axes = figure.add_subplot()
-    for s in summaries.values():
+    for marker, s in zip(itertools.cycle("os^vP*X"), summaries.values(), strict=False):
         low, high = s.pass_at_1.value - s.pass_at_1.low, s.pass_at_1.high - s.pass_at_1.value
-        style = {"fmt": "D", "alpha": 0.5} if s.method == ORACLE else {"fmt": "o"}
+        style = {"fmt": "D", "alpha": 0.5} if s.method == ORACLE else {"fmt": marker, "alpha": 0.75}
         label = f"{s.method} (upper bound)" if s.method == ORACLE else s.method
         axes.errorbar(
             s.mean_cost, 100 * s.pass_at_1.value, yerr=[[100 * low], [100 * high]], capsize=4, label=label, **style

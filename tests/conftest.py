@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -15,6 +16,8 @@ from polar_env.llm import FrozenLLM, load_llm
 from polar_env.questions import Example, Prompt, Question
 
 os.environ.setdefault("WANDB_MODE", "offline")
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 torch.set_num_threads(2)
 
 CHAT_TEMPLATE = (

@@ -182,7 +182,7 @@ def test_bad_preset_names_the_key(
     content: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "c.yaml").write_text(content)
-    assert main(["search", "--config", str(tmp_path / "c.yaml")]) == 2
+    assert main(["quickstart", "--config", str(tmp_path / "c.yaml")]) == 2
     assert message in capsys.readouterr().err
 
 

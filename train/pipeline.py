@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.utils import set_random_seed
 
 from agents.policy import CARD, AgentCard, read_card, save_policy
+from polar_env.actions import LANGUAGES
 from polar_env.config import Config
 from polar_env.envs.episode import ProgramRules
 from polar_env.envs.sb3 import ProgramVecEnv
 from polar_env.envs.vector_env import ProgramVectorEnv
-from polar_env.errors import FingerprintError
+from polar_env.errors import FingerprintError, UnknownNameError
 from polar_env.executor import Executor
 from polar_env.questions import Question
 from polar_env.tables import write_whole
@@ -48,6 +49,13 @@ class EnvConfig(Config):
     """Subtract the identity's verdict from the reward, which shrinks its variance."""
     shaping: float = Field(default=0.0, ge=0)
     """Scale of potential-based shaping by the gold answer's log-probability."""
+
+    @field_validator("language")
+    @classmethod
+    def _language_exists(cls, name: str) -> str:
+        if name not in LANGUAGES:
+            raise UnknownNameError("action language", name, LANGUAGES)
+        return name
 
     def rules(self) -> dict[str, Any]:
         """As arguments of `ProgramRules`."""
