@@ -22,7 +22,7 @@ from polar_env.executor import Executor, Verdict
 from polar_env.program import Program, single_edits
 from polar_env.questions import Question
 
-__all__ = ["MctsAgent", "MctsConfig", "Tree", "search"]
+__all__ = ["MctsConfig", "Tree", "best_programs", "grow", "search"]
 
 _MAX_WALKS = 64
 """How many walks in a row may end at a known program before a tree counts as exhausted."""
@@ -176,33 +176,20 @@ def search(
         on_round: called after each round with the number of programs evaluated in it.
     """
     trees = [Tree(question, executor.depth, config, seed) for question in questions]
-    for _ in range(config.simulations + 1):  # the first round evaluates the identity
+    grow(executor, trees, on_round)
+    return trees
+
+
+def grow(executor: Executor, trees: Sequence[Tree], on_round: Callable[[int], None] | None = None) -> None:
+    """Grow trees in lock step to the simulations of their configuration; see `search`."""
+    simulations = max((tree.config.simulations for tree in trees), default=0)
+    for _ in range(simulations + 1):  # the first round evaluates the identity
         leaves = [(tree, program) for tree in trees if (program := tree.select()) is not None]
         verdicts = executor.verdicts([(tree.question, program) for tree, program in leaves])
         for (tree, program), verdict in zip(leaves, verdicts, strict=True):
             tree.update(program, verdict)
         if on_round is not None:
             on_round(len(leaves))
-    return trees
-
-
-class MctsAgent:
-    """The search as an upper bound: it reads verdicts, which need the gold answer.
-
-    Args:
-        executor: executes programs.
-        config: the settings.
-        seed: see `search`.
-    """
-
-    name = "oracle"
-
-    def __init__(self, executor: Executor, config: MctsConfig, seed: int = 0) -> None:
-        self.executor, self.config, self.seed = executor, config, seed
-
-    def propose(self, questions: Sequence[Question], k: int = 1) -> list[list[Program]]:
-        """Right programs first, shorter before longer; then the identity."""
-        return [best_programs(tree)[:k] for tree in search(self.executor, questions, self.config, self.seed)]
 
 
 def best_programs(tree: Tree) -> list[Program]:

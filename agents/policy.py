@@ -5,6 +5,7 @@ Letters: ``H`` the LLM's width, ``D`` its depth, ``B`` a batch, ``N`` questions.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,12 +23,13 @@ from polar_env.errors import ConfigError, FingerprintError
 from polar_env.executor import Executor
 from polar_env.program import Program
 from polar_env.questions import Prompt, Question
+from polar_env.tables import write_whole
 from polar_env.threads import torch_threads
 
 if TYPE_CHECKING:
     from sb3_contrib import MaskablePPO
 
-__all__ = ["AgentCard", "PolicyAgent", "ProgramFeatures", "load_policy", "read_card", "save_policy"]
+__all__ = ["AgentCard", "PolicyAgent", "ProgramFeatures", "load_policy", "read_card", "save_policy", "write_model"]
 
 CARD, WEIGHTS = "agent.json", "policy.zip"
 
@@ -81,14 +83,16 @@ class AgentCard(Config):
     """Arguments of `ProgramRules`."""
     questions: list[str]
     """The question specs of the training."""
-    train_ids: list[str]
-    """Ids of the questions that it was trained on; they are refused in an evaluation."""
+    train_texts: list[str]
+    """The questions that it was trained on; they are refused in an evaluation."""
     best_static: str
     """The best static program on the train questions."""
     config: dict[str, Any]
     """The resolved configuration of the training."""
     validation: dict[str, float]
     """Its score on the validation questions: pass_at_1, cost, reward."""
+    chosen_step: int
+    """PPO's step at which this policy was best on the validation questions; 0 is the warm start itself."""
 
 
 class PolicyAgent:
@@ -129,9 +133,15 @@ class PolicyAgent:
 
 def save_policy(model: MaskablePPO, card: AgentCard, folder: Path) -> None:
     """Save a policy and its card; the card last, so that a folder with a card is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save(folder / WEIGHTS)
-    (folder / CARD).write_text(card.model_dump_json(indent=2), encoding="utf-8")
+    write_model(model, folder / WEIGHTS)
+    write_whole(folder / CARD, card.model_dump_json(indent=2).encode())
+
+
+def write_model(model: MaskablePPO, path: Path) -> None:
+    """Save a model so that the file is there whole or not at all."""
+    buffer = io.BytesIO()
+    model.save(buffer)
+    write_whole(path, buffer.getvalue())
 
 
 def read_card(folder: Path) -> AgentCard:

@@ -11,11 +11,10 @@ from typing import Any
 import pyarrow as pa
 
 from agents.base import Agent
-from agents.fixed import StaticAgent
 from agents.mcts import MctsConfig, best_programs, search
 from polar_env.errors import FingerprintError, LeakError
 from polar_env.executor import Executor
-from polar_env.questions import Question
+from polar_env.questions import Question, normalise
 from polar_env.tables import ShardedTable, write_whole
 
 __all__ = ["ORACLE", "Results", "evaluate", "evaluate_oracle", "refuse_leaks"]
@@ -66,13 +65,15 @@ class Results(ShardedTable):
             "dtype": str(executor.llm.dtype).removeprefix("torch."),
             "prompt": executor.prompt.model_dump(mode="json"),
             "questions": [question.id for question in questions],
-            "agents": config["agents"],
             "config": config,
         }
         path = self.folder / _META
         if path.exists():
             before = json.loads(path.read_text(encoding="utf-8"))
-            changed = [key for key in ("fingerprint", "prompt", "questions", "agents") if before[key] != meta[key]]
+            same = ("fingerprint", "prompt", "questions")
+            changed = [key for key in same if before[key] != meta[key]]
+            decisive = ("agents", "seed", "oracle", "oracle_questions")
+            changed += [key for key in decisive if before["config"].get(key) != config.get(key)]
             if changed:
                 raise FingerprintError(
                     f"{self.folder} holds results of an evaluation that differs in: {', '.join(changed)}. Delete the "
@@ -87,17 +88,17 @@ class Results(ShardedTable):
         return meta
 
 
-def refuse_leaks(questions: Sequence[Question], train_ids: Sequence[str]) -> None:
-    """Refuse questions that an agent was trained on.
+def refuse_leaks(questions: Sequence[Question], train_texts: Sequence[str]) -> None:
+    """Refuse questions that an agent was trained on, whatever their choices or the form of their answer.
 
     Raises:
         LeakError: saying how many, and an example.
     """
-    leaked = {question.id: question for question in questions}.keys() & set(train_ids)
+    trained = {normalise(text) for text in train_texts}
+    leaked = [question.text for question in questions if normalise(question.text) in trained]
     if leaked:
-        example = next(question.text for question in questions if question.id in leaked)
         raise LeakError(
-            f"{len(leaked)} of {len(questions)} questions were used to train the agent, e.g. {example!r}. "
+            f"{len(leaked)} of {len(questions)} questions were used to train the agent, e.g. {leaked[0]!r}. "
             "Evaluate on the test split (--split test) or on other questions."
         )
 
@@ -180,8 +181,3 @@ def _row(
         "seconds": seconds,
         "programs_tried": tried,
     }
-
-
-def identity_agent(executor: Executor) -> StaticAgent:
-    """The normal pass as an agent."""
-    return StaticAgent(executor.llm.identity, "identity")

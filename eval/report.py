@@ -52,8 +52,8 @@ def write_report(folder: Path, results: Results, title: str = "Programs of layer
     notes = _notes(meta, summaries)
     if shorter is not None:
         notes.append(
-            f"For {shorter.percent()} % of the searched questions that the identity gets right, the search found a "
-            "right program of fewer layers."
+            f"For {shorter.percent()} % of the {shorter.count} searched questions that the identity gets right, "
+            f"the search found a right program of fewer layers."
         )
     write_whole(folder / "table.md", "\n\n".join([f"# {title}", table, tasks, *notes]).encode())
     figures = {
@@ -89,7 +89,9 @@ def _notes(meta: dict[str, Any], summaries: dict[str, MethodSummary]) -> list[st
         "pass@1: the one program that a method names without seeing the answer. A verdict is teacher-forced: right "
         "where every token of the gold answer and its end is the most likely one. Intervals: Wilson for shares, paired "
         "bootstrap over questions (10,000 resamples) for differences; p: McNemar's exact test.",
-        "ms / question: proposing and executing together, batches of 32 questions, caches empty at the start of each.",
+        "ms / question: proposing and executing together, teacher-forced (no decoding), batches of 32 questions, "
+        "caches empty at each method's start.",
+        *meta["config"].get("notes", []),
     ]
     if ORACLE in summaries:
         notes.append(
@@ -127,10 +129,16 @@ def _accuracy_plot(summaries: dict[str, MethodSummary]) -> Figure:
     axes = figure.add_subplot()
     for marker, s in zip(itertools.cycle("os^vP*X"), summaries.values(), strict=False):
         low, high = s.pass_at_1.value - s.pass_at_1.low, s.pass_at_1.high - s.pass_at_1.value
-        style = {"fmt": "D", "alpha": 0.5} if s.method == ORACLE else {"fmt": marker, "alpha": 0.75}
+        shape = "D" if s.method == ORACLE else marker
         label = f"{s.method} (upper bound)" if s.method == ORACLE else s.method
         axes.errorbar(
-            s.mean_cost, 100 * s.pass_at_1.value, yerr=[[100 * low], [100 * high]], capsize=4, label=label, **style
+            s.mean_cost,
+            100 * s.pass_at_1.value,
+            yerr=[[100 * low], [100 * high]],
+            capsize=4,
+            label=label,
+            fmt=shape,
+            alpha=0.7,
         )
     if IDENTITY in summaries:
         axes.axhline(100 * summaries[IDENTITY].pass_at_1.value, color="#b0b5bf", lw=0.8, zorder=0)

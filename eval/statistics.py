@@ -15,11 +15,12 @@ _RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval."""
+    """A value with its 95 % interval, and the number of questions behind it."""
 
     value: float
     low: float
     high: float
+    count: int = 0
 
     def percent(self, sign: bool = False) -> str:
         """As text in percent, e.g. ``39.1 [35.4, 42.8]``."""
@@ -37,7 +38,7 @@ def share(right: Sequence[bool]) -> Estimate:
         raise ValueError("a share of no questions is not defined; give at least one question.")
     hits = int(np.sum(right))
     interval = stats.binomtest(hits, len(right)).proportion_ci(method="wilson")
-    return Estimate(hits / len(right), float(interval.low), float(interval.high))
+    return Estimate(hits / len(right), float(interval.low), float(interval.high), len(right))
 
 
 def paired_difference(right: Sequence[bool], base: Sequence[bool], seed: int = 0) -> Estimate:
@@ -50,11 +51,12 @@ def paired_difference(right: Sequence[bool], base: Sequence[bool], seed: int = 0
     """
     differences = np.asarray(right, float) - np.asarray(base, float)
     if len(differences) < 2 or (differences == differences[0]).all():  # nothing varies, so nothing to resample
-        return Estimate(*[float(differences.mean())] * 3)
+        mean = float(differences.mean())
+        return Estimate(mean, mean, mean, len(differences))
     interval = stats.bootstrap(
         (differences,), np.mean, n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(seed), batch=500
     ).confidence_interval
-    return Estimate(float(differences.mean()), float(interval.low), float(interval.high))
+    return Estimate(float(differences.mean()), float(interval.low), float(interval.high), len(differences))
 
 
 def mcnemar(right: Sequence[bool], base: Sequence[bool]) -> float:

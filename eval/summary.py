@@ -27,7 +27,8 @@ class MethodSummary:
     Attributes:
         method: its name.
         pass_at_1: share of questions right, with a Wilson interval.
-        delta: paired difference against the identity on the same questions; None for the identity itself.
+        delta: paired difference against the identity on the same questions; None for the identity itself, and for the
+            oracle, which is no peer.
         p_value: McNemar's exact test against the identity.
         mean_cost: mean executed layers / D.
         seconds: mean seconds per question.
@@ -68,7 +69,7 @@ def summarise(rows: Sequence[Row], depth: int, seed: int = 0) -> dict[str, Metho
         measured = list(by_question.values())
         pairs = [(row["right"], identity[i]["right"]) for i, row in by_question.items() if i in identity]
         right, base = zip(*pairs, strict=True) if pairs else ((), ())
-        compared = method != IDENTITY and pairs
+        compared = method not in (IDENTITY, ORACLE) and pairs
         summaries[method] = MethodSummary(
             method=method,
             pass_at_1=share([row["right"] for row in measured]),
@@ -113,13 +114,13 @@ def markdown_table(summaries: dict[str, MethodSummary]) -> str:
 
 
 def task_table(rows: Sequence[Row]) -> str:
-    """pass@1 of each method on each task."""
+    """pass@1 of each method on each task, with Wilson intervals."""
     cells: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     methods = list(dict.fromkeys(row["method"] for row in rows if row["method"] != ORACLE))
     for row in rows:
         cells[row["task"]][row["method"]].append(row["right"])
     lines = [f"| task | questions | {' | '.join(methods)} |", "|---" * (len(methods) + 2) + "|"]
     for task, by_method in cells.items():
-        shares = [f"{100 * np.mean(by_method[m]):.1f}" if by_method[m] else "" for m in methods]
+        shares = [share(by_method[m]).percent() if by_method[m] else "" for m in methods]
         lines.append(f"| {task} | {len(by_method[methods[0]])} | {' | '.join(shares)} |")
     return "\n".join(lines)

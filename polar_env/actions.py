@@ -141,6 +141,11 @@ class LayersLanguage(_Language):
         """One action for each layer, then stop."""
         program.check(self.depth)
         self._require_length(program)
+        cursor = 0
+        for layer in program.layers:
+            if abs(layer - min(cursor, self.depth - 1)) > self.window and layer != cursor:
+                raise ProgramError(f"'{program}' jumps from layer {cursor - 1} to {layer}; window is {self.window}.")
+            cursor = layer + 1
         return [*program.layers, self.stop]
 
     def describe(self, action: int) -> str:

@@ -39,8 +39,8 @@ _ROOT = 0
 """Trie node of the empty program prefix."""
 _BATCH_TOKENS = 2048
 """Most tokens in one batch; larger ones are slower on CPUs, since activations leave the cache."""
-_CHUNK = 512
-"""Most (question, program) pairs in flight, which bounds the memory of their hidden states."""
+_CHUNK_TOKENS = 16_384
+"""Most tokens of (question, program) pairs in flight, which bounds the memory of their hidden states."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,13 @@ class Verdict:
     Attributes:
         right: whether the program's greedy answer is the gold one.
         log_prob: log-probability of the gold answer in nats (mean per token for multiple choice).
+        said: token ids of the answer: for an open question what greedy decoding writes up to the first token that is
+            not the gold answer's, for multiple choice the likeliest choice; empty where it was not kept.
     """
 
     right: bool
     log_prob: float
+    said: tuple[int, ...] = ()
 
 
 @dataclass
@@ -224,13 +227,17 @@ class Executor:
         self.stats.asked_layers += sum(len(program) for _, program in pairs)
         # Programs in lexicographic order share the longest prefixes within a chunk.
         order = sorted(missing, key=lambda key: missing[key][1])
-        for chunk in _chunks(order, _CHUNK):
+        for chunk in _chunks_of_tokens(order, [missing[key][0] for key in order]):
             targets = [missing[key] for key in chunk]
             with torch_threads(self._threads):
                 verdicts = self._judge([encoded for encoded, _ in targets], self._execute(targets))
             self._verdicts.update(zip(chunk, verdicts, strict=True))
         self.stats.seconds += time.perf_counter() - started
         return [self._verdicts[key] for key in keys]
+
+    def remember(self, question: Question, program: Program, verdict: Verdict) -> None:
+        """Take in a verdict that was found before, by the same model under the same prompt."""
+        self._verdicts[self._key(question, program.layers)] = verdict
 
     def features(self, pairs: Sequence[tuple[Question, tuple[int, ...]]]) -> NDArray[np.float32]:
         """What a policy may see of partly executed programs; the answer's tokens never enter.
@@ -251,7 +258,7 @@ class Executor:
             if key not in found
         }
         self.stats.asked_layers += sum(1 for _, layers in pairs if layers)  # one step further each
-        for chunk in _chunks(list(missing), _CHUNK):
+        for chunk in _chunks_of_tokens(list(missing), [encoded for encoded, _ in missing.values()]):
             targets = [missing[key] for key in chunk]
             with torch_threads(self._threads):
                 observed = list(self._observe(targets))
@@ -393,22 +400,23 @@ class Executor:
             for c in range(len(hidden))
         ]
         gold = [torch.tensor(q.answers[c]) for q, s in zip(questions, states, strict=True) for c in range(len(s))]
-        log_probs, hits = [], []
+        log_probs: list[Tensor] = []
+        greedy: list[list[int]] = []
         for some_rows, some_gold in zip(_chunks(rows, 64), _chunks(gold, 64), strict=True):
             lengths = [len(r) for r in some_rows]
             logits = self.llm.read_out(torch.cat(list(some_rows))).float()  # [N, V]
             target = torch.cat(list(some_gold)).to(logits.device)  # [N]
-            token_log_probs = logits.log_softmax(-1).gather(-1, target[:, None])[:, 0]
-            log_probs += token_log_probs.split(lengths)
-            hits += [bool(row.all()) for row in (logits.argmax(-1) == target).split(lengths)]
+            log_probs += logits.log_softmax(-1).gather(-1, target[:, None])[:, 0].split(lengths)
+            greedy += [tokens.tolist() for tokens in logits.argmax(-1).split(lengths)]
         verdicts, at = [], 0
         for question, state in zip(questions, states, strict=True):
             count = len(state)
             if count == 1:
-                verdicts.append(Verdict(hits[at], float(log_probs[at].sum())))
+                verdicts.append(_open_verdict(question.answers[0], greedy[at], float(log_probs[at].sum())))
             else:
                 means = [float(lp.mean()) for lp in log_probs[at : at + count]]
-                verdicts.append(Verdict(int(np.argmax(means)) == question.gold, means[question.gold]))
+                best = int(np.argmax(means))
+                verdicts.append(Verdict(best == question.gold, means[question.gold], question.answers[best]))
             at += count
         return verdicts
 
@@ -418,6 +426,12 @@ class Executor:
         for (encoded, layers), hidden in zip(targets, states, strict=True):
             kept = self._features.get((encoded.id, self._trie.path(layers)[-1]))
             yield _pool([encoded], hidden[:1])[0] if kept is None else kept
+
+
+def _open_verdict(gold: tuple[int, ...], greedy: list[int], log_prob: float) -> Verdict:
+    """The verdict on an open question, from the likeliest token at every position of the gold answer."""
+    agreed = next((i for i, (a, b) in enumerate(zip(gold, greedy, strict=True)) if a != b), len(gold))
+    return Verdict(agreed == len(gold), log_prob, tuple(greedy[: agreed + 1]))
 
 
 def _pool(questions: Sequence[EncodedQuestion], hidden: Tensor) -> NDArray[np.float16]:
@@ -441,6 +455,20 @@ def _pick(tensors: Sequence[Tensor | None], index: list[int]) -> Tensor:
 
 
 Item = TypeVar("Item")
+
+
+def _chunks_of_tokens(items: Sequence[Item], questions: Sequence[EncodedQuestion]) -> Iterator[list[Item]]:
+    """Items in order, in chunks of at most `_CHUNK_TOKENS` tokens of their questions."""
+    chunk: list[Item] = []
+    tokens = 0
+    for item, question in zip(items, questions, strict=True):
+        if chunk and tokens + question.rows.numel() > _CHUNK_TOKENS:
+            yield chunk
+            chunk, tokens = [], 0
+        chunk.append(item)
+        tokens += question.rows.numel()
+    if chunk:
+        yield chunk
 
 
 def _chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

@@ -9,11 +9,13 @@ import pytest
 import torch
 from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from polar_env.executor import Executor
 from polar_env.llm import FrozenLLM, load_llm
+from polar_env.program import Program
 from polar_env.questions import Example, Prompt, Question
+from polar_env.questions.prompts import RenderedPrompt
 
 os.environ.setdefault("WANDB_MODE", "offline")
 settings.register_profile("shared machine", deadline=None)
@@ -73,16 +75,31 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class TersePrompt(Prompt):
+    """Answers are one character with nothing around it, so that a random model gets some of them right."""
+
+    def render(self, tokenizer: PreTrainedTokenizerBase, text: str, bare: str | None = None) -> RenderedPrompt:
+        return RenderedPrompt(super().render(tokenizer, text, bare).prompt, "", "")
+
+
 @pytest.fixture(scope="session")
 def prompt() -> Prompt:
-    return Prompt(style="qa", examples=(Example(question="1 + 1", answer="2"),))
+    return TersePrompt(style="qa", examples=(Example(question="1 + 1", answer="2"),))
 
 
 @pytest.fixture(scope="session")
-def questions() -> list[Question]:
-    return [
-        Question(text=f"What is {a} + {b}?", answer=str(a + b), bare=f"{a} + {b} =") for a in (3, 12) for b in range(9)
-    ]
+def questions(tiny_llm: FrozenLLM, prompt: Prompt) -> list[Question]:
+    """Questions whose gold answers are what the tiny model says, in turns under the identity and two other programs."""
+    programs = [tiny_llm.identity, Program((0, 1, 3)), Program((0, 1, 1, 2, 3))]
+    made: list[Question] = []
+    for number in range(200):
+        text = f"What is {number} + 1?"
+        ids = tiny_llm.tokenizer(prompt.render(tiny_llm.tokenizer, text).prompt).input_ids
+        token = tiny_llm.generate(ids, programs[len(made) % 3], max_new_tokens=1)
+        answer = tiny_llm.tokenizer.decode(token, skip_special_tokens=True)
+        if answer.strip() and len(made) < 18:
+            made.append(Question(text=text, answer=answer, bare=f"{number} + 1 ="))
+    return made
 
 
 @pytest.fixture

@@ -176,6 +176,7 @@ def test_bad_input_exits_with_2(
         ("tree_question: 3", "Did you mean 'tree_questions'"),
         ("mcts: {simulations: 0}", "'mcts.simulations' is 0"),
         ("[1, 2]", "holds no mapping"),
+        ("env: {language: laiers}", "Did you mean 'layers'"),
     ],
 )
 def test_bad_preset_names_the_key(

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import Field
 
-from agents.mcts import MctsConfig, search
+from agents.mcts import MctsConfig, Tree, grow
 from polar_env.config import Config
-from polar_env.executor import Executor
+from polar_env.executor import Executor, Verdict
 from polar_env.program import Program, single_edits
 from polar_env.questions import Question, mixed_order
 from train.traces import TraceRow, TraceSet, rows_of_tree, trace_row
@@ -55,10 +55,20 @@ def search_traces(
     Returns:
         How many questions were searched now.
     """
+    by_id = {question.id: question for question in questions}
+    for row in traces.rows():  # trees are the same each time, so an interrupted one goes on from its known verdicts
+        if row["stage"] == "unfinished" and row["question_id"] in by_id:
+            verdict = Verdict(row["right"], row["log_prob"])
+            executor.remember(by_id[row["question_id"]], Program.parse(row["program"]), verdict)
     done = traces.questions_done("tree")
     todo = [question for question in questions if question.id not in done]
     for start in range(0, len(todo), in_flight):
-        trees = search(executor, todo[start : start + in_flight], config, seed, on_progress)
+        trees = [Tree(question, executor.depth, config, seed) for question in todo[start : start + in_flight]]
+        try:
+            grow(executor, trees, on_progress)
+        except KeyboardInterrupt:
+            traces.append([row for tree in trees for row in rows_of_tree(tree, stage="unfinished")])
+            raise
         traces.append([row for tree in trees for row in rows_of_tree(tree)])
     return len(todo)
 
@@ -133,7 +143,8 @@ def race(
     rows = {(row["question_id"], Program.parse(row["program"])): row for row in traces.rows()}
     scores = _Scores(executor, traces, config.layer_cost, rows)
     identity = executor.llm.identity
-    programs = _candidates(scores, [by_id[i] for i, _ in rows if i in by_id], identity, config.candidates, seed)
+    searched = {key: row for key, row in rows.items() if row["stage"] != "race"}
+    programs = _candidates(replace(scores, rows=searched), by_id, identity, config.candidates, seed)
     order = mixed_order(questions, seed)
     count = min(config.first_questions, len(order))
     while True:
@@ -146,12 +157,10 @@ def race(
         count = min(2 * count, len(order))
 
 
-def _candidates(
-    scores: _Scores, searched: Sequence[Question], identity: Program, count: int, seed: int
-) -> list[Program]:
+def _candidates(scores: _Scores, by_id: dict[str, Question], identity: Program, count: int, seed: int) -> list[Program]:
     """The trees' best programs, then untried single edits in random order."""
     tried = dict.fromkeys(program for _, program in scores.rows if program != identity)
-    distinct = list({question.id: question for question in searched}.values())
+    distinct = [by_id[i] for i in dict.fromkeys(i for i, _ in scores.rows) if i in by_id]
     best = scores.best(distinct, list(tried), count)
     rest = [edit for edit in single_edits(identity) if edit not in tried]
     np.random.default_rng(seed).shuffle(rest)

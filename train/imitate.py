@@ -104,12 +104,12 @@ def demonstrate(
         routine_weight: see `ImitationConfig`.
     """
     language = rules.language
-    spelt: dict[int, list[int]] = {}
+    spelt = {0: language.encode(matrix.programs[0])}
     for index in sorted(set(choice.tolist())):
         try:
             spelt[index] = language.encode(matrix.programs[index])
         except ProgramError:  # this language cannot say it: its questions demonstrate the identity
-            spelt[index] = language.encode(matrix.programs[0])
+            choice = np.where(choice == index, 0, choice)
     next_actions: dict[tuple[int, ...], set[int]] = {}
     for actions in spelt.values():
         for step, action in enumerate(actions):

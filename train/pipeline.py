@@ -130,11 +130,13 @@ def train_agents(
         prompt=executor.prompt,
         rules=config.env.rules(),
         questions=list(specs),
-        train_ids=[question.id for question in train],
+        train_texts=[question.text for question in train],
         best_static=str(best_static(matrix, config.env.layer_cost)),
         config=config.model_dump(mode="json"),
         validation={},
+        chosen_step=0,
     )
+    rules = ProgramRules(executor, questions, **config.env.rules())  # refuses wrong settings before anything is written
     agents, checkpoints = folder / "agents", folder / "checkpoints"
     _require_same(checkpoints / "training.json", blank)
     if (agents / "ppo" / CARD).is_file():
@@ -144,12 +146,12 @@ def train_agents(
         return TrainedAgents(agents, warm, final, blank.best_static)
 
     set_random_seed(config.seed)
-    rules = ProgramRules(executor, questions, **config.env.rules())
     env = ProgramVecEnv(ProgramVectorEnv(config.ppo.lanes, executor, questions, **config.env.rules()))
     env.seed(config.seed)
     with Tracker(folder, f"ppo-seed{config.seed}", blank.config) as tracker:
         if (checkpoints / "state.json").exists():
             model = MaskablePPO.load(checkpoints / "last.zip", env=env, device="cpu")
+            env.seed(config.seed + model.num_timesteps)  # other questions than those before the stop
             report("resumed", model.num_timesteps, {})
         else:
             model = make_model(env, config.ppo, config.seed)
@@ -161,20 +163,25 @@ def train_agents(
                 report("imitation", epoch, metrics)
 
             imitate(model, demonstrations, config.imitation, config.seed, on_epoch)
-            _save(model, "imitation", score(model, rules, validation), blank, agents)
+            _save(model, "imitation", score(model, rules, validation), 0, blank, agents)
         warm = Score(**read_card(agents / "imitation").validation)
-        model = reinforce(
-            model, rules, validation, config.ppo, checkpoints, tracker,
-            warm_start=warm, on_progress=lambda step, metrics: report("ppo", step, metrics),
-        )  # fmt: skip
+
+        def on_progress(step: int, metrics: dict[str, float]) -> None:
+            tracker.log(metrics, step)
+            report("ppo", step, metrics)
+
+        model, chosen_step = reinforce(
+            model, rules, validation, config.ppo, checkpoints, tracker, warm_start=warm, on_progress=on_progress
+        )
         final = score(model, rules, validation)
         tracker.log({"final/right": final.pass_at_1, "final/cost": final.cost}, step=config.ppo.total_steps)
-    _save(model, "ppo", final, blank, agents)
+    _save(model, "ppo", final, chosen_step, blank, agents)
     return TrainedAgents(agents, warm, final, blank.best_static)
 
 
-def _save(model: MaskablePPO, name: str, validation: Score, blank: AgentCard, agents: Path) -> None:
-    save_policy(model, blank.model_copy(update={"name": name, "validation": vars(validation)}), agents / name)
+def _save(model: MaskablePPO, name: str, validation: Score, step: int, blank: AgentCard, agents: Path) -> None:
+    known = {"name": name, "validation": vars(validation), "chosen_step": step}
+    save_policy(model, blank.model_copy(update=known), agents / name)
 
 
 def _require_same(path: Path, blank: AgentCard) -> None:

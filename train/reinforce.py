@@ -17,7 +17,7 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.policy import PolicyAgent, ProgramFeatures
+from agents.policy import PolicyAgent, ProgramFeatures, write_model
 from polar_env.config import Config
 from polar_env.envs.episode import ProgramRules
 from polar_env.questions import Question
@@ -116,10 +116,11 @@ class _Progress(BaseCallback):
         every: int,
         report: Callable[[int, dict[str, float]], None],
         best: float,
+        chosen_step: int,
     ) -> None:
         super().__init__()
         self.rules, self.validation_questions, self.folder = rules, validation, folder
-        self.every, self.report, self.best = every, report, best
+        self.every, self.report, self.best, self.chosen_step = every, report, best, chosen_step
         self.rollouts = 0
         self.ends: list[dict[str, float]] = []
 
@@ -152,14 +153,14 @@ class _Progress(BaseCallback):
         metrics |= {"validation/right": now.pass_at_1, "validation/cost": now.cost, "validation/reward": now.reward}
         if now.reward > self.best:
             self.best = now.reward
-            self.model.save(self.folder / "best.zip")
-        self.checkpoint()
+            self.chosen_step = self.model.num_timesteps
+            write_model(self.model, self.folder / "best.zip")
+        self.checkpoint(self.model)
 
-    def checkpoint(self) -> None:
+    def checkpoint(self, model: MaskablePPO) -> None:
         """Save the policy and how far training has come; the state file last."""
-        assert isinstance(self.model, MaskablePPO)
-        self.model.save(self.folder / "last.zip")
-        state = {"steps": self.model.num_timesteps, "best": self.best}
+        write_model(model, self.folder / "last.zip")
+        state = {"steps": model.num_timesteps, "best": self.best, "chosen_step": self.chosen_step}
         write_whole(self.folder / "state.json", json.dumps(state).encode())
 
 
@@ -173,7 +174,7 @@ def reinforce(
     *,
     warm_start: Score,
     on_progress: Callable[[int, dict[str, float]], None],
-) -> MaskablePPO:
+) -> tuple[MaskablePPO, int]:
     """Train until ``config.total_steps``; a stop in between keeps a checkpoint.
 
     Args:
@@ -187,15 +188,16 @@ def reinforce(
         on_progress: called after each rollout with the step and metrics.
 
     Returns:
-        The best policy by validation reward; the warm start itself where none exceeds it.
+        The best policy by validation reward, and the step at which it was met: 0 for the warm start itself.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    best = warm_start.reward
+    best, chosen_step = warm_start.reward, 0
     if (folder / "state.json").exists():
-        best = json.loads((folder / "state.json").read_text(encoding="utf-8"))["best"]
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        best, chosen_step = state["best"], state["chosen_step"]
     else:
-        model.save(folder / "best.zip")
-    callback = _Progress(rules, validation, folder, config.validate_every, on_progress, best)
+        write_model(model, folder / "best.zip")
+    callback = _Progress(rules, validation, folder, config.validate_every, on_progress, best, chosen_step)
     model.set_logger(tracker.sb3_logger())
     left = config.total_steps - model.num_timesteps
     try:
@@ -204,6 +206,7 @@ def reinforce(
                 model.learn(left, callback=callback, reset_num_timesteps=False)
             callback.validate({})
     except KeyboardInterrupt:
-        callback.checkpoint()
+        if model.num_timesteps:  # else there is nothing yet that the warm start does not have
+            callback.checkpoint(model)
         raise
-    return MaskablePPO.load(folder / "best.zip", device="cpu")
+    return MaskablePPO.load(folder / "best.zip", device="cpu"), callback.chosen_step

@@ -64,10 +64,10 @@ def trace_row(
     }
 
 
-def rows_of_tree(tree: Tree) -> list[TraceRow]:
+def rows_of_tree(tree: Tree, stage: str = "tree") -> list[TraceRow]:
     """Every program that a tree evaluated, in order."""
     return [
-        trace_row(tree.question, program, verdict, tree.depth, visits=tree.visits(program), stage="tree")
+        trace_row(tree.question, program, verdict, tree.depth, visits=tree.visits(program), stage=stage)
         for program, verdict in tree.verdicts.items()
     ]
 
@@ -202,7 +202,7 @@ class TraceSet:
         of them were evaluated on.
 
         Raises:
-            TraceError: if there are no traces yet.
+            TraceError: if there are no traces yet, or no shared programs.
         """
         known: dict[str, dict[str, bool]] = {}
         for row in self.rows():
@@ -215,6 +215,10 @@ class TraceSet:
             p for p, answers in known.items() if p != identity and len(answers) >= least_share * len(everyone)
         )
         shared = [identity, *others]
+        if not others:
+            raise TraceError(
+                f"{self.folder} holds no program that most questions share; run `polar search` to its end."
+            )
         ids = [i for i in everyone if all(i in known[p] for p in shared)]
         right = np.array([[known[p][i] for p in shared] for i in ids], dtype=bool)
         programs = [Program.parse(p) for p in shared]

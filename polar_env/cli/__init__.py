@@ -43,6 +43,9 @@ def main(argv: list[str] | None = None) -> int:
     except PolarError as error:
         print(f"error: {error}", file=sys.stderr)
         return _BAD_INPUT
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return _BAD_INPUT
     except KeyboardInterrupt as stop:
         how = str(stop) or "The same command goes on from what was done."
         print(f"\ninterrupted. {how}", file=sys.stderr)
@@ -121,7 +124,7 @@ def _validated(kind: type[Config], values: dict[str, Any], path: str | None) -> 
         if problem["type"] == "extra_forbidden":
             raise UnknownNameError(f"key in {path}", ".".join([*parents, key]), _keys(kind, parents)) from error
         raise ConfigError(
-            f"{path}: '{'.'.join([*parents, key])}' is {problem['input']!r}: {problem['msg']}."
+            f"{path}: '{'.'.join([*parents, key])}' is {problem['input']!r}: {problem['msg'].rstrip('.')}."
         ) from error
 
 

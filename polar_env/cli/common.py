@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import tyro
 from pydantic import Field
@@ -19,6 +19,7 @@ from polar_env.executor import ExecutionStats, Executor
 from polar_env.questions import Prompt, Question, Split, load_questions, make_prompt, mixed_order, read_prompt
 
 if TYPE_CHECKING:
+    from agents.policy import AgentCard
     from polar_env.llm import FrozenLLM
 
 __all__ = [
@@ -30,8 +31,10 @@ __all__ = [
     "open_prompt",
     "open_questions",
     "progress_bar",
+    "with_model",
 ]
 
+C = TypeVar("C", bound="ModelConfig")
 DEFAULT_PROMPT = "restate-6"
 PROMPT_FILE = "prompt.yaml"
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -104,6 +107,13 @@ def open_prompt(config: QuestionsConfig) -> Prompt:
         return read_prompt(Path(name))
     skipped: list[str] | None = [] if config.skip_bad else None
     return make_prompt(name, load_questions(config.specs, "train", skipped=skipped))
+
+
+def with_model(config: C, cards: Sequence[AgentCard]) -> C:
+    """The agents' own model, where the flags name none."""
+    if cards and config.model == type(config).model_fields["model"].default:
+        return config.model_copy(update={"model": cards[0].model})
+    return config
 
 
 def open_executor(config: ModelConfig, prompt: Prompt) -> Executor:

@@ -17,7 +17,15 @@ from agents.policy import WEIGHTS, AgentCard, read_card
 from eval.evaluate import Results, evaluate, evaluate_oracle, refuse_leaks
 from eval.report import write_report
 from eval.summary import markdown_table, shorter_share, summarise
-from polar_env.cli.common import QuestionsConfig, console, open_executor, open_prompt, open_questions, progress_bar
+from polar_env.cli.common import (
+    QuestionsConfig,
+    console,
+    open_executor,
+    open_prompt,
+    open_questions,
+    progress_bar,
+    with_model,
+)
 from polar_env.errors import FingerprintError
 from polar_env.executor import Executor
 from polar_env.program import Program
@@ -53,13 +61,14 @@ def run(config: EvalConfig) -> dict[str, Any]:
     prompt = cards[0].prompt if cards and not config.prompt else open_prompt(config)
     questions = open_questions(config, config.split, without=prompt)
     for card in cards:
-        refuse_leaks(questions, card.train_ids)
-    executor = open_executor(config, prompt)
+        refuse_leaks(questions, card.train_texts)
+    executor = open_executor(with_model(config, cards), prompt)
     executor.check(questions)
     agents = _agents(executor, names, cards, config.seed)
     folder = config.out / "eval"
     results = Results(folder / "results")
     settings = config.model_dump(mode="json", exclude={"json_output"})
+    settings["notes"] = [note for card in cards if (note := _note(card))]
     weights = {name: sha256_of(Path(name) / WEIGHTS) for name in names if Path(name).is_dir()}
     results.begin(executor, questions, {**settings, "agents": dict.fromkeys([a.name for a in agents], "") | weights})
     searched = mixed_order(questions, config.seed)[: config.oracle_questions]
@@ -74,7 +83,7 @@ def run(config: EvalConfig) -> dict[str, Any]:
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{results.folder} keeps what was measured; run the same command to go on.") from None
     report = write_report(folder, results)
-    summary = make_summary(results, report)
+    summary = make_summary(results, report) | {"chosen_step": {card.name: card.chosen_step for card in cards}}
     write_whole(folder / "summary.json", json.dumps(summary, indent=2).encode())
     if not config.json_output:
         print(markdown_table(summarise(results.rows(), executor.depth)))
@@ -101,7 +110,21 @@ def _agents(executor: Executor, names: tuple[str, ...], cards: list[AgentCard], 
     if cards:
         agents.append(StaticAgent(Program.parse(cards[0].best_static, executor.depth), "best static"))
     agents += [load_agent(name, executor, seed) for name in names if name not in ("identity", "random")]
+    for agent, name in zip(agents[-len(names) :] if names else [], names, strict=False):
+        if [other.name for other in agents].count(agent.name) > 1:
+            agent.name = f"{agent.name} ({name})"
     return agents
+
+
+def _note(card: AgentCard) -> str:
+    """What a reader of the table must know of an agent."""
+    if card.name != "ppo":
+        return ""
+    if card.chosen_step:
+        return f"ppo: the policy at step {card.chosen_step}, the best of those measured on validation questions."
+    return (
+        "ppo: no policy of the training beat the warm start on validation questions: this row is the imitation policy."
+    )
 
 
 def make_summary(results: Results, report: Path) -> dict[str, Any]:
@@ -114,6 +137,9 @@ def make_summary(results: Results, report: Path) -> dict[str, Any]:
     if learnt is not None and learnt.delta is not None:
         summary |= {"delta": learnt.delta.value, "delta_low": learnt.delta.low, "delta_high": learnt.delta.high}
     shorter = shorter_share(rows, depth)
-    if shorter is not None:
-        summary |= {"shorter_share": shorter.value, "shorter_low": shorter.low, "shorter_high": shorter.high}
+    summary |= {
+        "shorter_share": shorter.value if shorter else None,
+        "shorter_low": shorter.low if shorter else None,
+        "shorter_high": shorter.high if shorter else None,
+    }
     return {**summary, "report": str(report)}

@@ -7,9 +7,10 @@ import resource
 import time
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import Field
 
 from agents.mcts import MctsConfig
 from polar_env.assets import ASSETS, asset_path
@@ -18,7 +19,8 @@ from polar_env.cli import prompt as prompt_verb
 from polar_env.cli import run as run_verb
 from polar_env.cli import search as search_verb
 from polar_env.cli import train as train_verb
-from polar_env.cli.common import QuestionsConfig, console
+from polar_env.cli.common import PROMPT_FILE, QuestionsConfig, console, open_executor, open_questions
+from polar_env.questions import SPLITS, read_prompt
 from polar_env.tables import write_whole
 from train.collect import RaceConfig
 from train.imitate import ImitationConfig
@@ -35,9 +37,9 @@ class QuickstartConfig(QuestionsConfig):
     """Folder of the run."""
     prompt_candidates: tuple[str, ...] = prompt_verb.DEFAULT_CANDIDATES
     """Prompts of which the identity's best is used by all methods."""
-    prompt_limit: int = 120
+    prompt_limit: Annotated[int, Field(ge=1)] = 120
     """Train questions to choose the prompt on."""
-    tree_questions: int = 64
+    tree_questions: Annotated[int, Field(ge=1)] = 64
     """Train questions that get a search tree."""
     mcts: MctsConfig = MctsConfig()
     """The tree search."""
@@ -49,11 +51,11 @@ class QuickstartConfig(QuestionsConfig):
     """The warm start."""
     ppo: PPOConfig = PPOConfig()
     """PPO."""
-    validation_limit: int = 200
+    validation_limit: Annotated[int, Field(ge=1)] = 200
     """Most validation questions."""
-    test_limit: int = 0
+    test_limit: Annotated[int, Field(ge=0)] = 0
     """Most test questions; 0 uses all."""
-    oracle_questions: int = 128
+    oracle_questions: Annotated[int, Field(ge=0)] = 128
     """Test questions that the oracle searches."""
     oracle: MctsConfig = MctsConfig()
     """The oracle's search."""
@@ -76,15 +78,18 @@ def run(config: QuickstartConfig) -> dict[str, Any]:
     """Do everything; ``OUT/summary.json`` holds the numbers."""
     started = time.perf_counter()
     shared = {name: getattr(config, name) for name in QuestionsConfig.model_fields}
-    shared |= {"json_output": True}  # the verbs' results are shown at the end, once
+    shared |= {"json_output": True, "prompt": ""}  # results are shown at the end, once; the prompt is chosen in step 2
     if config.model in ASSETS:
         _say(1, f"model {config.model}")
         asset_path(config.model)
     _say(2, "the identity program's best prompt, on train questions")
-    if not (config.out / "prompt.yaml").is_file():
+    if not (config.out / PROMPT_FILE).is_file():
         prompt_verb.run(
             prompt_verb.PromptConfig(**{**shared, "limit": config.prompt_limit}, candidates=config.prompt_candidates)
         )
+    executor = open_executor(config, read_prompt(config.out / PROMPT_FILE))
+    for split in SPLITS:  # a question that does not fit is refused now, not after the search
+        executor.check(open_questions(config.model_copy(update={"limit": 0}), split, without=executor.prompt))
     _say(3, "search: trees for some questions, then a race of the programs that help over many")
     search_verb.run(
         search_verb.SearchConfig(**shared, mcts=config.mcts, race=config.race, tree_questions=config.tree_questions)
@@ -106,9 +111,7 @@ def run(config: QuickstartConfig) -> dict[str, Any]:
         )
     )
     _say(6, f"one question: {config.ask}")
-    run_verb.run(
-        run_verb.RunConfig(**{**shared, "prompt": ""}, question=config.ask, agent=str(config.out / "agents" / "ppo"))
-    )
+    run_verb.run(run_verb.RunConfig(**shared, question=config.ask, agent=str(config.out / "agents" / "ppo")))
     summary |= {
         "seconds": time.perf_counter() - started,
         "peak_rss_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20),

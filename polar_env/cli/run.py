@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -12,7 +11,7 @@ from pydantic import Field
 
 from agents.load import find_agents, load_agent
 from agents.policy import read_card
-from polar_env.cli.common import QuestionsConfig, console, open_executor, open_prompt
+from polar_env.cli.common import QuestionsConfig, console, open_executor, open_prompt, with_model
 from polar_env.envs.rendering import layer_glyphs
 from polar_env.errors import ConfigError
 from polar_env.executor import Executor
@@ -41,8 +40,9 @@ def run(config: RunConfig) -> dict[str, Any]:
     if not config.question.strip():
         raise ConfigError('there is no question; write e.g. polar run "What is 17 + 25?".')
     saved = find_agents(config.agent)
-    prompt = read_card(saved[0]).prompt if saved and not config.prompt else open_prompt(config)
-    executor = open_executor(_with_model(config, saved), prompt)
+    cards = [read_card(folder) for folder in saved[:1]]
+    prompt = cards[0].prompt if cards and not config.prompt else open_prompt(config)
+    executor = open_executor(with_model(config, cards), prompt)
     agent = load_agent(config.agent, executor, config.seed)
     question = Question.ask(config.question)
     executor.check([question])
@@ -54,13 +54,6 @@ def run(config: RunConfig) -> dict[str, Any]:
         answers[name] = _answer(config, executor, question, name, used)
     console.print(f"{agent.name} chose its program in {1000 * chosen:.0f} ms", markup=False)
     return {"question": question.text, "agent": agent.name, "program": str(program), "answers": answers}
-
-
-def _with_model(config: RunConfig, saved: list[Path]) -> RunConfig:
-    """The agent's own model, where the flags name none."""
-    if saved and config.model == type(config).model_fields["model"].default:
-        return config.model_copy(update={"model": read_card(saved[0]).model})
-    return config
 
 
 def _answer(config: RunConfig, executor: Executor, question: Question, name: str, program: Program) -> dict[str, Any]:

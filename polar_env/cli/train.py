@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from polar_env.cli.common import QuestionsConfig, console, open_executor, open_questions
+from pydantic import Field
+
+from polar_env.cli.common import ModelConfig, QuestionsConfig, console, open_executor, open_questions
+from polar_env.errors import ConfigError
 from train.imitate import ImitationConfig
 from train.pipeline import EnvConfig, TrainingConfig, train_agents
 from train.reinforce import PPOConfig
@@ -25,7 +28,7 @@ class TrainConfig(QuestionsConfig):
     """The warm start."""
     ppo: PPOConfig = PPOConfig()
     """PPO."""
-    validation_limit: int = 200
+    validation_limit: Annotated[int, Field(ge=1)] = 200
     """Most validation questions that choose among the policies met on the way."""
 
     def training(self) -> TrainingConfig:
@@ -42,6 +45,12 @@ def run(config: TrainConfig) -> dict[str, Any]:
     train = open_questions(config, "train", without=traces.prompt)
     limited = config.model_copy(update={"limit": config.validation_limit})
     validation = open_questions(limited, "validation", without=traces.prompt)
+    if config.prompt:
+        raise ConfigError(
+            "the prompt of a training is that of its traces; leave --prompt away, or search under another."
+        )
+    if config.model == ModelConfig.model_fields["model"].default:
+        config = config.model_copy(update={"model": traces.meta["model"]})
     executor = open_executor(config, traces.prompt)
     executor.check([*train, *validation])
     try:

@@ -190,6 +190,11 @@ class ProgramRules:
             return np.ones(self.language.n_actions, dtype=bool)
         return self.language.mask(episode.draft)
 
+    def said(self, episode: Episode) -> str:
+        """What the program answered, as far as the verdict shows it: see `Verdict.said`; empty while it runs."""
+        tokens = episode.verdict.said if episode.verdict else ()
+        return str(self.executor.llm.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
+
     def info(self, episode: Episode) -> dict[str, Any]:
         """The info dictionary: the mask, and at the end what came of the program."""
         info: dict[str, Any] = {"action_mask": self.mask(episode), "question": episode.question.id}
@@ -201,6 +206,7 @@ class ProgramRules:
                 "layers": len(episode.program),
                 "cost": episode.program.cost(self.depth),
                 "gold_log_prob": episode.verdict.log_prob,
+                "said": self.said(episode),
                 "identity_right": identity.right,
             }
         return info

@@ -69,7 +69,8 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
 
     ## Episode End
     Terminates when the program is complete. Never truncates: the mask leaves only the stop once ``max_steps`` layers
-    have run. The last info holds ``program``, ``right``, ``layers``, ``cost``, ``gold_log_prob``, ``identity_right``.
+    have run. The last info holds ``program``, ``right``, ``layers``, ``cost``, ``gold_log_prob``, ``said`` (its
+    answer), ``identity_right``.
 
     ## Arguments
     ``model`` (an `Executor`, `FrozenLLM`, name, folder or hub id), ``questions`` (specs or `Question` objects),
@@ -137,9 +138,9 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
     def render(self) -> str | NDArray[np.uint8] | None:
         """The program so far: text, or a picture ``uint8 [height, width, 3]``."""
         if self.render_mode == "ansi":
-            return render_ansi(self.episode, self.rules.depth)
+            return render_ansi(self.episode, self.rules.depth, self.rules.said(self.episode))
         if self.render_mode == "rgb_array":
-            return render_rgb(self.episode, self.rules.depth)
+            return render_rgb(self.episode, self.rules.depth, self.rules.said(self.episode))
         return None
 
     def _observation(self) -> Observation:

@@ -9,6 +9,7 @@ Axis letters: ``B`` rows, ``T`` tokens, ``H`` width, ``V`` vocabulary, ``D`` lay
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 
@@ -22,6 +23,9 @@ from polar_env.llm.slots import Slot
 from polar_env.program import Program
 
 __all__ = ["FrozenLLM"]
+
+_NOT_THE_MODEL = ("_name_or_path", "transformers_version", "architectures", "dtype")
+"""Keys of a configuration that say where a model came from, not what it computes."""
 
 
 class FrozenLLM:
@@ -56,8 +60,10 @@ class FrozenLLM:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over every weight; two models agree on it only if they are the same model."""
-        digest = hashlib.sha256(str(self.depth).encode())
+        """16 hex digits over configuration, tokenizer and weights: equal only for the same model in the same dtype."""
+        config = {k: v for k, v in self.model.config.to_dict().items() if k not in _NOT_THE_MODEL}
+        tokenizer = [self.tokenizer.chat_template, sorted(self.tokenizer.get_vocab().items())]
+        digest = hashlib.sha256(json.dumps([config, tokenizer], sort_keys=True, default=str).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)

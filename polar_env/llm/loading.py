@@ -26,6 +26,7 @@ def load_llm(model: str, *, dtype: str = "float32", device: str = "cpu") -> Froz
         ModelError: if what was found cannot be loaded as a decoder-only language model.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as hf_logging
 
@@ -46,7 +47,7 @@ def load_llm(model: str, *, dtype: str = "float32", device: str = "cpu") -> Froz
         loaded = AutoModelForCausalLM.from_pretrained(source, dtype=torch_dtype)
         loaded.to(torch.device(device))  # type: ignore[arg-type]
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"cannot load the model '{model}': {reason} Expected a folder or hub repository with a decoder-only "

@@ -76,8 +76,8 @@ class Question:
 
     @cached_property
     def id(self) -> str:
-        """16 hex digits from the normalised text, the choices and the answer; the same in every run and file."""
-        content = "\x1f".join([normalise(self.text), *self.choices, self.answer])
+        """16 hex digits from all that is asked and answered; the same in every run and file."""
+        content = "\x1f".join([normalise(self.text), self.bare or "", *self.choices, self.answer])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     @property

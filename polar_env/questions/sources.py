@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from polar_env.config import Config
 from polar_env.errors import ConfigError, QuestionError, QuestionFileError, UnknownNameError
@@ -23,8 +23,25 @@ from polar_env.questions.verifiers import VERIFIERS
 
 __all__ = ["QuestionSpec", "builtin_mixtures", "load_questions", "parse_spec"]
 
+_DEFAULT_SIZE = 400
 _TRIES_PER_QUESTION = 60
 """How many draws from a procedural data set may fail (duplicate, no match) for each question asked for."""
+
+
+def _regular_expression(pattern: str | None) -> str | None:
+    try:
+        re.compile(pattern or "")
+    except re.error as error:
+        raise ValueError(f"no regular expression ({error})") from error
+    return pattern
+
+
+def _template(text: str | None) -> str | None:
+    try:
+        (text or "").format(expression="1 + 1")
+    except (KeyError, IndexError, ValueError) as error:
+        raise ValueError("a template may only name {expression}") from error
+    return text
 
 
 class QuestionSpec(Config):
@@ -34,15 +51,16 @@ class QuestionSpec(Config):
     """``rg:NAME`` or ``jsonl:PATH``."""
     task: str | None = None
     """Name of the task in reports; by default the source's own name."""
-    size: int = Field(default=400, ge=1)
-    """How many distinct questions to take, over all splits; a finite source may hold fewer."""
+    size: int | None = Field(default=None, ge=1)
+    """How many distinct questions to take, over all splits; by default a whole file, or 400 of a procedural data set
+    (a finite one may hold fewer)."""
     options: dict[str, Any] = Field(default={})
     """Options of the reasoning-gym data set."""
     seed: int = 0
     """Seed of the reasoning-gym data set; apart from a run's seed, so that splits stay what they are."""
-    match: str | None = None
+    match: Annotated[str | None, AfterValidator(_regular_expression)] = None
     """Regular expression that ``EXPRESSION = ANSWER`` (or the question's text) must match from end to end."""
-    text: str | None = None
+    text: Annotated[str | None, AfterValidator(_template)] = None
     """Template that rephrases the question, e.g. ``What is {expression}?``."""
     verifier: str | None = None
     """``exact``, ``math`` or ``choice``; by default math for open questions."""
@@ -139,7 +157,8 @@ def _from_reasoning_gym(spec: QuestionSpec, name: str) -> Iterator[Question]:
 
     if name not in DATASETS:
         raise UnknownNameError("reasoning-gym task", name, DATASETS)
-    tries = spec.size * _TRIES_PER_QUESTION
+    size = spec.size or _DEFAULT_SIZE
+    tries = size * _TRIES_PER_QUESTION
     try:
         dataset = reasoning_gym.create_dataset(name, seed=spec.seed, size=tries, **spec.options)
     except (TypeError, AssertionError, ValueError) as error:
@@ -148,6 +167,8 @@ def _from_reasoning_gym(spec: QuestionSpec, name: str) -> Iterator[Question]:
     for index in range(tries):
         entry = dataset[index]
         expression = entry["metadata"].get("expression")
+        if expression and str(expression) not in str(entry["question"]):
+            expression = None  # in some data sets the expression is the answer
         whole = f"{expression} = {entry['answer']}" if expression else str(entry["question"])
         if spec.match is not None and re.fullmatch(spec.match, whole) is None:
             continue
@@ -163,7 +184,7 @@ def _from_reasoning_gym(spec: QuestionSpec, name: str) -> Iterator[Question]:
             verifier=spec.verifier or "math",
             split=spec.split or split_of(text),
         )
-        if len(seen) == spec.size:
+        if len(seen) == size:
             return
 
 
@@ -171,12 +192,12 @@ def _from_json_lines(spec: QuestionSpec, path: Path, skipped: list[str] | None) 
     if not path.is_file():
         raise QuestionFileError(f"{path}: there is no such file.")
     taken = 0
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if taken == spec.size or not line.strip():
                 continue
             try:
-                question = _from_json_line(line, spec, path.parent.name)
+                question = _from_json_line(line.decode("utf-8"), spec, path.parent.name)
             except (QuestionError, ValueError) as error:
                 problem = f"{path}:{number}: {error}"
                 if skipped is None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from agents.mcts import MctsAgent, MctsConfig, search
+from agents.mcts import MctsConfig, best_programs, search
 from polar_env.executor import Executor
 from polar_env.llm import FrozenLLM
-from polar_env.program import Program
+from polar_env.program import Program, single_edits
 from polar_env.questions import Prompt, Question
 from tests.planted import PlantedExecutor, best_program, planted_questions
 
@@ -20,8 +20,8 @@ GOLDEN = Path(__file__).with_name("golden_tree.json")
 def test_search_finds_the_planted_programs(tiny_llm: FrozenLLM, prompt: Prompt, shared_edits: bool) -> None:
     questions = planted_questions()
     config = MctsConfig(simulations=60, widening=4, shared_edits=shared_edits)
-    found = MctsAgent(PlantedExecutor(tiny_llm, prompt), config).propose(questions)
-    hits = sum(programs[0] == best_program(question) for question, programs in zip(questions, found, strict=True))
+    trees = search(PlantedExecutor(tiny_llm, prompt), questions, config)
+    hits = sum(best_programs(tree)[0] == best_program(tree.question) for tree in trees)
     assert hits >= 0.9 * len(questions)
 
 
@@ -49,6 +49,15 @@ def test_a_space_that_runs_out_ends_the_search(tiny_llm: FrozenLLM, prompt: Prom
     config = MctsConfig(simulations=400, max_visits=1)  # only skips: 15 programs of 4 layers
     tree = search(Executor(tiny_llm, prompt), questions[:1], config)[0]
     assert len(tree.verdicts) <= 15
+
+
+def test_the_quickstart_searches_deeper_than_single_edits(tiny_llm: FrozenLLM, prompt: Prompt) -> None:
+    from polar_env.cli.quickstart import QuickstartConfig, preset
+
+    config = QuickstartConfig.model_validate(preset()).mcts
+    tree = search(PlantedExecutor(tiny_llm, prompt), planted_questions()[:1], config)[0]
+    single = {Program.identity(4), *single_edits(Program.identity(4))}
+    assert sum(program not in single for program in tree.verdicts) >= 5
 
 
 def test_golden_tree(tiny_llm: FrozenLLM, prompt: Prompt) -> None:

@@ -49,7 +49,7 @@ def test_mcnemar_counts_discordant_pairs() -> None:
 @pytest.fixture
 def results(tmp_path: Path, executor: Executor, questions: list[Question]) -> Results:
     results = Results(tmp_path / "results")
-    results.begin(executor, questions, {"agents": ["identity", "short"]})
+    results.begin(executor, questions, {"agents": ["identity", "short"], "seed": 0})
     evaluate(executor, [IDENTITY, SHORT], questions, results)
     evaluate_oracle(executor, questions[:6], MctsConfig(simulations=8), results)
     return results
@@ -88,7 +88,9 @@ def test_results_of_other_questions_are_refused(
     results: Results, executor: Executor, questions: list[Question]
 ) -> None:
     with pytest.raises(FingerprintError, match="differs in: questions"):
-        results.begin(executor, questions[1:], {"agents": ["identity", "short"]})
+        results.begin(executor, questions[1:], {"agents": ["identity", "short"], "seed": 0})
+    with pytest.raises(FingerprintError, match="differs in: seed"):
+        results.begin(executor, questions, {"agents": ["identity", "short"], "seed": 1})
 
 
 def test_oracle_takes_the_shortest_right_program(
@@ -107,7 +109,7 @@ def test_oracle_takes_the_shortest_right_program(
 
 def test_training_questions_are_refused(questions: list[Question]) -> None:
     with pytest.raises(LeakError, match=f"1 of {len(questions)} questions"):
-        refuse_leaks(questions, [questions[4].id])
+        refuse_leaks(questions, [questions[4].text.upper()])
 
 
 def test_report_stands_alone(results: Results, tmp_path: Path) -> None:

@@ -31,6 +31,21 @@ def test_masks_are_never_empty_and_every_allowed_action_works(language: ActionLa
             return
 
 
+@given(languages, st.randoms(use_true_random=False))
+def test_what_is_encoded_can_be_played(language: LayersLanguage | SegmentsLanguage, random: object) -> None:
+    edits = [Program.identity(language.depth), *single_edits(Program.identity(language.depth))]
+    program = random.choice([*edits, *single_edits(random.choice(edits))])  # type: ignore[attr-defined]
+    draft = Draft()
+    try:
+        actions = language.encode(program)
+    except ProgramError:
+        return
+    for action in actions:
+        draft = language.apply(draft, action)
+    assert draft.finished
+    assert draft.layers == program.layers
+
+
 @pytest.mark.parametrize("name", ["layers", "segments"])
 def test_encoding_a_program_spells_it(name: str) -> None:
     language = make_language(name, depth=6)

@@ -47,7 +47,7 @@ def test_checkers_find_nothing(
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_same_seed_same_episode(executor: Executor, questions: list[Question], variant: dict[str, Any]) -> None:
     def play() -> list[Any]:
-        env = make(executor, questions, **variant)
+        env = make(Executor(executor.llm, executor.prompt), questions, **variant)
         observation, info = env.reset(seed=7)
         env.action_space.seed(7)
         record: list[Any] = [observation["hidden"], info["question"]]
@@ -66,7 +66,9 @@ def test_lanes_equal_single_environments(
     executor: Executor, questions: list[Question], variant: dict[str, Any]
 ) -> None:
     """n lanes are n singles, step by step; arrays are fresh; masks are never empty; autoreset is same-step."""
-    lanes = gym.make_vec(ENV_ID, num_envs=5, model=executor, questions=questions, **variant)
+    lanes = gym.make_vec(
+        ENV_ID, num_envs=5, model=Executor(executor.llm, executor.prompt), questions=questions, **variant
+    )
     singles = [make(executor, questions, **variant) for _ in range(5)]
     batch, infos = lanes.reset(seed=11)
     alone = [env.reset(seed=11 + lane) for lane, env in enumerate(singles)]
@@ -167,6 +169,7 @@ def test_render_shows_what_ran(executor: Executor, questions: list[Question]) ->
     assert "running" in str(env.render())
     env.step(5)
     assert ("right" in str(env.render())) != ("wrong" in str(env.render()))
+    assert f"answered {env.rules.said(env.episode)!r}" in str(env.render())
     picture = make(executor, questions, render_mode="rgb_array")
     picture.reset(seed=0)
     blank = picture.render()

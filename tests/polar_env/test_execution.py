@@ -66,7 +66,9 @@ def test_logits_equal_the_restacked_model(
     given = None if padding == "none" else mask
     expected = logits_of(restack(model, program), ids, given)
     seen = mask.bool()
-    # Under eager attention in float64 transformers itself makes NaN of left padding; we must agree even there.
+    # Of left padding under eager attention in float64 transformers itself makes NaN; we must agree even there.
+    known = (attention, padding, dtype) == ("eager", "left", torch.float64)
+    assert known or expected[seen].isfinite().all()
     torch.testing.assert_close(
         llm.logits(ids, program, given)[seen], expected[seen], rtol=0, atol=tolerance, equal_nan=True
     )

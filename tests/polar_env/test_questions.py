@@ -105,6 +105,20 @@ def test_broken_line_names_file_line_and_field(tmp_path: Path, row: object, mess
     assert len(skipped) == 1
 
 
+def test_no_data_set_gives_its_answer_away() -> None:
+    """In rg:countdown the expression is the answer, so it must not become part of a prompt."""
+    assert all(question.bare is None for question in load_questions(["rg:countdown {size: 10}"]))
+
+
+def test_files_are_read_to_their_end(tmp_path: Path) -> None:
+    spec = write_lines(tmp_path / "q.jsonl", [{"question": f"{n}?", "answer": n} for n in range(900)])
+    assert len(load_questions([spec])) == 900
+    assert len(load_questions([spec + " {size: 7}"])) == 7
+    (tmp_path / "q.jsonl").write_bytes(b'{"question": "\xff", "answer": "1"}')
+    with pytest.raises(QuestionFileError, match=r"q\.jsonl:1:"):
+        load_questions([spec])
+
+
 def test_unknown_sources_name_the_closest() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'chain_sum'"):
         load_questions(["rg:chain_sun"])
@@ -112,6 +126,10 @@ def test_unknown_sources_name_the_closest() -> None:
         parse_spec("arithmetics")
     with pytest.raises(ConfigError, match="sizes"):
         parse_spec("rg:chain_sum {sizes: 3}")
+    with pytest.raises(ConfigError, match="no regular expression"):
+        parse_spec("rg:chain_sum {match: '('}")
+    with pytest.raises(ConfigError, match="may only name"):
+        parse_spec("rg:chain_sum {text: '{expresion}'}")
     with pytest.raises(ConfigError, match="no_such_option"):
         load_questions(["rg:chain_sum {options: {no_such_option: 3}}"])
     with pytest.raises(QuestionFileError, match="no such file"):

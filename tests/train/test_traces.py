@@ -42,6 +42,7 @@ def test_search_goes_on_where_it_was(
     with pytest.raises(KeyboardInterrupt):
         search_traces(executor, questions[:10], traces, CONFIG, in_flight=4, on_progress=interrupt)
     assert len(traces.questions_done("tree")) == 4
+    assert len(traces.questions_done("unfinished")) == 4  # what their trees had found is kept, too
     assert search_traces(executor, questions[:10], traces, CONFIG, in_flight=4) == 6
     assert by_question(traces) == by_question(whole)
     assert search_traces(executor, questions[:10], traces, CONFIG) == 0
