@@ -56,7 +56,7 @@ def test_imitation_of_traces_finds_the_planted_programs(
     search_traces(planted, train[:10], traces, MctsConfig(simulations=30))
     race(planted, train, traces, RaceConfig(candidates=60, survivors=6, first_questions=10))
     rules = ProgramRules(planted, train, language=language)
-    config = ImitationConfig(value_layers=0, epochs=60, batch_size=64)
+    config = ImitationConfig(value_layers=0, epochs=200, batch_size=32)
     known, matrix = traces.matrix().of(train)
     assert known == train
     choice = teacher_choice(rules, train, matrix, config)
