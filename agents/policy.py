@@ -48,11 +48,11 @@ class ProgramFeatures(BaseFeaturesExtractor):
     def __init__(self, observation_space: spaces.Dict, width: int = 128) -> None:
         super().__init__(observation_space, features_dim=width)
         hidden = int(np.prod(observation_space["hidden"].shape or ()))
-        rest = sum(int(np.prod(s.shape or ())) for name, s in observation_space.items() if name != "hidden")
+        self.depth = int(np.prod(observation_space["program"].shape or ()))
         self.register_buffer("mean", torch.zeros(hidden))  # [2 H]
         self.register_buffer("scale", torch.ones(hidden))  # [2 H]
         self.read_hidden = nn.Linear(hidden, width)
-        self.read_program = nn.Linear(rest, width)
+        self.read_program = nn.Linear(2 * self.depth + 2, width)
 
     def fit(self, hidden: Tensor) -> None:
         """Take mean and scale from hidden states ``[B, 2 H]``."""
@@ -62,8 +62,11 @@ class ProgramFeatures(BaseFeaturesExtractor):
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
         """Observations of ``B`` states to features ``[B, width]``."""
         hidden = ((observations["hidden"] - self.mean) / self.scale).clamp(-5, 5)  # [B, 2 H]
-        program = torch.cat([observations[n] for n in ("program", "cursor", "budget")], dim=-1)  # [B, D + 2]
-        return torch.nn.functional.silu(self.read_hidden(hidden) + self.read_program(program))
+        # As a number, neighbouring cursors differ by 1 / D only, and what to do next hangs on them.
+        cursor = (observations["cursor"][:, 0] * self.depth).round().long()  # [B]
+        position = nn.functional.one_hot(cursor, self.depth + 1)  # [B, D + 1]
+        program = torch.cat([observations["program"], position, observations["budget"]], dim=-1)  # [B, 2 D + 2]
+        return nn.functional.silu(self.read_hidden(hidden) + self.read_program(program))
 
 
 class AgentCard(Config):
