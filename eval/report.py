@@ -33,12 +33,15 @@ img{max-width:100%}.note{color:#555e70;font-size:.9rem}
 """
 
 
-def write_report(folder: Path, results: Results, title: str = "Programs of layers: evaluation") -> Path:
+def write_report(
+    folder: Path, results: Results, notes: Sequence[str] = (), title: str = "Programs of layers: evaluation"
+) -> Path:
     """Write ``table.md``, ``report.html`` and ``figures/*.png`` from results.
 
     Args:
         folder: where to.
         results: the per-question rows.
+        notes: what else a reader must know, a sentence each.
         title: heading of the page.
 
     Returns:
@@ -49,7 +52,7 @@ def write_report(folder: Path, results: Results, title: str = "Programs of layer
     summaries = summarise(rows, depth)
     table, tasks = markdown_table(summaries), task_table(rows)
     shorter = shorter_share(rows, depth)
-    notes = _notes(meta, summaries)
+    notes = [*_notes(meta, summaries), *notes]
     if shorter is not None:
         notes.append(
             f"For {shorter.percent()} % of the {shorter.count} searched questions that the identity gets right, "
@@ -91,7 +94,6 @@ def _notes(meta: dict[str, Any], summaries: dict[str, MethodSummary]) -> list[st
         "bootstrap over questions (10,000 resamples) for differences; p: McNemar's exact test.",
         "ms / question: proposing and executing together, teacher-forced (no decoding), batches of 32 questions, "
         "caches empty at each method's start.",
-        *meta["config"].get("notes", []),
     ]
     if ORACLE in summaries:
         notes.append(

@@ -28,6 +28,7 @@ SMALL = {
     "ppo": {"lanes": 8, "steps": 16, "batch_size": 64, "total_steps": 512, "validate_every": 2},
     "validation_limit": 10,
     "oracle_questions": 6,
+    "agreement_questions": 3,
     "oracle": {"simulations": 6},
 }
 

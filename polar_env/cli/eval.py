@@ -14,6 +14,7 @@ from agents.fixed import StaticAgent
 from agents.load import find_agents, load_agent
 from agents.mcts import MctsConfig
 from agents.policy import WEIGHTS, AgentCard, read_card
+from eval.agreement import agreement
 from eval.evaluate import Results, evaluate, evaluate_oracle, refuse_leaks
 from eval.report import write_report
 from eval.summary import markdown_table, shorter_share, summarise
@@ -47,6 +48,8 @@ class EvalConfig(QuestionsConfig):
     """On how many of them the search oracle (an upper bound) runs; 0 leaves it out."""
     oracle: MctsConfig = MctsConfig()
     """The oracle's search."""
+    agreement_questions: Annotated[int, Field(ge=0)] = 32
+    """On how many open questions the identity's answer is also generated and verified, to compare both verdicts."""
 
 
 CONFIG = EvalConfig
@@ -68,7 +71,6 @@ def run(config: EvalConfig) -> dict[str, Any]:
     folder = config.out / "eval"
     results = Results(folder / "results")
     settings = config.model_dump(mode="json", exclude={"json_output"})
-    settings["notes"] = [note for card in cards if (note := _note(card))]
     weights = {name: sha256_of(Path(name) / WEIGHTS) for name in names if Path(name).is_dir()}
     results.begin(executor, questions, {**settings, "agents": dict.fromkeys([a.name for a in agents], "") | weights})
     searched = mixed_order(questions, config.seed)[: config.oracle_questions]
@@ -82,8 +84,22 @@ def run(config: EvalConfig) -> dict[str, Any]:
             )  # fmt: skip
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{results.folder} keeps what was measured; run the same command to go on.") from None
-    report = write_report(folder, results)
-    summary = make_summary(results, report) | {"chosen_step": {card.name: card.chosen_step for card in cards}}
+    open_ended = [question for question in questions if not question.choices]
+    open_ended = mixed_order(open_ended, config.seed)[: config.agreement_questions]
+    report_notes = [note for card in cards if (note := _note(card))]
+    agreed = None
+    if open_ended:
+        with console.status("comparing verdicts with generated answers"):
+            agreed = agreement(executor, open_ended, executor.llm.identity)
+        report_notes.append(
+            f"On {agreed.percent()} % of {agreed.count} questions the identity's teacher-forced verdict agrees with "
+            "the verifier's on its generated answer."
+        )
+    report = write_report(folder, results, report_notes)
+    summary = make_summary(results, report) | {
+        "chosen_step": {card.name: card.chosen_step for card in cards},
+        "agreement": agreed.value if agreed else None,
+    }
     write_whole(folder / "summary.json", json.dumps(summary, indent=2).encode())
     if not config.json_output:
         print(markdown_table(summarise(results.rows(), executor.depth)))

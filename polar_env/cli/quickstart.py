@@ -59,6 +59,8 @@ class QuickstartConfig(QuestionsConfig):
     """Test questions that the oracle searches."""
     oracle: MctsConfig = MctsConfig()
     """The oracle's search."""
+    agreement_questions: Annotated[int, Field(ge=0)] = 32
+    """Test questions on which both verdicts are compared."""
     ask: str = "What is 17 + 25?"
     """A question to answer at the end."""
 
@@ -107,7 +109,10 @@ def run(config: QuickstartConfig) -> dict[str, Any]:
     _say(5, "evaluation on held-out questions")
     summary = eval_verb.run(
         eval_verb.EvalConfig(
-            **{**shared, "limit": config.test_limit}, oracle=config.oracle, oracle_questions=config.oracle_questions
+            **{**shared, "limit": config.test_limit},
+            oracle=config.oracle,
+            oracle_questions=config.oracle_questions,
+            agreement_questions=config.agreement_questions,
         )
     )
     _say(6, f"one question: {config.ask}")

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from agents.load import find_agents, load_agent
 from agents.policy import read_card
+from polar_env.answering import answer
 from polar_env.cli.common import QuestionsConfig, console, open_executor, open_prompt, with_model
 from polar_env.envs.rendering import layer_glyphs
 from polar_env.errors import ConfigError
@@ -58,30 +59,11 @@ def run(config: RunConfig) -> dict[str, Any]:
 
 def _answer(config: RunConfig, executor: Executor, question: Question, name: str, program: Program) -> dict[str, Any]:
     """Generate under a program; the text appears token by token."""
-    llm, stream = executor.llm, sys.stderr if config.json_output else sys.stdout
-    rendered = executor.prompt.render(llm.tokenizer, question.text, question.bare)
-    print(f"{name:<10} |{layer_glyphs(program.layers, llm.depth)}| {program} ({len(program)} layers)", file=stream)
-    print(f"{'':<10} ", end="", file=stream)
-    shown = ""
-
-    def text_of(tokens: list[int]) -> str:
-        return str(llm.tokenizer.decode(tokens, skip_special_tokens=True)).split(rendered.end)[0]
-
-    made: list[int] = []
-
-    def show(token: int) -> None:
-        nonlocal shown
-        made.append(token)
-        text = text_of(made)
-        print(text[len(shown) :], end="", flush=True, file=stream)
-        shown = text
-
-    def ends(tokens: list[int]) -> bool:
-        return rendered.end in llm.tokenizer.decode(tokens)
-
-    started = time.perf_counter()
-    prompt = executor.encoder.prompt_ids(question.text, question.bare)
-    tokens = llm.generate(prompt, program, config.max_new_tokens, stop=ends, on_token=show)
-    seconds = time.perf_counter() - started
-    print(f"   [{1000 * seconds:.0f} ms, {len(tokens)} tokens]", file=stream)
-    return {"program": str(program), "layers": len(program), "text": text_of(tokens).strip(), "seconds": seconds}
+    stream = sys.stderr if config.json_output else sys.stdout
+    glyphs = layer_glyphs(program.layers, executor.depth)
+    print(f"{name:<10} |{glyphs}| {program} ({len(program)} layers)\n{'':<10} ", end="", file=stream)
+    written = answer(
+        executor, question, program, config.max_new_tokens, lambda text: print(text, end="", flush=True, file=stream)
+    )
+    print(f"   [{1000 * written.seconds:.0f} ms, {written.tokens} tokens]", file=stream)
+    return {"program": str(program), "layers": len(program), "text": written.text, "seconds": written.seconds}

@@ -7,14 +7,16 @@ import pytest
 
 from agents.fixed import StaticAgent
 from agents.mcts import MctsConfig
+from eval.agreement import agreement
 from eval.evaluate import ORACLE, Results, evaluate, evaluate_oracle, refuse_leaks
 from eval.report import write_report
 from eval.statistics import mcnemar, paired_difference, share
 from eval.summary import markdown_table, shorter_share, summarise
+from polar_env.answering import answer
 from polar_env.errors import FingerprintError, LeakError
 from polar_env.executor import Executor
 from polar_env.program import Program
-from polar_env.questions import Question
+from polar_env.questions import Question, is_right
 
 IDENTITY = StaticAgent(Program.identity(4), "identity")
 SHORT = StaticAgent(Program((0, 1, 3)), "short")
@@ -110,6 +112,14 @@ def test_oracle_takes_the_shortest_right_program(
 def test_training_questions_are_refused(questions: list[Question]) -> None:
     with pytest.raises(LeakError, match=f"1 of {len(questions)} questions"):
         refuse_leaks(questions, [questions[4].text.upper()])
+
+
+def test_agreement_counts_what_generation_says(executor: Executor, questions: list[Question]) -> None:
+    """Verdicts are of one token, generation goes on: the two agree unless what follows changes the answer."""
+    verdicts = executor.verdicts([(question, IDENTITY.program) for question in questions[:6]])
+    written = [answer(executor, q, IDENTITY.program, max_new_tokens=len(q.answer) + 16).text for q in questions[:6]]
+    same = [is_right(text, q) == v.right for text, q, v in zip(written, questions, verdicts, strict=False)]
+    assert agreement(executor, questions[:6], IDENTITY.program).value == np.mean(same)
 
 
 def test_report_stands_alone(results: Results, tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""Training as a whole: stopped it goes on, finished it stays, and another training is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agents.load import load_agent
+from agents.mcts import MctsConfig
+from agents.policy import read_card
+from polar_env.errors import ConfigError, FingerprintError
+from polar_env.llm import FrozenLLM
+from polar_env.questions import Prompt
+from tests.planted import PlantedExecutor, planted_questions
+from train.collect import RaceConfig, race, search_traces
+from train.imitate import ImitationConfig
+from train.pipeline import EnvConfig, Report, TrainedAgents, TrainingConfig, train_agents
+from train.reinforce import PPOConfig
+from train.traces import TraceSet
+
+CONFIG = TrainingConfig(
+    env=EnvConfig(language="segments"),
+    imitation=ImitationConfig(value_layers=0, epochs=2),
+    ppo=PPOConfig(lanes=8, steps=16, batch_size=64, total_steps=512, validate_every=1, learning_rate=1e-3),
+)
+QUESTIONS = planted_questions(30)
+
+
+@pytest.fixture
+def world(tiny_llm: FrozenLLM, tmp_path: Path) -> tuple[PlantedExecutor, TraceSet]:
+    executor = PlantedExecutor(tiny_llm, Prompt(style="qa"))
+    traces = TraceSet.create(tmp_path / "traces", executor, {})
+    search_traces(executor, QUESTIONS[:6], traces, MctsConfig(simulations=20))
+    race(executor, QUESTIONS[:20], traces, RaceConfig(candidates=20, survivors=6, first_questions=10))
+    return executor, traces
+
+
+def train(
+    world: tuple[PlantedExecutor, TraceSet], folder: Path, report: Report, config: TrainingConfig = CONFIG
+) -> TrainedAgents:
+    executor, traces = world
+    return train_agents(executor, QUESTIONS[:20], QUESTIONS[20:], traces, folder, config, ["planted"], report)
+
+
+def test_stopped_training_goes_on_and_finished_training_stays(
+    world: tuple[PlantedExecutor, TraceSet], tmp_path: Path
+) -> None:
+    steps: list[tuple[str, int]] = []
+
+    def stop(phase: str, step: int, _: dict[str, float]) -> None:
+        if phase == "ppo" and step >= 256:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(world, tmp_path, stop)
+    kept = json.loads((tmp_path / "checkpoints" / "state.json").read_text())
+    assert kept["steps"] >= 256
+    done = train(world, tmp_path, lambda phase, step, _: steps.append((phase, step)))
+    assert steps[0] == ("resumed", kept["steps"])
+    assert steps[-1] == ("ppo", 512)
+    card = read_card(tmp_path / "agents" / "ppo")
+    assert card.validation["reward"] == pytest.approx(done.final.reward)
+    assert card.validation["reward"] >= read_card(tmp_path / "agents" / "imitation").validation["reward"]
+    assert 0 <= card.chosen_step <= 512
+    before = (tmp_path / "agents" / "ppo" / "policy.zip").read_bytes()
+    steps.clear()
+    again = train(world, tmp_path, lambda phase, step, _: steps.append((phase, step)))
+    assert steps == [("finished before", 512)]
+    assert again == done
+    assert (tmp_path / "agents" / "ppo" / "policy.zip").read_bytes() == before
+
+
+def test_another_training_in_the_same_folder_is_refused(
+    world: tuple[PlantedExecutor, TraceSet], tmp_path: Path
+) -> None:
+    train(world, tmp_path, lambda *_: None)
+    with pytest.raises(FingerprintError, match="differs in: config"):
+        train(world, tmp_path, lambda *_: None, CONFIG.model_copy(update={"seed": 1}))
+
+
+def test_wrong_settings_leave_nothing_behind(world: tuple[PlantedExecutor, TraceSet], tmp_path: Path) -> None:
+    wrong = CONFIG.model_copy(update={"env": EnvConfig(language="segments", max_steps=0)})
+    with pytest.raises(ConfigError, match="max_steps is 0"):
+        train(world, tmp_path / "run", lambda *_: None, wrong)
+    assert not (tmp_path / "run").exists()
+
+
+def test_saved_agent_proposes_what_it_proposed(world: tuple[PlantedExecutor, TraceSet], tmp_path: Path) -> None:
+    train(world, tmp_path, lambda *_: None)
+    executor, _ = world
+    first, second = (load_agent(str(tmp_path / "agents" / "ppo"), executor).propose(QUESTIONS, k=2) for _ in range(2))
+    assert [row[0] for row in first] == [row[0] for row in second]
+    assert all(len(row) == 2 for row in first)
