@@ -16,10 +16,10 @@ Axis letters: ``B`` rows, ``P`` tokens of the shared prompt prefix, ``T`` tokens
 from __future__ import annotations
 
 import time
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -29,14 +29,13 @@ from torch import Tensor
 from polar_env.encoding import EncodedQuestion, Encoder
 from polar_env.llm.frozen import FrozenLLM
 from polar_env.llm.slots import Slot
+from polar_env.memory import ROOT, BoundedCache, ProgramTrie
 from polar_env.program import Program
 from polar_env.questions import Prompt, Question
 from polar_env.threads import torch_threads
 
 __all__ = ["ExecutionStats", "Executor", "Verdict"]
 
-_ROOT = 0
-"""Trie node of the empty program prefix."""
 _BATCH_TOKENS = 2048
 """Most tokens in one batch; larger ones are slower on CPUs, since activations leave the cache."""
 _CHUNK_TOKENS = 16_384
@@ -97,56 +96,6 @@ class ExecutionStats:
 
 StateKey = tuple[str, int]
 """Question id and trie node of a program prefix."""
-Key = TypeVar("Key")
-Value = TypeVar("Value")
-
-
-class _BoundedCache(Generic[Key, Value]):
-    """Least recently used out first, bounded in bytes."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity, self.used = capacity, 0
-        self.entries: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
-
-    def get(self, key: Key) -> Value | None:
-        entry = self.entries.get(key)
-        if entry is None:
-            return None
-        self.entries.move_to_end(key)
-        return entry[0]
-
-    def put(self, key: Key, value: Value, size: int) -> None:
-        if key in self.entries:
-            return
-        self.entries[key] = (value, size)
-        self.used += size
-        while self.used > self.capacity:
-            _, (_, freed) = self.entries.popitem(last=False)
-            self.used -= freed
-
-
-class _ProgramTrie:
-    """Numbers every program prefix, so that a prefix is an int and its extension one dictionary look-up."""
-
-    def __init__(self) -> None:
-        self.parents, self.layers = [_ROOT], [-1]
-        self._children: dict[tuple[int, int], int] = {}
-
-    def child(self, node: int, layer: int) -> int:
-        """The prefix ``node`` extended by ``layer``."""
-        found = self._children.get((node, layer))
-        if found is None:
-            found = self._children[(node, layer)] = len(self.parents)
-            self.parents.append(node)
-            self.layers.append(layer)
-        return found
-
-    def path(self, layers: Sequence[int]) -> list[int]:
-        """The nodes from the root to the whole sequence, one more than there are layers."""
-        nodes = [_ROOT]
-        for layer in layers:
-            nodes.append(self.child(nodes[-1], layer))
-        return nodes
 
 
 @dataclass(frozen=True)
@@ -177,16 +126,16 @@ class Executor:
         self.cache_bytes = cache_bytes
         self.encoder = Encoder(llm, prompt)
         self.stats = ExecutionStats()
-        self._trie = _ProgramTrie()
+        self._trie = ProgramTrie()
         self._threads = torch.get_num_threads()
         self.clear()
 
     def clear(self) -> None:
         """Forget all verdicts and states, so that the next run is timed from nothing."""
         quarter = self.cache_bytes // 4
-        self._states: _BoundedCache[StateKey, Tensor] = _BoundedCache(quarter)
-        self._features: _BoundedCache[StateKey, NDArray[np.float16]] = _BoundedCache(quarter)
-        self._prefix_states: _BoundedCache[tuple[int, int], _PrefixState] = _BoundedCache(2 * quarter)
+        self._states: BoundedCache[StateKey, Tensor] = BoundedCache(quarter)
+        self._features: BoundedCache[StateKey, NDArray[np.float16]] = BoundedCache(quarter)
+        self._prefix_states: BoundedCache[tuple[int, int], _PrefixState] = BoundedCache(2 * quarter)
         self._verdicts: dict[StateKey, Verdict] = {}
 
     @property
@@ -361,14 +310,14 @@ class Executor:
         needed = [self._trie.child(node, layer) for node in nodes]
         missing: dict[int, None] = {}
         for node in needed:  # every ancestor whose state is not at hand must be computed again, too
-            while node != _ROOT and node not in made and node not in missing:
+            while node != ROOT and node not in made and node not in missing:
                 cached = self._prefix_states.get((len(prefix), node))
                 if cached is not None:
                     made[node] = cached
                     break
                 missing[node] = None
                 node = self._trie.parents[node]
-        made[_ROOT] = self._prefix_root(prefix)
+        made[ROOT] = self._prefix_root(prefix)
         inputs = self.llm.shape_inputs(0, len(prefix))
         for node in sorted(missing):  # parents are always numbered before their children
             step = self._trie.layers[node]
@@ -383,7 +332,7 @@ class Executor:
         return [made[node] for node in needed]
 
     def _prefix_root(self, prefix: tuple[int, ...]) -> _PrefixState:
-        key = (len(prefix), _ROOT)
+        key = (len(prefix), ROOT)
         state = self._prefix_states.get(key)
         if state is None:
             state = _PrefixState(self.llm.embed(torch.tensor([prefix]))[0])
