@@ -31,7 +31,7 @@ class RaceConfig(Config):
     """Settings of the race."""
 
     candidates: int = Field(default=64, ge=1)
-    """Programs that start: the best of the trees, filled up with untried single edits."""
+    """Programs that start: a quarter the best of the trees, the rest untried single edits."""
     survivors: int = Field(default=16, ge=1)
     """Programs that are evaluated on all train questions."""
     first_questions: int = Field(default=48, ge=1)
@@ -158,10 +158,13 @@ def race(
 
 
 def _candidates(scores: _Scores, by_id: dict[str, Question], identity: Program, count: int, seed: int) -> list[Program]:
-    """The trees' best programs, then untried single edits in random order."""
+    """The trees' best programs, a quarter at most, then untried single edits in random order.
+
+    Most of what trees find was right for one question by luck; too many of it would crowd out the single edits.
+    """
     tried = dict.fromkeys(program for _, program in scores.rows if program != identity)
     distinct = [by_id[i] for i in dict.fromkeys(i for i, _ in scores.rows) if i in by_id]
-    best = scores.best(distinct, list(tried), count)
+    best = scores.best(distinct, list(tried), count // 4)
     rest = [edit for edit in single_edits(identity) if edit not in tried]
     np.random.default_rng(seed).shuffle(rest)
     return (best + rest)[:count]
