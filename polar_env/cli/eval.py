@@ -157,5 +157,6 @@ def make_summary(results: Results, report: Path) -> dict[str, Any]:
         "shorter_share": shorter.value if shorter else None,
         "shorter_low": shorter.low if shorter else None,
         "shorter_high": shorter.high if shorter else None,
+        "shorter_questions": shorter.count if shorter else 0,
     }
     return {**summary, "report": str(report)}
