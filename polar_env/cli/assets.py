@@ -41,13 +41,7 @@ def run(config: AssetsConfig) -> dict[str, Any]:
         return result
     if not config.name:
         raise ConfigError(f"`polar assets {config.action}` needs a name; there is: {', '.join(ASSETS)}.")
-    path = pull(config.name) if config.action == "pull" else _path(config.name)
+    path = pull(config.name) if config.action == "pull" else asset_path(config.name)
     if not config.json_output:
         print(path)
     return {"name": config.name, "path": str(path)}
-
-
-def _path(name: str) -> Any:
-    from polar_env.assets import find_asset
-
-    return asset_path(find_asset(name).name)
