@@ -1,36 +1,113 @@
-"""Do teacher-forced verdicts and true generation agree? The verifier judges what a program really writes."""
+"""Two verdicts on one answer: teacher-forced, and by generation with the verifier. How often do they agree?
+
+The first is fast and sees one spelling of the answer only; the second is what a user gets.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from eval.statistics import Estimate, share
 from polar_env.answering import answer
 from polar_env.executor import Executor
 from polar_env.program import Program
 from polar_env.questions import Question, is_right
+from polar_env.tables import ShardedTable
 
-__all__ = ["agreement"]
+__all__ = ["VerdictPairs", "agreement", "agreement_table", "compare_verdicts"]
+
+Row = dict[str, Any]
+_BATCH = 32
+_MARGIN = 16
+"""Tokens that an answer may have beyond the characters of the gold one."""
+_SCHEMA = pa.schema(
+    [
+        ("method", pa.string()),
+        ("question_id", pa.string()),
+        ("task", pa.string()),
+        ("program", pa.string()),
+        ("answer", pa.string()),
+        ("written", pa.string()),
+        ("forced", pa.bool_()),
+        ("generated", pa.bool_()),
+    ]
+)
 
 
-def agreement(
+class VerdictPairs(ShardedTable):
+    """A folder of both verdicts on the same questions and programs.
+
+    Args:
+        folder: where they lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, _SCHEMA)
+
+
+def compare_verdicts(
     executor: Executor,
+    method: str,
     questions: Sequence[Question],
-    program: Program,
+    programs: Sequence[Program],
+    pairs: VerdictPairs,
     on_progress: Callable[[int], None] | None = None,
-) -> Estimate:
-    """Share of questions on which both verdicts agree, with its Wilson interval.
+) -> None:
+    """Judge a method's programs both ways; questions that ``pairs`` has already are left out.
 
     Args:
         executor: executes and generates.
+        method: whose programs they are.
         questions: open questions; a choice is judged by likelihood, which generation does not show.
-        program: the program of both verdicts.
-        on_progress: called with the number of questions just answered.
+        programs: a program for each question.
+        pairs: where rows go, a shard for each batch.
+        on_progress: called with the number of questions just judged.
     """
-    agreed = []
-    for question, verdict in zip(questions, executor.verdicts([(q, program) for q in questions]), strict=True):
-        written = answer(executor, question, program, max_new_tokens=len(question.answer) + 16)
-        agreed.append(is_right(written.text, question) == verdict.right)
+    done = {row["question_id"] for row in pairs.rows() if row["method"] == method}
+    todo = [(q, p) for q, p in zip(questions, programs, strict=True) if q.id not in done]
+    todo.sort(key=lambda pair: len(pair[0].text))  # prompts of like length make batches with little padding
+    for batch in (todo[start : start + _BATCH] for start in range(0, len(todo), _BATCH)):
+        longest = max(len(question.answer) for question, _ in batch)
+        written = answer(executor, [q for q, _ in batch], [p for _, p in batch], max_new_tokens=longest + _MARGIN)
+        pairs.append(
+            [
+                {
+                    "method": method, "question_id": q.id, "task": q.task, "program": str(p), "answer": q.answer,
+                    "written": one.text.strip(), "forced": verdict.right, "generated": is_right(one.text.strip(), q),
+                }
+                for (q, p), one, verdict in zip(batch, written, executor.verdicts(batch), strict=True)
+            ]
+        )  # fmt: skip
         if on_progress is not None:
-            on_progress(1)
-    return share(agreed)
+            on_progress(len(batch))
+
+
+def agreement(rows: Sequence[Row]) -> Estimate | None:
+    """Share of questions and methods on which both verdicts agree, with its Wilson interval."""
+    return share([row["forced"] == row["generated"] for row in rows]) if rows else None
+
+
+def agreement_table(rows: Sequence[Row]) -> str:
+    """How often the two verdicts agree, for each method and task, and which of them differ how."""
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["method"], row["task"]].append(row)
+        groups[row["method"], "all"].append(row)
+    lines = [
+        "| method | task | questions | agree %, 95 % interval | both right | only teacher-forced | only generated "
+        "| both wrong |",
+        "|---" * 8 + "|",
+    ]
+    for (method, task), found in sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] == "all", item[0][1])):
+        agreed = share([row["forced"] == row["generated"] for row in found])
+        counts = [
+            sum((row["forced"], row["generated"]) == kind for row in found)
+            for kind in ((True, True), (True, False), (False, True), (False, False))
+        ]
+        lines.append(f"| {method} | {task} | {agreed.count} | {agreed.percent()} | {' | '.join(map(str, counts))} |")
+    return "\n".join(lines)

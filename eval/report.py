@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["write_report"]
 
 _EXAMPLES_NOTE = "Picked for variety, right answers first: the table says how often a method is right, not these."
+_VERDICTS_NOTE = (
+    "<p class=note>Generated: greedy decoding under the same program, judged by the question's verifier. Only "
+    "teacher-forced: every gold token was the most likely one, but what was written is judged wrong; only generated: "
+    "another spelling of a right answer.</p>"
+)
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:980px;margin:2rem auto;padding:0 1rem;color:#1d2330}
 h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2rem}table{border-collapse:collapse;font-size:.9rem}
@@ -34,7 +39,11 @@ img{max-width:100%}.note{color:#555e70;font-size:.9rem}
 
 
 def write_report(
-    folder: Path, results: Results, notes: Sequence[str] = (), title: str = "Programs of layers: evaluation"
+    folder: Path,
+    results: Results,
+    notes: Sequence[str] = (),
+    verdicts: str = "",
+    title: str = "Programs of layers: evaluation",
 ) -> Path:
     """Write ``table.md``, ``report.html`` and ``figures/*.png`` from results.
 
@@ -42,6 +51,7 @@ def write_report(
         folder: where to.
         results: the per-question rows.
         notes: what else a reader must know, a sentence each.
+        verdicts: table of how often teacher-forced verdicts agree with generated answers; empty where none was made.
         title: heading of the page.
 
     Returns:
@@ -58,7 +68,7 @@ def write_report(
             f"For {shorter.percent()} % of the {shorter.count} searched questions that the identity gets right, "
             f"the search found a right program of fewer layers."
         )
-    write_whole(folder / "table.md", "\n\n".join([f"# {title}", table, tasks, *notes]).encode())
+    write_whole(folder / "table.md", "\n\n".join(filter(None, [f"# {title}", table, tasks, verdicts, *notes])).encode())
     figures = {
         "accuracy": _accuracy_plot(summaries),
         "executions": _heat_map(summaries, depth),
@@ -73,9 +83,10 @@ def write_report(
         ("By task", _html_table(tasks) + "<p class=note>pass@1 in percent.</p>"),
         ("Executions per layer", _img(images["executions"])),
         ("Example programs", _img(images["programs"]) + f"<p class=note>{_EXAMPLES_NOTE}</p>"),
+        ("Teacher-forced verdicts and generated answers", verdicts and _html_table(verdicts) + _VERDICTS_NOTE),
         ("How this was measured", "".join(f"<p class=note>{html.escape(note)}</p>" for note in notes)),
     ]
-    body = "".join(f"<h2>{name}</h2>{content}" for name, content in sections)
+    body = "".join(f"<h2>{name}</h2>{content}" for name, content in sections if content)
     page = (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>"
     )

@@ -1,72 +1,59 @@
-"""Answering a question for real: greedy generation under a program, with a KV cache slot per step."""
+"""Answering questions for real: greedy generation under a prompt, with a program for each question."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from polar_env.executor import Executor
-from polar_env.program import Program
+from polar_env.llm.generation import Generation
+from polar_env.program import Program, one_each
 from polar_env.questions import Question
 
-__all__ = ["Answer", "answer"]
+__all__ = ["answer"]
 
-
-@dataclass(frozen=True)
-class Answer:
-    """What a program wrote.
-
-    Attributes:
-        text: the answer, without what ends it.
-        tokens: how many tokens were made.
-        seconds: prefill and decoding together.
-    """
-
-    text: str
-    tokens: int
-    seconds: float
+_BATCH = 32
+"""Questions that are answered together."""
 
 
 def answer(
     executor: Executor,
-    question: Question,
-    program: Program,
+    questions: Sequence[Question],
+    programs: Program | Sequence[Program],
     max_new_tokens: int = 32,
-    on_text: Callable[[str], None] | None = None,
-) -> Answer:
-    """Ask a question under the executor's prompt and let a program write the answer.
+    on_text: Callable[[int, str], None] | None = None,
+) -> list[Generation]:
+    """Ask questions under the executor's prompt and let programs write the answers.
 
     Args:
         executor: gives the LLM and the prompt.
-        question: the question.
-        program: the program for prefill and every token.
-        max_new_tokens: most tokens to make.
-        on_text: called with each new piece of text as it is written.
+        questions: the questions.
+        programs: one program for all questions, or one for each.
+        max_new_tokens: most tokens of an answer.
+        on_text: called with the number of a question and each new piece of its answer.
+
+    Returns:
+        An answer for each question; its text ends before what ends an answer under this prompt.
 
     Raises:
+        ProgramError: if a program does not fit the model, or there are not as many programs as questions.
         QuestionTooLongError: if prompt and answer do not fit the model's context.
     """
-    llm = executor.llm
-    end = executor.prompt.render(llm.tokenizer, question.text, question.bare).end
-    made: list[int] = []
-    shown = ""
+    llm, encoder = executor.llm, executor.encoder
+    programs = one_each(programs, len(questions))
+    ends = {executor.prompt.render(llm.tokenizer, q.text, q.bare).end for q in questions}
+    written: list[Generation] = []
+    for start in range(0, len(questions), _BATCH):
+        batch = slice(start, start + _BATCH)
+        written += llm.generate(
+            [encoder.prompt_ids(q.text, q.bare) for q in questions[batch]],
+            programs[batch],
+            max_new_tokens=max_new_tokens,
+            stop=sorted(ends - {""}),
+            on_text=on_text and _numbered(on_text, start),
+        )
+    return written
 
-    def text() -> str:
-        written = str(llm.tokenizer.decode(made, skip_special_tokens=True))
-        return written.split(end)[0] if end else written
 
-    def on_token(token: int) -> None:
-        nonlocal shown
-        made.append(token)
-        if on_text is not None and len(text()) > len(shown):
-            on_text(text()[len(shown) :])
-            shown = text()
-
-    def finished(tokens: list[int]) -> bool:
-        return bool(end) and end in llm.tokenizer.decode(tokens)
-
-    started = time.perf_counter()
-    prompt = executor.encoder.prompt_ids(question.text, question.bare)
-    llm.generate(prompt, program, max_new_tokens, stop=finished, on_token=on_token)
-    return Answer(text().strip(), len(made), time.perf_counter() - started)
+def _numbered(on_text: Callable[[int, str], None], start: int) -> Callable[[int, str], None]:
+    """Rows of a batch, counted from its first question's number."""
+    return lambda row, piece: on_text(start + row, piece)

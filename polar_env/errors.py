@@ -7,12 +7,14 @@ from collections.abc import Iterable
 
 __all__ = [
     "AssetError",
+    "CacheError",
     "ConfigError",
     "EpisodeError",
     "FingerprintError",
     "ForbiddenActionError",
     "LeakError",
     "ModelError",
+    "NonFiniteError",
     "PolarError",
     "ProgramError",
     "QuestionError",
@@ -53,6 +55,14 @@ class QuestionTooLongError(QuestionError):
 
 class ModelError(PolarError, ValueError):
     """A model cannot be loaded or cannot be executed layer by layer."""
+
+
+class NonFiniteError(PolarError, ArithmeticError):
+    """A layer made NaN or infinite hidden states; the message names the step and the layer."""
+
+
+class CacheError(PolarError, ValueError):
+    """A KV cache was asked for tokens that it does not hold."""
 
 
 class AssetError(PolarError, RuntimeError):

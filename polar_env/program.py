@@ -6,13 +6,13 @@ Axis letters: ``D`` the model's depth, ``K`` steps of a program.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from polar_env.errors import ProgramError
 
-__all__ = ["Module", "Program", "single_edits"]
+__all__ = ["Module", "Program", "one_each", "single_edits"]
 
 _MODULE = re.compile(r"(\d+)(?:-(\d+))?(?:x(\d+))?")
 MAX_BLOCK = 4
@@ -138,6 +138,20 @@ class Program:
         """The program with the ``length`` steps from position ``start`` on executed ``times`` times."""
         block = self.layers[start : start + length]
         return Program(self.layers[:start] + block * times + self.layers[start + length :])
+
+
+def one_each(programs: Program | Sequence[Program], rows: int) -> list[Program]:
+    """A program for each of ``rows`` rows, from one for all or from one for each.
+
+    Raises:
+        ProgramError: if there are not as many programs as rows.
+    """
+    each = [programs] * rows if isinstance(programs, Program) else list(programs)
+    if len(each) != rows:
+        raise ProgramError(
+            f"there are {rows} rows but {len(each)} programs; give one program for all rows, or one for each."
+        )
+    return each
 
 
 def _repeated_module(layers: tuple[int, ...], start: int) -> Module | None:

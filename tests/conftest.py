@@ -95,7 +95,7 @@ def questions(tiny_llm: FrozenLLM, prompt: Prompt) -> list[Question]:
     for number in range(200):
         text = f"What is {number} + 1?"
         ids = tiny_llm.tokenizer(prompt.render(tiny_llm.tokenizer, text).prompt).input_ids
-        token = tiny_llm.generate(ids, programs[len(made) % 3], max_new_tokens=1)
+        token = tiny_llm.generate([ids], programs[len(made) % 3], max_new_tokens=1)[0].tokens
         answer = tiny_llm.tokenizer.decode(token, skip_special_tokens=True)
         if answer.strip() and len(made) < 18:
             made.append(Question(text=text, answer=answer, bare=f"{number} + 1 ="))

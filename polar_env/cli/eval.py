@@ -14,7 +14,7 @@ from agents.fixed import StaticAgent
 from agents.load import find_agents, load_agent
 from agents.mcts import MctsConfig
 from agents.policy import WEIGHTS, AgentCard, read_card
-from eval.agreement import agreement
+from eval.agreement import VerdictPairs, agreement, agreement_table, compare_verdicts
 from eval.evaluate import Results, evaluate, evaluate_oracle, refuse_leaks
 from eval.report import write_report
 from eval.summary import markdown_table, shorter_share, summarise
@@ -30,7 +30,7 @@ from polar_env.cli.common import (
 from polar_env.errors import FingerprintError
 from polar_env.executor import Executor
 from polar_env.program import Program
-from polar_env.questions import Split, mixed_order
+from polar_env.questions import Question, Split, mixed_order
 from polar_env.tables import sha256_of, write_whole
 
 __all__ = ["CONFIG", "EvalConfig", "run"]
@@ -48,8 +48,9 @@ class EvalConfig(QuestionsConfig):
     """On how many of them the search oracle (an upper bound) runs; 0 leaves it out."""
     oracle: MctsConfig = MctsConfig()
     """The oracle's search."""
-    agreement_questions: Annotated[int, Field(ge=0)] = 32
-    """On how many open questions the identity's answer is also generated and verified, to compare both verdicts."""
+    agreement_questions: Annotated[int, Field(ge=0)] = 500
+    """On how many open questions, tasks taking turns, the answers of the identity and of the last agent are also
+    generated and verified, to compare both verdicts; 0 leaves it out."""
 
 
 CONFIG = EvalConfig
@@ -84,27 +85,40 @@ def run(config: EvalConfig) -> dict[str, Any]:
             )  # fmt: skip
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{results.folder} keeps what was measured; run the same command to go on.") from None
-    open_ended = [question for question in questions if not question.choices]
-    open_ended = mixed_order(open_ended, config.seed)[: config.agreement_questions]
+    pairs = VerdictPairs(folder / "verdicts")
+    _compare_verdicts(config, executor, {agent.name for agent in (agents[0], agents[-1])}, questions, results, pairs)
     report_notes = [note for card in cards if (note := _note(card))]
-    agreed = None
-    if open_ended:
-        with console.status("comparing verdicts with generated answers"):
-            agreed = agreement(executor, open_ended, executor.llm.identity)
-        report_notes.append(
-            f"On {agreed.percent()} % of {agreed.count} questions the identity's teacher-forced verdict agrees with "
-            "the verifier's on its generated answer."
-        )
-    report = write_report(folder, results, report_notes)
+    agreed = agreement(pairs.rows())
+    report = write_report(folder, results, report_notes, verdicts=agreement_table(pairs.rows()) if agreed else "")
     summary = make_summary(results, report) | {
         "chosen_step": {card.name: card.chosen_step for card in cards},
         "agreement": agreed.value if agreed else None,
+        "agreement_low": agreed.low if agreed else None,
+        "agreement_high": agreed.high if agreed else None,
     }
     write_whole(folder / "summary.json", json.dumps(summary, indent=2).encode())
     if not config.json_output:
         print(markdown_table(summarise(results.rows(), executor.depth)))
     console.print(f"report: {report}", markup=False)
     return summary
+
+
+def _compare_verdicts(
+    config: EvalConfig,
+    executor: Executor,
+    methods: set[str],
+    questions: list[Question],
+    results: Results,
+    pairs: VerdictPairs,
+) -> None:
+    """Generate the answers of some methods on some open questions, under the programs that were measured."""
+    chosen = mixed_order([question for question in questions if not question.choices], config.seed)
+    chosen = chosen[: config.agreement_questions]
+    measured = {(row["method"], row["question_id"]): row["program"] for row in results.rows()}
+    with progress_bar(executor, "comparing verdicts", len(methods) * len(chosen), "answers") as bar:
+        for method in sorted(methods):
+            programs = [Program.parse(measured[method, question.id]) for question in chosen]
+            compare_verdicts(executor, method, chosen, programs, pairs, bar.advance)
 
 
 def _with_card(config: EvalConfig, cards: list[AgentCard]) -> EvalConfig:

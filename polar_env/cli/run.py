@@ -62,8 +62,11 @@ def _answer(config: RunConfig, executor: Executor, question: Question, name: str
     stream = sys.stderr if config.json_output else sys.stdout
     glyphs = layer_glyphs(program.layers, executor.depth)
     print(f"{name:<10} |{glyphs}| {program} ({len(program)} layers)\n{'':<10} ", end="", file=stream)
-    written = answer(
-        executor, question, program, config.max_new_tokens, lambda text: print(text, end="", flush=True, file=stream)
-    )
-    print(f"   [{1000 * written.seconds:.0f} ms, {written.tokens} tokens]", file=stream)
-    return {"program": str(program), "layers": len(program), "text": written.text, "seconds": written.seconds}
+
+    def show(_: int, piece: str) -> None:
+        print(piece, end="", flush=True, file=stream)
+
+    written = answer(executor, [question], program, config.max_new_tokens, show)[0]
+    seconds = written.prefill_seconds + written.decode_seconds
+    print(f"   [{1000 * seconds:.0f} ms, {len(written.tokens)} tokens]", file=stream)
+    return {"program": str(program), "layers": len(program), "text": written.text.strip(), "seconds": seconds}

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from polar_env.errors import QuestionTooLongError
-from polar_env.llm.shell import LayerInputs, Shell, find_layers
-from polar_env.llm.slots import Slot
-from polar_env.program import Program
+from polar_env.errors import CacheError, ModelError, NonFiniteError
+from polar_env.llm.cache import ProgramCache, Visit
+from polar_env.llm.generation import generate
+from polar_env.llm.shell import LayerInputs, Shell
+from polar_env.llm.slots import PastLength
+from polar_env.llm.structure import find_layers, windows_of
+from polar_env.program import Program, one_each
 
 __all__ = ["FrozenLLM"]
 
@@ -35,18 +39,29 @@ class FrozenLLM:
         model: the language model; put into eval mode, its gradients switched off.
         tokenizer: its tokenizer.
         name: how the user called it; only for messages and metadata.
+
+    Raises:
+        ModelError: if the model cannot be executed layer by layer; names what is in the way.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str = "model") -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
-        self.layers = find_layers(model)[2]
+        self.layers = find_layers(model)
         self.depth = len(self.layers)
         self.width: int = model.config.get_text_config().hidden_size
         self.device, self.dtype = model.device, model.dtype
-        self.shell = Shell(model)
+        self.windows = windows_of(model)
         self._shape_inputs = lru_cache(maxsize=256)(self._compute_shape_inputs)
+        try:
+            self.shell = Shell(model)
+            self._check_identity()
+        except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:
+            raise ModelError(
+                f"{type(model).__name__} cannot be executed layer by layer: {type(error).__name__}: {error}. Its layers"
+                " or its forward want something that a list of layers with a cache slot for each step does not give."
+            ) from error
 
     @property
     def context_length(self) -> int:
@@ -69,10 +84,18 @@ class FrozenLLM:
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]
 
+    def new_cache(self, programs: Sequence[Program]) -> ProgramCache:
+        """An empty KV cache for a batch, a program for each row.
+
+        Raises:
+            ProgramError: if a program does not fit the model.
+        """
+        return ProgramCache([program.check(self.depth) for program in programs], self.windows)
+
     @torch.inference_mode()
     def embed(self, ids: Tensor) -> Tensor:
         """Hidden states before any layer for token ids ``[B, T]``; returns ``[B, T, H]``."""
-        return self.shell.layer_inputs(ids.to(self.device)).hidden
+        return self.shell.layer_inputs(ids.to(self.device), self._past(0)).hidden
 
     def shape_inputs(self, past: int, length: int) -> LayerInputs:
         """Layer inputs for ``length`` tokens after ``past`` others, without padding; they broadcast over rows.
@@ -83,23 +106,28 @@ class FrozenLLM:
 
     @torch.inference_mode()
     def _compute_shape_inputs(self, past: int, length: int) -> LayerInputs:
-        return self.shell.layer_inputs(torch.zeros(1, length, dtype=torch.long, device=self.device), past)
+        return self.shell.layer_inputs(torch.zeros(1, length, dtype=torch.long, device=self.device), self._past(past))
+
+    def _past(self, length: int) -> PastLength:
+        """A past of which every layer keeps all; a window is then the mask's business alone."""
+        return PastLength(length, [None] * self.depth)
 
     @torch.inference_mode()
-    def apply(self, layer: int, hidden: Tensor, inputs: LayerInputs, slot: Slot) -> Tensor:
+    def apply(self, layer: int, hidden: Tensor, inputs: LayerInputs, slot: Any, rows: Tensor | None = None) -> Tensor:
         """Apply one layer as one step.
 
         Args:
             layer: which layer.
             hidden: ``[B, T, H]``.
             inputs: what the model's forward hands to its layers for this shape.
-            slot: the step's own KV cache slot; extended by these tokens.
+            slot: the KV cache slots of these rows' steps (`Slot` or `ProgramCache.slot`); extended by these tokens.
+            rows: which rows of ``inputs`` these are, ``long [B]``; None for all.
 
         Returns:
             Hidden states after the layer, ``[B, T, H]``.
         """
-        kwargs = {k: slot if v is inputs.cache else v for k, v in inputs.kwargs[layer].items()}
-        output = self.layers[layer](hidden, **kwargs)
+        positional, named = inputs.call(layer, slot, rows)
+        output = self.layers[layer](hidden, *positional, **named)
         result: Tensor = output[0] if isinstance(output, tuple) else output
         return result
 
@@ -112,82 +140,90 @@ class FrozenLLM:
     def run(
         self,
         ids: Tensor,
-        program: Program,
-        slots: Sequence[Slot] | None = None,
+        programs: Program | Sequence[Program],
+        cache: ProgramCache | None = None,
         attention_mask: Tensor | None = None,
     ) -> Tensor:
-        """Execute a program on a batch of token sequences.
+        """Execute programs on a batch of token sequences; rows that want the same layer next run it together.
 
         Args:
-            ids: token ids, ``long [B, T]``; with slots, only the new tokens.
-            program: the layers to execute, ``K`` steps.
-            slots: ``K`` slots, one for each step, that hold the earlier tokens and are extended; None starts afresh.
+            ids: token ids, ``long [B, T]``; with a cache, only the new tokens.
+            programs: the layers to execute: one program for all rows, or one for each.
+            cache: holds the earlier tokens and is extended; made by `new_cache` for the same programs. None starts
+                afresh.
             attention_mask: ``[B, past + T]``, 1 = token, 0 = padding on either side; None = no padding.
 
         Returns:
-            Hidden states after the last step, ``[B, T, H]``.
+            Hidden states after each row's last step, ``[B, T, H]``.
 
         Raises:
-            ProgramError: if the program does not fit the model.
+            ProgramError: if a program does not fit the model, or there are not as many programs as rows.
+            CacheError: if the cache was made for other programs.
+            NonFiniteError: if a layer makes NaN or infinite values of a token; names the step and the layer.
         """
-        program.check(self.depth)
-        slots = [Slot() for _ in program.layers] if slots is None else slots
-        positions = None
-        if attention_mask is not None:
-            positions = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]  # [B, T]
-        inputs = self.shell.layer_inputs(ids.to(self.device), slots[0].length, attention_mask, positions)
-        hidden = inputs.hidden
-        for layer, slot in zip(program.layers, slots, strict=True):
-            hidden = self.apply(layer, hidden, inputs, slot)  # [B, T, H]
+        programs = one_each(programs, len(ids))
+        cache = self.new_cache(programs) if cache is None else cache
+        if list(cache.programs) != programs:
+            raise CacheError("the cache was made for other programs; make one with new_cache(programs).")
+        ids = ids.to(self.device)
+        mask = None if attention_mask is None else attention_mask.to(self.device)
+        positions = None if mask is None else (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]  # [B, T]
+        inputs = self.shell.layer_inputs(ids, cache.past, mask, positions)
+        hidden = self._execute(inputs, cache)
+        real = hidden if mask is None else hidden[mask[:, -ids.shape[1] :].bool()]
+        if not real.isfinite().all():
+            self._execute(inputs, cache, mask, find_non_finite=True)
+        cache.length += ids.shape[1]
         return hidden
 
-    def logits(self, ids: Tensor, program: Program, attention_mask: Tensor | None = None) -> Tensor:
-        """Logits at every position under a program, ``[B, T, V]``; see `run` for the arguments."""
-        hidden = self.run(ids, program, attention_mask=attention_mask)
+    def _execute(
+        self, inputs: LayerInputs, cache: ProgramCache, mask: Tensor | None = None, find_non_finite: bool = False
+    ) -> Tensor:
+        """All steps of all rows; may look after every step whether it made NaN or infinite values of a token."""
+        hidden = inputs.hidden
+        for visit in cache.order:
+            if len(visit.rows) == len(hidden):
+                part = hidden = self.apply(visit.layer, hidden, inputs, cache.slot(visit))
+            else:
+                rows = torch.tensor(visit.rows, device=self.device)
+                part = self.apply(visit.layer, hidden[rows], inputs, cache.slot(visit), rows)
+                hidden = hidden.index_copy(0, rows, part)
+            if find_non_finite:
+                self._refuse_non_finite(visit, part, mask)
+        return hidden
+
+    def _refuse_non_finite(self, visit: Visit, part: Tensor, mask: Tensor | None) -> None:
+        """Raise NonFiniteError for the first row of a visit whose tokens are not finite any more; ``[B, T, H]``."""
+        for row, step, states in zip(visit.rows, visit.steps, part, strict=True):
+            real = states if mask is None else states[mask[row, -len(states) :].bool()]
+            if not real.isfinite().all():
+                raise NonFiniteError(
+                    f"step {step} (layer {visit.layer}) of row {row} makes NaN or infinite hidden states in "
+                    f"{str(self.dtype).removeprefix('torch.')}. Run the model in another dtype (bfloat16 and float32 "
+                    "reach further than float16), or leave this program out."
+                )
+
+    def logits(
+        self, ids: Tensor, programs: Program | Sequence[Program], attention_mask: Tensor | None = None
+    ) -> Tensor:
+        """Logits at every position, ``[B, T, V]``; see `run` for the arguments and the errors."""
+        hidden = self.run(ids, programs, attention_mask=attention_mask)
         logits: Tensor = self.read_out(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
         return logits
 
-    def generate(
-        self,
-        prompt: Sequence[int],
-        program: Program,
-        max_new_tokens: int = 32,
-        stop: Callable[[list[int]], bool] | None = None,
-        on_token: Callable[[int], None] | None = None,
-    ) -> list[int]:
-        """Greedy continuation of one prompt under a program, with a KV cache slot per step.
+    generate = generate
 
-        Args:
-            prompt: token ids.
-            program: the program for prefill and for every token.
-            max_new_tokens: most tokens to make.
-            stop: told the tokens so far, says whether to stop; they are returned whole.
-            on_token: called with each token as it is made.
-
-        Returns:
-            The new token ids; ends with the end-of-text token where the model made one.
-
-        Raises:
-            QuestionTooLongError: if prompt and answer do not fit the model's context.
-        """
-        if len(prompt) + max_new_tokens > self.context_length:
-            raise QuestionTooLongError(
-                f"a prompt of {len(prompt)} tokens and {max_new_tokens} new ones exceed the model's context of "
-                f"{self.context_length} tokens; shorten the question or use fewer examples."
+    @torch.inference_mode()
+    def _check_identity(self) -> None:
+        """Refuse a model whose own forward does more than call its layers one after the other."""
+        ids = torch.arange(4, device=self.device)[None] % self.model.get_input_embeddings().num_embeddings
+        ours, theirs = self.logits(ids, self.identity), self.model(input_ids=ids, use_cache=False).logits
+        if not torch.allclose(ours, theirs, rtol=0, atol=0.02 * float(theirs.abs().max())):
+            raise ModelError(
+                f"{type(self.model).__name__} is not just its layers one after the other: the identity program gives "
+                f"logits that differ by {float((ours - theirs).abs().max()):.3g} from its own forward's. Programs of "
+                "its layers would mean something else."
             )
-        slots = [Slot() for _ in program.layers]
-        made: list[int] = []
-        step = torch.tensor([list(prompt)])  # [1, T]
-        while len(made) < max_new_tokens:
-            hidden = self.run(step, program, slots)
-            token = int(self.read_out(hidden[:, -1]).argmax(-1))
-            made.append(token)
-            if on_token is not None:
-                on_token(token)
-            if token in self.end_tokens or (stop is not None and stop(made)):
-                break
-            step = torch.tensor([[token]])
-        return made
 
     @cached_property
     def end_tokens(self) -> frozenset[int]:

@@ -23,7 +23,8 @@ def load_llm(model: str, *, dtype: str = "float32", device: str = "cpu") -> Froz
 
     Raises:
         UnknownNameError: for a name that is none of the three.
-        ModelError: if what was found cannot be loaded as a decoder-only language model.
+        ModelError: if what was found cannot be loaded as a decoder-only language model, or cannot be executed layer by
+            layer.
     """
     import torch
     from safetensors import SafetensorError
@@ -46,6 +47,8 @@ def load_llm(model: str, *, dtype: str = "float32", device: str = "cpu") -> Froz
     try:
         loaded = AutoModelForCausalLM.from_pretrained(source, dtype=torch_dtype)
         loaded.to(torch.device(device))  # type: ignore[arg-type]
+        if torch_dtype is torch.float64:
+            loaded.set_experts_implementation("eager")  # torch's grouped products have no float64
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -10,7 +10,7 @@ Axis letters: ``B`` rows, ``T`` tokens, ``H`` width, ``V`` vocabulary, ``N`` pos
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from polar_env.errors import ModelError
 from polar_env.llm.slots import PastLength
+from polar_env.llm.structure import find_decoder, find_layers, with_layers
 
-__all__ = ["LayerInputs", "Shell", "find_layers", "with_layers"]
+__all__ = ["LayerInputs", "Shell"]
+
+Arguments = dict[int | str, Any]
+"""Arguments of one call, positional ones by their number, without the hidden states."""
+Path = tuple[int | str, ...]
 
 
 @dataclass(frozen=True)
@@ -30,57 +34,76 @@ class LayerInputs:
 
     Attributes:
         hidden: embedded tokens, ``[B, T, H]``.
-        kwargs: for each of the ``D`` layers, the keyword arguments of its call.
-        cache: the cache object among those arguments, to be replaced by the slot of a step.
+        arguments: for each of the ``D`` layers, the arguments of its call.
+        past: the cache object among those arguments, to be replaced by the slot of a step.
+        row_paths: where among the arguments stand tensors that have a part for each row.
     """
 
     hidden: Tensor
-    kwargs: tuple[dict[str, Any], ...]
-    cache: PastLength
+    arguments: tuple[Arguments, ...]
+    past: PastLength
+    row_paths: frozenset[Path]
+
+    def call(self, layer: int, slot: Any, rows: Tensor | None = None) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and keyword arguments for one layer.
+
+        Args:
+            layer: which layer.
+            slot: stands where the model's forward put its cache.
+            rows: the rows that run the layer, ``long [B]``; None for all.
+        """
+        made = {
+            key: _mapped(value, (key,), lambda leaf, path: self._for_call(leaf, path, slot, rows))
+            for key, value in self.arguments[layer].items()
+        }
+        positional = [made.pop(key) for key in sorted(key for key in made if isinstance(key, int))]
+        return positional, {str(key): value for key, value in made.items()}
+
+    def _for_call(self, leaf: Any, path: Path, slot: Any, rows: Tensor | None) -> Any:
+        if leaf is self.past:
+            return slot
+        if rows is None or path not in self.row_paths or not isinstance(leaf, Tensor) or len(leaf) == 1:
+            return leaf
+        by_row = leaf.unflatten(0, (len(self.hidden), -1))  # some families put [B * heads] into one axis
+        return by_row[rows].flatten(0, 1)
 
 
-def find_layers(model: PreTrainedModel) -> tuple[nn.Module, str, nn.ModuleList]:
-    """The decoder, the name of its list of layers, and the list.
-
-    Raises:
-        ModelError: if the model is no decoder with one list of layers.
-    """
-    decoder = model.get_decoder()
-    if decoder is None or model.config.is_encoder_decoder:
-        raise ModelError(f"{type(model).__name__} has no stand-alone decoder; give a decoder-only language model.")
-    depth = model.config.get_text_config().num_hidden_layers
-    for name, child in decoder.named_children():
-        if isinstance(child, nn.ModuleList) and len(child) == depth:
-            return decoder, name, child
-    raise ModelError(f"{type(decoder).__name__} has no list of {depth} layers that could be executed one by one.")
+def _mapped(value: Any, path: Path, change: Callable[[Any, Path], Any]) -> Any:
+    """The same nest of tuples, lists and dicts with its leaves changed."""
+    if isinstance(value, tuple | list):
+        return type(value)(_mapped(item, (*path, i), change) for i, item in enumerate(value))
+    if isinstance(value, dict):
+        return {key: _mapped(item, (*path, key), change) for key, item in value.items()}
+    return change(value, path)
 
 
-def with_layers(model: PreTrainedModel, layers: list[nn.Module]) -> PreTrainedModel:
-    """A shallow copy of a model that shares all its weights but has other layers."""
-    decoder, name, _ = find_layers(model)
-    bare = _shallow(decoder)
-    setattr(bare, name, nn.ModuleList(layers))
-    if decoder is model:
-        return bare  # type: ignore[return-value]
-    shell = _shallow(model)
-    holder = next(key for key, child in model.named_children() if child is decoder)
-    setattr(shell, holder, bare)
-    return shell  # type: ignore[return-value]
-
-
-def _shallow(module: nn.Module) -> nn.Module:
-    """A copy that shares parameters and submodules but can be given other submodules."""
-    twin = copy.copy(module)
-    twin._modules = dict(module._modules)
-    return twin
+def _tensors(value: Any, path: Path) -> Iterator[tuple[Path, Tensor]]:
+    """All tensors of a nest, and where they stand."""
+    if isinstance(value, Tensor):
+        yield path, value
+    elif isinstance(value, tuple | list):
+        for i, item in enumerate(value):
+            yield from _tensors(item, (*path, i))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _tensors(item, (*path, key))
 
 
 class _StandIn(nn.Module):
-    """Stands where a layer stood: looks like it, but computes nothing."""
+    """Stands where a layer stood: looks like it, but computes nothing.
 
-    def __init__(self, layer: nn.Module) -> None:
+    Args:
+        layer: the layer.
+        outputs: length of the tuple that it gives out, hidden states first; 0 where it gives out those alone.
+    """
+
+    def __init__(self, layer: nn.Module, outputs: int) -> None:
         super().__init__()
         object.__setattr__(self, "layer", layer)  # not a submodule: the layer belongs to the model
+        self.outputs = outputs
+
+    def _as_output(self, hidden: Tensor) -> Any:
+        return (hidden, *[None] * (self.outputs - 1)) if self.outputs else hidden
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -93,12 +116,12 @@ class _Recorder(_StandIn):
     """Keeps what its layer would have been given."""
 
     hidden: Tensor
-    kwargs: dict[str, Any]
+    arguments: Arguments
 
-    def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Record and pass on."""
-        self.hidden, self.kwargs = hidden_states, kwargs
-        return hidden_states
+        self.hidden, self.arguments = hidden_states, {**dict(enumerate(args)), **kwargs}  # type: ignore[dict-item]
+        return self._as_output(hidden_states)
 
 
 class _Replayer(_StandIn):
@@ -106,9 +129,9 @@ class _Replayer(_StandIn):
 
     hidden: Tensor | None = None
 
-    def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """The hidden states that were put in."""
-        return hidden_states if self.hidden is None else self.hidden
+        return self._as_output(hidden_states if self.hidden is None else self.hidden)
 
 
 class Shell:
@@ -119,17 +142,20 @@ class Shell:
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        _, _, layers = find_layers(model)
-        self._recorders = [_Recorder(layer) for layer in layers]
-        self._replayers = [_Replayer(layer) for layer in layers]
-        self._before = find_layers(with_layers(model, list(self._recorders)))[0]
+        layers = find_layers(model)
+        outputs = _outputs_of(layers[0], model)
+        self._recorders = [_Recorder(layer, outputs) for layer in layers]
+        self._replayers = [_Replayer(layer, outputs) for layer in layers]
+        self._before = find_decoder(with_layers(model, list(self._recorders)))
         self._after = with_layers(model, list(self._replayers))
         self.device = model.device
+        self._row_paths: frozenset[Path] = frozenset()
+        self._row_paths = self._find_row_paths()
 
     def layer_inputs(
         self,
         ids: Tensor,
-        past: int = 0,
+        past: PastLength,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
     ) -> LayerInputs:
@@ -137,19 +163,19 @@ class Shell:
 
         Args:
             ids: token ids, ``long [B, T]``.
-            past: how many tokens came before.
+            past: how many tokens came before, and how many of them each layer keeps.
             attention_mask: ``[B, past + T]``, 1 = token, 0 = padding; None = no padding.
             position_ids: ``long [B, T]``; None counts from ``past``.
         """
-        cache = PastLength(past, len(self._recorders))
         self._before(
             input_ids=ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=cache,
+            past_key_values=past,
             use_cache=True,
         )
-        return LayerInputs(self._recorders[0].hidden, tuple(recorder.kwargs for recorder in self._recorders), cache)
+        arguments = tuple(recorder.arguments for recorder in self._recorders)
+        return LayerInputs(self._recorders[0].hidden, arguments, past, self._row_paths)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Final norm and head for hidden states ``[N, H]`` of any positions; returns ``[N, V]``."""
@@ -161,3 +187,28 @@ class Shell:
         finally:
             first.hidden = None
         return logits.squeeze(1)  # [N, V]
+
+    @torch.inference_mode()
+    def _find_row_paths(self) -> frozenset[Path]:
+        """Which tensors among the layers' arguments have a part for each row: those that grow when rows are added."""
+        sizes: list[dict[Path, int]] = []
+        for rows in (2, 3):
+            mask = torch.ones(rows, 5, dtype=torch.long, device=self.device)
+            mask[0, 0] = 0  # without padding a mask may be left out
+            ids = torch.zeros_like(mask)
+            positions = (mask.cumsum(-1) - 1).clamp(min=0)
+            inputs = self.layer_inputs(ids, PastLength(0, [None] * len(self._recorders)), mask, positions)
+            sizes.append({p: len(t) for layer in inputs.arguments for p, t in _tensors(layer, ()) if t.ndim})
+        return frozenset(path for path, size in sizes[0].items() if sizes[1][path] > size)
+
+
+@torch.inference_mode()
+def _outputs_of(layer: nn.Module, model: PreTrainedModel) -> int:
+    """Length of the tuple that a layer gives out when its model runs, 0 for a tensor."""
+    seen: list[Any] = []
+    watch = layer.register_forward_hook(lambda _, __, output: seen.append(output))
+    try:
+        model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
+    finally:
+        watch.remove()
+    return len(seen[0]) if isinstance(seen[0], tuple) else 0

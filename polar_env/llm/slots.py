@@ -2,18 +2,19 @@
 
 Transformers keeps one slot per layer, which is wrong as soon as a layer runs twice. An attention module only ever calls
 ``cache.update(key, value, layer_idx, ...)``, so an object whose ``update`` ignores ``layer_idx`` gives each step its
-own.
+own. `Slot` is that object for one step; `polar_env.llm.cache.ProgramCache` keeps the slots of a whole batch.
 
 Axis letters: ``B`` rows, ``G`` KV heads, ``S`` cached tokens, ``T`` new tokens, ``E`` head width, ``D`` layers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
 
 __all__ = ["PastLength", "Slot"]
 
@@ -29,9 +30,8 @@ class Slot:
     def __init__(self, keys: Tensor | None = None, values: Tensor | None = None) -> None:
         self.keys, self.values = keys, values
 
-    @property
-    def length(self) -> int:
-        """How many tokens the slot holds."""
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """How many tokens the slot holds; some attention modules ask."""
         return 0 if self.keys is None else self.keys.shape[-2]
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -55,8 +55,22 @@ class _PastLayer(DynamicLayer):
         return self.length
 
 
-class PastLength(Cache):
-    """Stands in for a cache while a model computes masks and positions: right about lengths, empty otherwise."""
+class _PastWindow(DynamicSlidingWindowLayer):
+    """The same for a layer that keeps a window only: masks then count the columns that are really kept."""
 
-    def __init__(self, length: int, depth: int) -> None:
-        super().__init__(layers=[_PastLayer(length) for _ in range(depth)])
+    def __init__(self, length: int, window: int) -> None:
+        super().__init__(window)
+        self.cumulative_length = length
+
+
+class PastLength(Cache):
+    """Stands in for a cache while a model computes masks and positions: right about lengths, empty otherwise.
+
+    Args:
+        length: how many tokens came before.
+        windows: for each of the ``D`` layers, the tokens that it keeps, or None where it keeps all.
+    """
+
+    def __init__(self, length: int, windows: Sequence[int | None]) -> None:
+        self.length = length
+        super().__init__(layers=[_PastLayer(length) if w is None else _PastWindow(length, w) for w in windows])

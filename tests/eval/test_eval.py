@@ -7,7 +7,7 @@ import pytest
 
 from agents.fixed import StaticAgent
 from agents.mcts import MctsConfig
-from eval.agreement import agreement
+from eval.agreement import VerdictPairs, agreement, agreement_table, compare_verdicts
 from eval.evaluate import ORACLE, Results, evaluate, evaluate_oracle, refuse_leaks
 from eval.report import write_report
 from eval.statistics import mcnemar, paired_difference, share
@@ -114,16 +114,31 @@ def test_training_questions_are_refused(questions: list[Question]) -> None:
         refuse_leaks(questions, [questions[4].text.upper()])
 
 
-def test_agreement_counts_what_generation_says(executor: Executor, questions: list[Question]) -> None:
+def test_agreement_counts_what_generation_says(executor: Executor, questions: list[Question], tmp_path: Path) -> None:
     """Verdicts are of one token, generation goes on: the two agree unless what follows changes the answer."""
-    verdicts = executor.verdicts([(question, IDENTITY.program) for question in questions[:6]])
-    written = [answer(executor, q, IDENTITY.program, max_new_tokens=len(q.answer) + 16).text for q in questions[:6]]
-    same = [is_right(text, q) == v.right for text, q, v in zip(written, questions, verdicts, strict=False)]
-    assert agreement(executor, questions[:6], IDENTITY.program).value == np.mean(same)
+    chosen, programs = questions[:6], [Program((0, 1, 2, 3)), Program((0, 2))] * 3
+    pairs = VerdictPairs(tmp_path)
+    compare_verdicts(executor, "some", chosen[:2], programs[:2], pairs)
+    compare_verdicts(executor, "some", chosen, programs, pairs)  # goes on where it was
+    rows = {row["question_id"]: row for row in pairs.rows()}
+    assert len(pairs.rows()) == 6
+    same = []
+    for question, program in zip(chosen, programs, strict=True):
+        forced = executor.verdicts([(question, program)])[0].right
+        written = answer(executor, [question], program, max_new_tokens=len(question.answer) + 16)[0].text.strip()
+        row = rows[question.id]
+        assert (row["forced"], row["written"], row["generated"]) == (forced, written, is_right(written, question))
+        same.append(forced == row["generated"])
+    agreed = agreement(pairs.rows())
+    assert agreed is not None
+    assert agreed.value == np.mean(same)
+    table = agreement_table(pairs.rows())
+    assert f"| some | all | 6 | {agreed.percent()} |" in table
 
 
 def test_report_stands_alone(results: Results, tmp_path: Path) -> None:
-    page = write_report(tmp_path, results).read_text(encoding="utf-8")
+    page = write_report(tmp_path, results, verdicts="| a | b |\n|---|---|\n| 1 | 2 |").read_text(encoding="utf-8")
+    assert "<td>2</td>" in page
     assert page.count("data:image/png;base64,") == 3
     assert "http" not in page.replace("http-equiv", "")
     table = (tmp_path / "table.md").read_text(encoding="utf-8")

@@ -1,17 +1,18 @@
-"""The oracle: whatever we execute equals the re-stacked model that transformers runs."""
+"""The oracle: whatever we execute equals the re-stacked model that transformers builds and runs."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import LlamaForCausalLM
 
-from polar_env.errors import ModelError, ProgramError, QuestionTooLongError
+from polar_env.errors import CacheError, ModelError, NonFiniteError, ProgramError
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program
 from polar_env.questions import load_questions
 from tests.conftest import character_tokenizer, tiny_llama
-from tests.oracle import logits_of, restack
+from tests.models import FAMILIES, WINDOW, build
+from tests.oracle import cached_logits_of, greedy_tokens, logits_of, restack
 
 PROGRAMS = {
     "identity": (0, 1, 2, 3),
@@ -24,66 +25,126 @@ PROGRAMS = {
     "any order": (2, 0, 3, 1),
     "one layer": (2,),
 }
+TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-9}
+ROWS, LENGTH = 3, 11
+PIECES = [(0, 5), *((at, at + 1) for at in range(5, LENGTH))]
+"""With a cache: five tokens at once, then one by one."""
 
 
-def tiny_gemma3(dtype: torch.dtype) -> Gemma3ForCausalLM:
-    """Sliding and full layers with two rotary bases; the window is shorter than the test's sequences."""
-    torch.manual_seed(1)
-    config = Gemma3TextConfig(
-        vocab_size=99, hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=8, sliding_window=5, max_position_embeddings=256, initializer_range=0.3,
-        layer_types=["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
-        bos_token_id=0, eos_token_id=1, pad_token_id=1,
-    )  # fmt: skip
-    return Gemma3ForCausalLM(config).to(dtype).eval()
-
-
-def build(family: str, dtype: torch.dtype, attention: str = "sdpa") -> PreTrainedModel:
-    model: PreTrainedModel = tiny_llama(dtype=dtype).eval() if family == "llama" else tiny_gemma3(dtype)
-    model.set_attn_implementation(attention)
-    return model
-
-
-@pytest.fixture(params=["llama", "gemma3"])
-def family(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.mark.parametrize("case", PROGRAMS)
-@pytest.mark.parametrize("padding", ["none", "left", "right"])
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-9)])
-def test_logits_equal_the_restacked_model(
-    family: str, case: str, padding: str, attention: str, dtype: torch.dtype, tolerance: float
-) -> None:
-    model = build(family, dtype, attention)
-    llm, program = FrozenLLM(model, character_tokenizer()), Program(PROGRAMS[case])
-    ids = torch.randint(3, 99, (3, 11), generator=torch.Generator().manual_seed(5))
+def batch(padding: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Token ids and their mask, None without padding."""
+    ids = torch.randint(3, 99, (ROWS, LENGTH), generator=torch.Generator().manual_seed(5))
+    if padding == "none":
+        return ids, None
     mask = torch.ones_like(ids)
-    if padding != "none":
-        columns = slice(0, 4) if padding == "left" else slice(7, 11)
-        mask[1, columns] = 0
-    given = None if padding == "none" else mask
-    expected = logits_of(restack(model, program), ids, given)
-    seen = mask.bool()
-    # Of left padding under eager attention in float64 transformers itself makes NaN; we must agree even there.
-    known = (attention, padding, dtype) == ("eager", "left", torch.float64)
-    assert known or expected[seen].isfinite().all()
-    torch.testing.assert_close(
-        llm.logits(ids, program, given)[seen], expected[seen], rtol=0, atol=tolerance, equal_nan=True
-    )
+    mask[1, slice(0, 4) if padding == "left" else slice(7, 11)] = 0
+    return ids, mask
 
 
-@pytest.mark.parametrize("case", PROGRAMS)
-def test_greedy_tokens_equal_generate_of_the_restacked_model(family: str, case: str) -> None:
-    model = build(family, torch.float32)
-    llm, program = FrozenLLM(model, character_tokenizer()), Program(PROGRAMS[case])
-    prompt = [5, 17, 42, 8, 60, 33, 21, 9]
-    twin = restack(model, program)
-    expected = twin.generate(
-        torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=12, do_sample=False
-    )
-    assert llm.generate(prompt, program, max_new_tokens=12) == expected[0, len(prompt) :].tolist()
+def in_pieces(llm: FrozenLLM, ids: torch.Tensor, programs: list[Program], mask: torch.Tensor | None) -> torch.Tensor:
+    """Logits with a cache, some columns at a time."""
+    cache = llm.new_cache(programs)
+    made = []
+    for start, end in PIECES:
+        hidden = llm.run(ids[:, start:end], programs, cache, None if mask is None else mask[:, :end])
+        made.append(llm.read_out(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2]))
+    return torch.cat(made, dim=1)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("padding", ["none", "left", "right"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_equal_the_restacked_model(family: str, padding: str, attention: str, dtype: torch.dtype) -> None:
+    """Every case alone, with cache and without, and all cases together in one batch."""
+    model = build(family, dtype, attention)
+    llm = FrozenLLM(model, character_tokenizer())
+    ids, mask = batch(padding)
+    seen = slice(None) if mask is None else mask.bool()
+    close = {"rtol": 0, "atol": TOLERANCES[dtype]}
+    if (attention, padding, dtype) == ("eager", "left", torch.float64):
+        # Transformers itself makes NaN here (its softmax is in float32, where the mask's value is -inf): we say so.
+        assert logits_of(restack(model, llm.identity), ids, mask)[seen].isnan().any()
+        with pytest.raises(NonFiniteError, match="row 1"):
+            llm.logits(ids, llm.identity, mask)
+        return
+    programs = [Program(layers) for layers in PROGRAMS.values()]
+    twins = [restack(model, program) for program in programs]
+    expected = [logits_of(twin, ids, mask) for twin in twins]
+    for name, program, twin, logits in zip(PROGRAMS, programs, twins, expected, strict=True):
+        assert logits[seen].isfinite().all()
+        torch.testing.assert_close(llm.logits(ids, program, mask)[seen], logits[seen], **close, msg=name)
+        ours, theirs = in_pieces(llm, ids, [program] * ROWS, mask), cached_logits_of(twin, ids, mask, PIECES)
+        torch.testing.assert_close(ours[seen], theirs[seen], **close, msg=f"{name}, cached")
+    for first in range(0, len(programs), ROWS):
+        together = programs[first : first + ROWS]
+        mixed = torch.stack([expected[first + row][row] for row in range(ROWS)])
+        torch.testing.assert_close(llm.logits(ids, together, mask)[seen], mixed[seen], **close)
+        torch.testing.assert_close(in_pieces(llm, ids, together, mask)[seen], mixed[seen], **close)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_greedy_tokens_equal_generate_of_the_restacked_model(family: str) -> None:
+    """Prompts of three lengths, one of them alone and all together, each row under its own program."""
+    model = build(family)
+    llm = FrozenLLM(model, character_tokenizer())
+    prompts = [[5, 17, 42, 8, 60, 33, 21, 9], [5, 17, 42], [5, 17, 42, 8, 61]]
+    programs = [Program(layers) for layers in PROGRAMS.values()]
+    expected = {(p, i): greedy_tokens(restack(model, p), prompts[i], 12) for p in programs for i in range(3)}
+    for program in programs:
+        alone = llm.generate(prompts[:1], program, max_new_tokens=12)[0]
+        assert list(alone.tokens) == expected[program, 0]
+    rows = [(p, i) for p in programs for i in range(3)]
+    together = llm.generate([prompts[i] for _, i in rows], [p for p, _ in rows], max_new_tokens=12)
+    assert [list(one.tokens) for one in together] == [expected[row] for row in rows]
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_a_cropped_cache_goes_on_as_if_nothing_had_been(family: str) -> None:
+    llm = FrozenLLM(build(family, torch.float64), character_tokenizer())
+    ids, _ = batch("none")
+    programs = [Program(PROGRAMS[name]) for name in ("repeat a module", "skip", "any order")]
+    cache = llm.new_cache(programs)
+    llm.run(ids[:, :6], programs, cache)
+    llm.run(ids[:, :3], programs, cache)
+    cache.crop(6)
+    assert cache.length == 6
+    cropped = llm.run(ids[:, 6:], programs, cache)
+    torch.testing.assert_close(cropped, llm.run(ids, programs)[:, 6:], rtol=0, atol=1e-9)
+    with pytest.raises(CacheError, match="holds 11"):
+        cache.crop(12)
+
+
+def test_a_sliding_window_keeps_its_window_and_no_more() -> None:
+    windowed, full = (FrozenLLM(build(family), character_tokenizer()) for family in ("mistral", "llama"))
+    kept = []
+    for llm in (windowed, full):
+        cache = llm.new_cache([llm.identity])
+        for _ in range(220):
+            llm.run(torch.tensor([[5]]), llm.identity, cache)
+        kept.append(cache.nbytes)
+        assert cache.length == 220
+    per_token = 2 * 4 * 2 * 8 * 4  # keys and values, layers, heads, head width, bytes
+    assert kept[0] <= (2 * 64 + 2 * WINDOW) * per_token < 220 * per_token <= kept[1]
+    windowed_cache = windowed.new_cache([windowed.identity])
+    for _ in range(220):
+        windowed.run(torch.tensor([[5]]), windowed.identity, windowed_cache)
+    with pytest.raises(CacheError, match="sliding windows"):
+        windowed_cache.crop(10)
+
+
+def test_rows_of_a_cache_are_kept_and_doubled() -> None:
+    llm = FrozenLLM(build("llama", torch.float64), character_tokenizer())
+    ids, _ = batch("none")
+    programs = [Program(PROGRAMS[name]) for name in ("repeat the last", "one layer", "any order")]
+    cache = llm.new_cache(programs)
+    llm.run(ids[:, :8], programs, cache)
+    chosen = [2, 0, 0]
+    cache.select(chosen)
+    kept = [programs[row] for row in chosen]
+    assert list(cache.programs) == kept
+    went_on = llm.run(ids[chosen][:, 8:], kept, cache)
+    torch.testing.assert_close(went_on, llm.run(ids[chosen], kept)[:, 8:], rtol=0, atol=1e-9)
 
 
 def test_the_model_itself_stays_untouched(tiny_llm: FrozenLLM) -> None:
@@ -94,22 +155,97 @@ def test_the_model_itself_stays_untouched(tiny_llm: FrozenLLM) -> None:
     assert len(tiny_llm.model.model.layers) == tiny_llm.depth
 
 
-def test_layer_out_of_range_is_named(tiny_llm: FrozenLLM) -> None:
-    with pytest.raises(ProgramError, match="layer 4 is out of range"):
-        tiny_llm.logits(torch.tensor([[5]]), Program((0, 4)))
+def test_bad_input_is_named(tiny_llm: FrozenLLM) -> None:
+    ids = torch.tensor([[5, 6], [7, 8]])
+    with pytest.raises(ProgramError, match="layer 4 is out of range: the model has 4 layers"):
+        tiny_llm.logits(ids, Program((0, 4)))
+    with pytest.raises(ProgramError, match="2 rows but 3 programs"):
+        tiny_llm.logits(ids, [tiny_llm.identity] * 3)
+    with pytest.raises(CacheError, match="other programs"):
+        tiny_llm.run(ids, Program((0, 1)), tiny_llm.new_cache([tiny_llm.identity] * 2))
 
 
-def test_prompt_that_fills_the_context_is_refused(tiny_llm: FrozenLLM) -> None:
-    with pytest.raises(QuestionTooLongError, match="context of 256"):
-        tiny_llm.generate([5] * 250, tiny_llm.identity, max_new_tokens=10)
+def test_the_layer_that_makes_nan_is_named() -> None:
+    model = tiny_llama()
+    llm = FrozenLLM(model, character_tokenizer())
+    model.model.layers[2].mlp.down_proj.weight.data[0, 0] = float("inf")
+    ids, mask = batch("right")
+    assert llm.logits(ids, Program((0, 1, 3)), mask).isfinite().all()
+    programs = [Program((0, 1, 3)), Program((3, 3, 3, 2)), Program((0, 1, 3))]
+    with pytest.raises(NonFiniteError, match=r"step 3 \(layer 2\) of row 1"):
+        llm.logits(ids, programs, mask)
+    with pytest.raises(NonFiniteError, match=r"step 1 \(layer 2\) of row 0"):
+        llm.generate(["ab"], Program((1, 2)))
 
 
-def test_encoder_decoder_models_are_refused() -> None:
-    from transformers import T5Config, T5ForConditionalGeneration
+def test_models_that_cannot_be_executed_are_refused_with_the_reason() -> None:
+    import transformers as hf
 
-    config = T5Config(vocab_size=99, d_model=16, d_kv=4, d_ff=32, num_layers=2, num_heads=2)
+    tokenizer = character_tokenizer()
+    t5 = hf.T5Config(vocab_size=99, d_model=16, d_kv=4, d_ff=32, num_layers=2, num_heads=2)
     with pytest.raises(ModelError, match="decoder-only"):
-        FrozenLLM(T5ForConditionalGeneration(config), character_tokenizer())
+        FrozenLLM(hf.T5ForConditionalGeneration(t5), tokenizer)
+    mamba = hf.MambaConfig(vocab_size=99, hidden_size=32, num_hidden_layers=2, state_size=4)
+    with pytest.raises(ModelError, match="only attention layers"):
+        FrozenLLM(hf.MambaForCausalLM(mamba), tokenizer)
+    gemma3n = hf.Gemma3nTextConfig(
+        vocab_size=99, vocab_size_per_layer_input=99, hidden_size=32, hidden_size_per_layer_input=8, laurel_rank=4,
+        intermediate_size=64, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
+        num_kv_shared_layers=2, layer_types=["sliding_attention", "full_attention"] * 2,
+    )  # fmt: skip
+    with pytest.raises(ModelError, match="shares key and value caches"):
+        FrozenLLM(hf.Gemma3nForCausalLM(gemma3n), tokenizer)
+    gpt2 = hf.GPT2Config(vocab_size=99, n_embd=32, n_layer=2, n_head=2, add_cross_attention=True, is_decoder=True)
+    with pytest.raises(ModelError, match="attends to an encoder"):
+        FrozenLLM(hf.GPT2LMHeadModel(gpt2), tokenizer)
+
+
+def test_an_attention_implementation_that_cannot_take_the_cache_is_refused() -> None:
+    model = tiny_llama()
+    model.config._attn_implementation = "flex_attention"
+    with pytest.raises(ModelError, match=r"'flex_attention' cannot take .* attn_implementation='sdpa'"):
+        FrozenLLM(model, character_tokenizer())
+
+
+def test_a_model_that_is_more_than_its_layers_is_refused() -> None:
+    """A model that feeds its layers' output through them again: programs of its layers would mean something else."""
+
+    class Looped(LlamaForCausalLM):
+        def forward(self, input_ids: torch.Tensor, **kwargs: object) -> object:
+            hidden = self.model(input_ids=input_ids, **kwargs).last_hidden_state
+            return super().forward(inputs_embeds=hidden, **kwargs)
+
+    with pytest.raises(ModelError, match="not just its layers"):
+        FrozenLLM(Looped(tiny_llama().config), character_tokenizer())
+
+
+@pytest.mark.parametrize("name", ["GPT2", "OPT", "Bloom", "Falcon"])
+def test_other_decoders_work_by_themselves(name: str) -> None:
+    """Families that nobody has prepared for: positional arguments, tuples as outputs, rows and heads in one axis."""
+    import transformers as hf
+
+    sizes = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4}
+    special = {
+        "GPT2": {"n_positions": 64},
+        "OPT": {"ffn_dim": 64, "word_embed_proj_dim": 32, "max_position_embeddings": 64},
+        "Falcon": {"alibi": True, "new_decoder_architecture": False},
+    }
+    torch.manual_seed(0)
+    config = getattr(hf, f"{name}Config")(**sizes, **special.get(name, {}))
+    model = hf.AutoModelForCausalLM.from_config(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    llm = FrozenLLM(model, character_tokenizer())
+    ids, mask = batch("left")
+    assert mask is not None
+    torch.testing.assert_close(
+        llm.logits(ids, llm.identity, mask)[mask.bool()], logits_of(model, ids, mask)[mask.bool()], rtol=0, atol=1e-4
+    )
+    programs = [Program((0, 2, 3)), Program((1, 1, 2, 0)), llm.identity]
+    mixed = llm.logits(ids, programs, mask)
+    for row, program in enumerate(programs):
+        alone = llm.logits(ids, program, mask)[row]
+        torch.testing.assert_close(mixed[row][mask[row].bool()], alone[mask[row].bool()], rtol=0, atol=1e-4)
 
 
 def test_fingerprints_tell_models_apart() -> None:
@@ -127,21 +263,29 @@ def test_smollm2_equals_the_restacked_model(smollm2: FrozenLLM, case: str) -> No
         "repeat a module": (*range(8), 5, 6, 7, *range(8, 30)),
         "any order": (*range(10), 12, 11, 10, *range(13, 30)),
     }[case]
-    model = smollm2.model
-    assert isinstance(model, LlamaForCausalLM)
+    model, program = smollm2.model, Program(layers)
     ids = torch.randint(3, 49000, (2, 40), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
     mask[0, :9] = 0
-    reference = model if case == "identity" else restack(model, Program(layers))
-    difference = smollm2.logits(ids, Program(layers), mask) - logits_of(reference, ids, mask)
+    reference = model if case == "identity" else restack(model, program)
+    difference = smollm2.logits(ids, program, mask) - logits_of(reference, ids, mask)
     assert difference[mask.bool()].abs().max() < 1e-4
+    ids, mask = ids[:, :LENGTH], mask[:, :LENGTH]
+    cached = in_pieces(smollm2, ids, [program] * 2, mask) - cached_logits_of(reference, ids, mask, PIECES)
+    assert cached[mask.bool()].abs().max() < 1e-4
+    prompts = [ids[1].tolist(), ids[1, :7].tolist()]
+    written = smollm2.generate(prompts, program, max_new_tokens=8)
+    assert [list(one.tokens) for one in written] == [greedy_tokens(reference, prompt, 8) for prompt in prompts]
 
 
 @pytest.mark.smollm2
 def test_smollm2_identity_makes_the_same_greedy_tokens_on_50_prompts(smollm2: FrozenLLM) -> None:
-    for question in load_questions(["arithmetic"], "test")[::11][:50]:
-        ids = smollm2.tokenizer(f"Question: {question.text}\nAnswer:").input_ids
-        expected = smollm2.model.generate(
-            torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=10, do_sample=False
-        )
-        assert smollm2.generate(ids, smollm2.identity, 10) == expected[0, len(ids) :].tolist(), question.text
+    questions = load_questions(["arithmetic"], "test")[::11][:50]
+    prompts = [smollm2.tokenizer(f"Question: {question.text}\nAnswer:").input_ids for question in questions]
+    written = [
+        one
+        for i in range(0, 50, 25)
+        for one in smollm2.generate(prompts[i : i + 25], smollm2.identity, max_new_tokens=10)
+    ]
+    for prompt, one in zip(prompts, written, strict=True):
+        assert list(one.tokens) == greedy_tokens(smollm2.model, prompt, 10)

@@ -57,9 +57,10 @@ def test_what_was_said_is_what_the_program_writes(
     executor = Executor(tiny_llm, prompt)
     for program in (Program((0, 1, 2, 3)), Program((0, 2))):
         for question, verdict in zip(questions, executor.verdicts([(q, program) for q in questions]), strict=True):
-            written = tiny_llm.generate(executor.encoder.prompt_ids(question.text), program, max_new_tokens=1)
-            assert list(verdict.said) == written
-            assert verdict.right == (tiny_llm.tokenizer.decode(written) == question.answer)
+            prompt_ids = executor.encoder.prompt_ids(question.text)
+            written = tiny_llm.generate([prompt_ids], program, max_new_tokens=1)[0]
+            assert verdict.said == written.tokens
+            assert verdict.right == (written.text == question.answer)
 
 
 def test_verdicts_do_not_depend_on_the_batch(tiny_llm: FrozenLLM, prompt: Prompt, questions: list[Question]) -> None:

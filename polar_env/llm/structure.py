@@ -1,0 +1,153 @@
+"""A model's structure: where its layers stand, what keeps it from being executed layer by layer, and restacking.
+
+Nothing here runs a layer. Models are never changed: whatever needs other layers gets a shallow copy that shares the
+weights.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from polar_env.errors import ModelError
+from polar_env.llm.families import RESTACKED_CONFIGS
+from polar_env.program import Program
+
+__all__ = ["find_decoder", "find_layers", "restacked", "windows_of", "with_layers"]
+
+ATTENTION = ("sdpa", "eager")
+"""Attention implementations that are known to take one cache slot for each step."""
+
+
+def find_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The decoder's list of layers.
+
+    Raises:
+        ModelError: if the model is no decoder with one list of layers.
+    """
+    layers = model.get_submodule(_path_of_layers(model))
+    assert isinstance(layers, nn.ModuleList)
+    return layers
+
+
+def find_decoder(model: PreTrainedModel) -> nn.Module:
+    """The part of a model that holds its list of layers and calls them."""
+    return model.get_submodule(_path_of_layers(model).rpartition(".")[0])
+
+
+def _path_of_layers(model: PreTrainedModel) -> str:
+    """Where the list of layers stands in a model, e.g. ``model.layers``."""
+    if model.config.is_encoder_decoder:
+        raise ModelError(f"{type(model).__name__} is an encoder-decoder; give a decoder-only language model.")
+    depth = model.config.get_text_config().num_hidden_layers
+    lists = [path for path, part in model.named_modules() if isinstance(part, nn.ModuleList) and len(part) == depth]
+    outermost = [path for path in lists if not any(path.startswith(f"{other}.") for other in lists)]
+    if len(outermost) != 1:
+        found = f"{len(outermost)} ({', '.join(outermost)})" if outermost else "none"
+        raise ModelError(
+            f"{type(model).__name__} should have one list of its {depth} layers, to be executed one by one, but has "
+            f"{found}; give a decoder-only language model."
+        )
+    return str(outermost[0])
+
+
+def windows_of(model: PreTrainedModel) -> list[int | None]:
+    """For each layer the number of tokens that its sliding window spans, or None for full attention.
+
+    Raises:
+        ModelError: if a layer keeps anything but keys and values of its own, or the attention implementation is one
+            that cannot take a cache slot for each step.
+    """
+    config = model.config.get_text_config()
+    name = type(model).__name__
+    if getattr(config, "num_kv_shared_layers", None) or getattr(config, "kv_sharing_modes", None):
+        raise ModelError(
+            f"{name} shares key and value caches between layers, so a step has none of its own. Give a model whose "
+            "layers each keep their own keys and values."
+        )
+    if getattr(config, "add_cross_attention", False):
+        raise ModelError(f"{name} attends to an encoder in its layers; give a decoder-only language model.")
+    attention = config._attn_implementation
+    if attention not in ATTENTION:
+        raise ModelError(
+            f"attention implementation '{attention}' cannot take one cache slot for each step. Load the model with "
+            f"attn_implementation='{ATTENTION[0]}' (or '{ATTENTION[1]}')."
+        )
+    layers = DynamicCache(config=config).layers
+    for index, layer in enumerate(layers):
+        if not isinstance(layer, DynamicLayer):
+            raise ModelError(
+                f"layer {index} of {name} keeps a {type(layer).__name__} instead of keys and values for each token; "
+                "only attention layers can be executed in any order."
+            )
+    return [getattr(layer, "sliding_window", None) for layer in layers]
+
+
+def with_layers(
+    model: PreTrainedModel, layers: list[nn.Module], config: PreTrainedConfig | None = None
+) -> PreTrainedModel:
+    """A shallow copy of a model that shares all its weights but has other layers, and maybe another configuration."""
+    *path, name = _path_of_layers(model).split(".")
+    shell = at = shallow_copy(model)
+    for part in path:
+        child = shallow_copy(getattr(at, part))
+        setattr(at, part, child)
+        at = child
+    setattr(at, name, nn.ModuleList(layers))
+    if config is not None:
+        shell.config, at.config = config, config.get_text_config()  # type: ignore[assignment]
+    return shell  # type: ignore[return-value]
+
+
+def restacked(model: PreTrainedModel, program: Program) -> PreTrainedModel:
+    """A model of the same class whose layers are the program's, sharing all weights.
+
+    Each step has a layer object of its own with its own ``layer_idx``, so transformers' caches give it its own slot.
+    """
+    layers = find_layers(model)
+    steps = [_renumbered(layers[layer], step) for step, layer in enumerate(program.layers)]
+    twin = with_layers(model, steps, restacked_config(model.config, program))
+    twin.generation_config = copy.deepcopy(model.generation_config)
+    return twin
+
+
+def restacked_config(config: PreTrainedConfig, program: Program) -> PreTrainedConfig:
+    """The configuration of a model whose layers are the program's.
+
+    A list with an entry for each layer (``layer_types`` and its like) is put into the program's order; what a family
+    says in another way stands in `RESTACKED_CONFIGS`.
+    """
+    made = copy.deepcopy(config)
+    before, after = config.get_text_config(), made.get_text_config()
+    after.num_hidden_layers = len(program)
+    for name, value in vars(before).items():
+        if isinstance(value, list | tuple) and len(value) == before.num_hidden_layers and name not in _NOT_BY_LAYER:
+            setattr(after, name, type(value)(value[layer] for layer in program.layers))
+    if before.model_type in RESTACKED_CONFIGS:
+        RESTACKED_CONFIGS[before.model_type](before, after, program)
+    return made
+
+
+_NOT_BY_LAYER = ("architectures", "eos_token_id")
+"""Lists of a configuration that may happen to be as long as the model is deep."""
+
+
+def _renumbered(module: nn.Module, index: int) -> nn.Module:
+    """A shallow copy of a layer in which every part that knows its ``layer_idx`` knows another one."""
+    twin = shallow_copy(module)
+    if "layer_idx" in vars(twin):
+        twin.layer_idx = index  # type: ignore[assignment]
+    for name, child in module.named_children():
+        if any("layer_idx" in vars(part) for part in child.modules()):
+            setattr(twin, name, _renumbered(child, index))
+    return twin
+
+
+def shallow_copy(module: nn.Module) -> nn.Module:
+    """A copy that shares parameters and submodules but can be given other submodules."""
+    twin = copy.copy(module)
+    twin._modules = dict(module._modules)
+    return twin
