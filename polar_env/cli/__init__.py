@@ -22,12 +22,14 @@ VERBS = {
     "train": "warm-start an agent from traces and improve it with PPO",
     "eval": "measure agents on held-out questions and write a report",
     "run": "answer one question with a trained agent",
+    "verify": "check on your own model that every program is executed exactly",
+    "export": "save a fixed program as a checkpoint that plain transformers loads",
 }
-_BAD_INPUT, _INTERRUPTED = 2, 130
+_DISAGREES, _BAD_INPUT, _INTERRUPTED = 1, 2, 130
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
+    """Run the command line; returns the exit code: 0 done, 1 a check failed, 2 bad input, 130 interrupted."""
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
@@ -52,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         return _INTERRUPTED
     if getattr(config, "json_output", False):
         print(json.dumps(result))
-    return 0
+    return _DISAGREES if result.get("failed") else 0
 
 
 def _help() -> str:

@@ -128,12 +128,12 @@ def _executor(model: str, dtype: str, device: str, prompt: str, cache_gib: float
 
 
 @lru_cache(maxsize=1)
-def open_llm(model: str, dtype: str, device: str) -> FrozenLLM:
+def open_llm(model: str, dtype: str, device: str, attention: str = "") -> FrozenLLM:
     """Load a model; the next command of the same process does not load it again."""
     from polar_env.llm import load_llm
 
     with console.status(f"loading {model}"):
-        return load_llm(model, dtype=dtype, device=device)
+        return load_llm(model, dtype=dtype, device=device, attention=attention)
 
 
 @contextmanager

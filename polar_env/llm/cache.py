@@ -79,6 +79,9 @@ class _LayerSlots:
 
     def append(self, slots: Sequence[int], keys: Tensor, values: Tensor, past: int) -> tuple[Tensor, Tensor]:
         """Write ``[B, G, T, E]`` behind column ``past`` of some slots; returns what their new tokens attend to."""
+        if self.keys is None and len(slots) == self.count:
+            self.keys, self.values = keys, values  # the prompt, of all slots at once: nothing to copy
+            return keys, values
         self._make_room(keys, values, past)
         assert self.keys is not None
         assert self.values is not None
@@ -115,7 +118,7 @@ class _LayerSlots:
             return
         old, start = (self.keys, self.values), first - self.first
         self.keys, self.values = (
-            _moved(before, start, new.new_zeros(self.count, new.shape[1], end - first + room, new.shape[3]))
+            _moved(before, start, new.new_empty(self.count, new.shape[1], end - first + room, new.shape[3]))
             for before, new in zip(old, (keys, values), strict=True)
         )
         self.first = first

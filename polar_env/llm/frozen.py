@@ -69,6 +69,11 @@ class FrozenLLM:
         return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 1 << 30))
 
     @property
+    def attention(self) -> str:
+        """Transformers' name of the attention implementation."""
+        return str(self.model.config.get_text_config()._attn_implementation)
+
+    @property
     def identity(self) -> Program:
         """The program of the normal pass."""
         return Program.identity(self.depth)

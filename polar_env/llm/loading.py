@@ -13,13 +13,14 @@ from polar_env.llm.frozen import FrozenLLM
 __all__ = ["load_llm"]
 
 
-def load_llm(model: str, *, dtype: str = "float32", device: str = "cpu") -> FrozenLLM:
+def load_llm(model: str, *, dtype: str = "float32", device: str = "cpu", attention: str = "") -> FrozenLLM:
     """Load a frozen LLM.
 
     Args:
         model: a named asset (``smollm2-135m``), a local folder, or a hub id (``owner/name``).
         dtype: torch's name of the floating-point type.
         device: torch's name of the device.
+        attention: transformers' name of the attention implementation; empty for the one that it chooses.
 
     Raises:
         UnknownNameError: for a name that is none of the three.
@@ -45,12 +46,12 @@ def load_llm(model: str, *, dtype: str = "float32", device: str = "cpu") -> Froz
     hf_logging.disable_progress_bar()
     logging.getLogger("transformers").setLevel(os.environ.get("TRANSFORMERS_VERBOSITY", "error").upper())
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(source, dtype=torch_dtype)
+        loaded = AutoModelForCausalLM.from_pretrained(source, dtype=torch_dtype, attn_implementation=attention or None)
         loaded.to(torch.device(device))  # type: ignore[arg-type]
         if torch_dtype is torch.float64:
             loaded.set_experts_implementation("eager")  # torch's grouped products have no float64
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (ImportError, OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"cannot load the model '{model}': {reason} Expected a folder or hub repository with a decoder-only "

@@ -147,7 +147,7 @@ def _renumbered(module: nn.Module, index: int) -> nn.Module:
 
 
 def shallow_copy(module: nn.Module) -> nn.Module:
-    """A copy that shares parameters and submodules but can be given other submodules."""
+    """A copy that shares parameters and submodules but can be given other submodules, and hooks of its own."""
     twin = copy.copy(module)
-    twin._modules = dict(module._modules)
+    vars(twin).update({name: copy.copy(value) for name, value in vars(module).items() if isinstance(value, dict)})
     return twin

@@ -1,0 +1,64 @@
+"""``polar export --program "0-12 14-29" OUT``: a fixed program as a checkpoint that plain transformers loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from polar_env.cli.common import console, open_llm
+from polar_env.config import Config
+from polar_env.errors import ConfigError
+from polar_env.llm import export_program
+from polar_env.program import Program
+
+__all__ = ["CONFIG", "ExportConfig", "run"]
+
+
+class ExportConfig(Config):
+    """Save a program as a stand-alone checkpoint: only the layers that it executes, in its order."""
+
+    out: Annotated[Path, tyro.conf.Positional] = Path()
+    """Folder for the checkpoint; new or empty."""
+    program: str = ""
+    """The program, e.g. "0-12 14-29"."""
+    model: str = "smollm2-135m"
+    """A named model, a local folder, or a hub id (owner/name)."""
+    dtype: str = "float32"
+    """Floating-point type of the checkpoint."""
+    json_output: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print the results as one JSON object on standard output; everything else goes to standard error."""
+
+
+CONFIG = ExportConfig
+
+
+def run(config: ExportConfig) -> dict[str, Any]:
+    """Export, load again with plain transformers, and compare."""
+    if not config.program or config.out == Path():
+        raise ConfigError('give a program and a folder, e.g. polar export --program "0-12 14-29" OUT.')
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    llm = open_llm(config.model, config.dtype, "cpu")
+    program = Program.parse(config.program, llm.depth)
+    with console.status(f"writing {config.out}"):
+        export_program(llm, program, config.out)
+        loaded = AutoModelForCausalLM.from_pretrained(config.out, dtype=llm.dtype).eval()
+    ids = torch.arange(16)[None] + 5
+    with torch.inference_mode():
+        difference = float((loaded(ids).logits - llm.logits(ids, program)).abs().max())
+    sizes = {"parameters": loaded.num_parameters(), "parameters_before": llm.model.num_parameters()}
+    console.print(
+        f"{config.out}: {len(program)} of {llm.depth} layers, {sizes['parameters'] / 1e6:.1f} M parameters "
+        f"({sizes['parameters_before'] / 1e6:.1f} M before); loaded by plain transformers its logits differ by "
+        f"{difference:.1e}",
+        markup=False,
+    )
+    return {
+        "out": str(config.out),
+        "program": str(program),
+        "layers": len(program),
+        "max_logit_difference": difference,
+    } | sizes

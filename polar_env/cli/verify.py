@@ -1,0 +1,86 @@
+"""``polar verify MODEL``: does this package run your model's programs exactly? The oracle's table, exit code 1 if not."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import tyro
+from rich.table import Table
+
+from polar_env.cli.common import console, open_llm
+from polar_env.config import Config
+from polar_env.llm.verify import CHECKS, GREEDY, MIXED, Finding, cases, verify
+
+__all__ = ["CONFIG", "VerifyConfig", "run"]
+
+
+class VerifyConfig(Config):
+    """Compare this package's execution of a model with transformers running the same layers re-stacked."""
+
+    model: Annotated[str, tyro.conf.Positional] = "smollm2-135m"
+    """A named model, a local folder, or a hub id (owner/name)."""
+    dtype: str = "float32"
+    """Floating-point type that the LLM runs in."""
+    device: str = "cpu"
+    """Device that the LLM runs on."""
+    attention: str = ""
+    """Attention implementation, sdpa or eager; by default the one that transformers chooses."""
+    json_output: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print the results as one JSON object on standard output; everything else goes to standard error."""
+
+
+CONFIG = VerifyConfig
+
+
+def run(config: VerifyConfig) -> dict[str, Any]:
+    """Run all comparisons, print the table; ``failed`` says how many disagree."""
+    llm = open_llm(config.model, config.dtype, config.device, config.attention)
+    total = len(cases(llm.depth)) * len(CHECKS) + 2
+    with console.status("comparing") as status:
+        made = 0
+
+        def show(finding: Finding) -> None:
+            nonlocal made
+            made += 1
+            status.update(f"comparing {made} of {total}: {finding.case}, {finding.check}")
+
+        findings = verify(llm, show)
+    failed = [finding for finding in findings if not finding.ok]
+    same_shape = [f.difference for f in findings if f.check != GREEDY and f.case != MIXED]
+    mixed = [f for f in findings if f.case == MIXED]
+    if not config.json_output:
+        _print_table(findings, f"{config.model}: {llm.depth} layers, {config.dtype}, {llm.attention} attention")
+    for finding in failed:
+        console.print(f"differs: {finding.case}, {finding.check}: {finding.difference:.3g}", markup=False)
+    verdict = "every program runs exactly" if not failed else f"{len(failed)} of {len(findings)} comparisons differ"
+    console.print(verdict)
+    return {
+        "cases": len(findings),
+        "failed": len(failed),
+        "max_logit_difference": max(same_shape),
+        "mixed_batch_difference": max(f.difference for f in mixed),
+        "mixed_batch_bound": min(f.bound for f in mixed),
+    }
+
+
+def _print_table(findings: list[Finding], title: str) -> None:
+    from rich.console import Console
+
+    bounds = ", ".join(f"{f.bound:.0e}" for f in findings if f.case == MIXED)
+    caption = (
+        f"Largest difference of logits (bound {findings[0].bound:.0e}); for greedy tokens the rows that differ. Rows of "
+        f"different programs in one batch are compared with each alone; their bound ({bounds}) is four times what "
+        "transformers' own logits move between those batch shapes, where that is more."
+    )
+    table = Table(title=title, caption=caption, caption_justify="left")
+    table.add_column("case", no_wrap=True)
+    for check in CHECKS:
+        table.add_column(check.replace(", ", ",\n").replace(" tok", "\ntok"), justify="right", no_wrap=True)
+    cells: dict[str, dict[str, str]] = {}
+    for finding in findings:
+        text = f"{finding.difference:.0f}" if finding.check == GREEDY else f"{finding.difference:.1e}"
+        style = "green" if finding.ok else "bold red"
+        cells.setdefault(finding.case, {})[finding.check] = f"[{style}]{text}[/]"
+    for case, found in cells.items():
+        table.add_row(case, *(found.get(check, "") for check in CHECKS))
+    Console(width=100).print(table)
