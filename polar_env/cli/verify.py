@@ -1,4 +1,4 @@
-"""``polar verify MODEL``: does this package run your model's programs exactly? The oracle's table, exit code 1 if not."""
+"""``polar verify MODEL``: are programs of your own model executed exactly? The oracle's table; exit code 1 if not."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def _print_table(findings: list[Finding], title: str) -> None:
 
     bounds = ", ".join(f"{f.bound:.0e}" for f in findings if f.case == MIXED)
     caption = (
-        f"Largest difference of logits (bound {findings[0].bound:.0e}); for greedy tokens the rows that differ. Rows of "
-        f"different programs in one batch are compared with each alone; their bound ({bounds}) is four times what "
-        "transformers' own logits move between those batch shapes, where that is more."
+        f"Largest difference of logits (bound {findings[0].bound:.0e}); for greedy tokens the rows that differ. "
+        f"Rows of different programs in one batch are compared with each alone; their bound ({bounds}) is four times "
+        "what transformers' own logits move between those batch shapes, where that is more."
     )
     table = Table(title=title, caption=caption, caption_justify="left")
     table.add_column("case", no_wrap=True)

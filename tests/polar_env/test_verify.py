@@ -46,9 +46,11 @@ def test_one_slot_for_each_layer_is_found_out(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_mask_that_is_ignored_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     run = FrozenLLM.run
-    monkeypatch.setattr(
-        FrozenLLM, "run", lambda llm, ids, programs, cache=None, mask=None: run(llm, ids, programs, cache)
-    )
+
+    def without_mask(llm: FrozenLLM, ids: torch.Tensor, programs: Any, cache: Any = None, *args: Any, **_: Any) -> Any:
+        return run(llm, ids, programs, cache)
+
+    monkeypatch.setattr(FrozenLLM, "run", without_mask)
     wrong = {finding.check for finding in verify(FrozenLLM(tiny_llama(), character_tokenizer())) if not finding.ok}
     assert "left pad" in wrong
     assert "one row" not in wrong
