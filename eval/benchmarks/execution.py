@@ -1,0 +1,242 @@
+"""``polar bench execution``: does running programs cost more than their layers do?
+
+Everything is a ratio to a reference in the same run: transformers' own forward and generate for the identity, the
+identity for shorter programs, one row after the other for mixed batches.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from eval.benchmarks.timing import best_seconds, seconds_of, time_ratio
+from polar_env.llm import FrozenLLM
+from polar_env.program import Program, single_edits
+
+__all__ = ["ExecutionBenchmark", "measure_execution"]
+
+SIZES = ((1, 64), (1, 512), (8, 64), (8, 512))
+"""Rows and prompt tokens."""
+NEW_TOKENS = 16
+SHARES = (0.25, 0.5, 0.75)
+"""Layers of shorter programs, as a share of all."""
+MIXED_ROWS = 32
+
+
+@dataclass(frozen=True)
+class ExecutionBenchmark:
+    """What running programs costs beside its references.
+
+    Attributes:
+        identity_prefill_ratio: time of the identity over transformers' forward with a cache, worst over the sizes.
+        identity_generate_ratio: the same for ``generate``.
+        program_time_excess: time of a program of K of D layers over the identity's, minus K/D; worst over prefill and
+            generation.
+        prefill_time_excess: the same for prefill alone.
+        head_share: share of the identity's time for one token that the final norm and the head take, which no program
+            can skip: a lower bound of what a very short program costs in decoding.
+        mixed_rows_speedup: 32 rows of 32 programs one by one, over all in one batch.
+        mixed_rows_same_tokens: share of those rows whose tokens are the same both ways.
+        memory_growth: resident memory after all short generations over that after the first tenth, minus 1.
+        generations: how many generations that was.
+        prefill_ratios: for each size, ``rows x tokens``.
+        generate_ratios: for each size.
+        threads: torch's threads.
+    """
+
+    identity_prefill_ratio: float
+    identity_generate_ratio: float
+    program_time_excess: float
+    prefill_time_excess: float
+    head_share: float
+    mixed_rows_speedup: float
+    mixed_rows_same_tokens: float
+    memory_growth: float
+    generations: int
+    prefill_ratios: dict[str, float]
+    generate_ratios: dict[str, float]
+    threads: int
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures, rounded to what they can carry."""
+        rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
+        for key in ("prefill_ratios", "generate_ratios"):
+            rounded[key] = {size: round(ratio, 4) for size, ratio in rounded[key].items()}
+        return rounded
+
+
+def measure_execution(
+    llm: FrozenLLM, seconds: float = 20.0, generations: int = 1000, note: Callable[[str], None] = lambda _: None
+) -> ExecutionBenchmark:
+    """Measure everything; some minutes for a small model on a CPU.
+
+    Args:
+        llm: the model.
+        seconds: about how long each ratio is measured.
+        generations: how many short generations look for growing memory.
+        note: told what has been measured.
+    """
+    with _endless(llm):
+        return _measure(llm, seconds, generations, note)
+
+
+@contextmanager
+def _endless(llm: FrozenLLM) -> Iterator[None]:
+    """Without end-of-text tokens, so that all rows write equally much."""
+    config = llm.model.generation_config
+    assert config is not None
+    before = config.eos_token_id
+    config.eos_token_id = [-1]
+    vars(llm).pop("end_tokens", None)
+    try:
+        yield
+    finally:
+        config.eos_token_id = before
+        vars(llm).pop("end_tokens", None)
+
+
+def _measure(llm: FrozenLLM, seconds: float, generations: int, note: Callable[[str], None]) -> ExecutionBenchmark:
+    sizes = [size for size in SIZES if size[1] + NEW_TOKENS <= llm.context_length]
+    prefill, generate = {}, {}
+    for rows, tokens in sizes:
+        ids, size = _random_ids(llm, rows, tokens), f"{rows} x {tokens}"
+        prefill[size] = time_ratio(_our_prefill(llm, ids, llm.identity), _their_prefill(llm, ids), seconds)
+        note(f"prefill {size}: {prefill[size]:.3f} of transformers' time")
+        generate[size] = time_ratio(_our_generate(llm, ids, llm.identity), _their_generate(llm, ids), seconds)
+        note(f"generate {size}: {generate[size]:.3f} of transformers' time")
+    prefill_excess = max(_excess(llm, _our_prefill, rows, tokens, seconds, note) for rows, tokens in sizes[:3])
+    generate_excess = max(_excess(llm, _our_generate, rows, tokens, seconds, note) for rows, tokens in sizes[:3])
+    head_share = _head_share(llm)
+    note(f"final norm and head: {head_share:.3f} of the time of a token")
+    speedup, same = _mixed_rows(llm)
+    note(f"{MIXED_ROWS} rows of {MIXED_ROWS} programs: {speedup:.2f} times as fast as one by one, {same:.0%} same tokens")
+    growth = _memory_growth(llm, generations)
+    note(f"memory after {generations} generations: {growth:+.2%}")
+    return ExecutionBenchmark(
+        identity_prefill_ratio=max(prefill.values()),
+        identity_generate_ratio=max(generate.values()),
+        program_time_excess=max(prefill_excess, generate_excess),
+        prefill_time_excess=prefill_excess,
+        head_share=head_share,
+        mixed_rows_speedup=speedup,
+        mixed_rows_same_tokens=same,
+        memory_growth=growth,
+        generations=generations,
+        prefill_ratios=prefill,
+        generate_ratios=generate,
+        threads=torch.get_num_threads(),
+    )
+
+
+def _random_ids(llm: FrozenLLM, rows: int, tokens: int) -> Tensor:
+    vocabulary = llm.model.get_input_embeddings().num_embeddings
+    return torch.randint(0, vocabulary, (rows, tokens), generator=torch.Generator().manual_seed(0)).to(llm.device)
+
+
+def _our_prefill(llm: FrozenLLM, ids: Tensor, program: Program) -> Callable[[], object]:
+    return lambda: llm.read_out(llm.run(ids, program)[:, -1]).argmax(-1).tolist()
+
+
+def _their_prefill(llm: FrozenLLM, ids: Tensor) -> Callable[[], object]:
+    def run() -> object:
+        with torch.inference_mode():
+            return llm.model(input_ids=ids, use_cache=True, logits_to_keep=1).logits[:, -1].argmax(-1).tolist()
+
+    return run
+
+
+def _our_generate(llm: FrozenLLM, ids: Tensor, program: Program) -> Callable[[], object]:
+    prompts = ids.tolist()
+    return lambda: llm.generate(prompts, program, max_new_tokens=NEW_TOKENS)
+
+
+def _their_generate(llm: FrozenLLM, ids: Tensor) -> Callable[[], object]:
+    generate: Any = llm.model.generate
+    return lambda: generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW_TOKENS, do_sample=False
+    ).tolist()
+
+
+def _excess(
+    llm: FrozenLLM,
+    work: Callable[[FrozenLLM, Tensor, Program], Callable[[], object]],
+    rows: int,
+    tokens: int,
+    seconds: float,
+    note: Callable[[str], None],
+) -> float:
+    """Worst time share of shorter programs minus their share of the layers."""
+    ids, worst = _random_ids(llm, rows, tokens), -1.0
+    for share in SHARES:
+        program = Program(tuple(range(max(1, round(share * llm.depth)))))
+        time_share = time_ratio(work(llm, ids, program), work(llm, ids, llm.identity), seconds / 2)
+        excess = time_share - program.cost(llm.depth)
+        name = work.__name__.removeprefix("_our_")
+        note(f"{name} {rows} x {tokens}, {len(program)} of {llm.depth} layers: {time_share:.3f}, {excess:+.3f}")
+        worst = max(worst, excess)
+    return worst
+
+
+def _head_share(llm: FrozenLLM) -> float:
+    ids = _random_ids(llm, 1, 1)
+    hidden = llm.run(ids, llm.identity)[:, -1]
+    head = best_seconds(lambda: llm.read_out(hidden), 20)
+    return head / best_seconds(lambda: llm.read_out(llm.run(ids, llm.identity)[:, -1]), 20)
+
+
+def different_programs(llm: FrozenLLM, count: int) -> list[Program]:
+    """Distinct programs, one to three random edits away from the identity (skips and repeats of 1 to 4 layers)."""
+    rng = np.random.default_rng(0)
+    found: dict[Program, None] = {}
+    while len(found) < count:
+        program = llm.identity
+        for _ in range(rng.integers(1, 4)):
+            edits = list(single_edits(program))
+            program = edits[rng.integers(len(edits))]
+        found[program] = None
+    return list(found)
+
+
+def _mixed_rows(llm: FrozenLLM) -> tuple[float, float]:
+    """Speed-up of a batch of different programs over one row after the other; share of rows with the same tokens."""
+    programs = different_programs(llm, MIXED_ROWS)
+    prompts: Sequence[list[int]] = _random_ids(llm, MIXED_ROWS, 64).tolist()
+    tokens: dict[str, list[tuple[int, ...]]] = {}
+
+    def together() -> None:
+        tokens["together"] = [g.tokens for g in llm.generate(prompts, programs, max_new_tokens=NEW_TOKENS)]
+
+    def one_by_one() -> None:
+        tokens["one by one"] = [
+            llm.generate([prompt], program, max_new_tokens=NEW_TOKENS)[0].tokens
+            for prompt, program in zip(prompts, programs, strict=True)
+        ]
+
+    fast, slow = best_seconds(together, 2), seconds_of(one_by_one)
+    same = np.mean([a == b for a, b in zip(tokens["together"], tokens["one by one"], strict=True)])
+    return slow / fast, float(same)
+
+
+def _memory_growth(llm: FrozenLLM, generations: int) -> float:
+    """Growth of the memory in use between the first tenth of many short generations and their end."""
+    programs = different_programs(llm, 8)
+    prompts = [_random_ids(llm, 1, length)[0].tolist() for length in (5, 9, 16)]
+    warm = 0
+    for number in range(generations):
+        llm.generate([prompts[number % 3]], programs[number % 8], max_new_tokens=2)
+        if number == generations // 10:
+            warm = _memory_in_use(llm)
+    return _memory_in_use(llm) / warm - 1
+
+
+def _memory_in_use(llm: FrozenLLM) -> int:
+    gc.collect()
+    return torch.cuda.memory_allocated() if llm.device.type == "cuda" else psutil.Process().memory_info().rss
