@@ -15,6 +15,7 @@ Axis letters: ``B`` rows, ``P`` tokens of the shared prompt prefix, ``T`` tokens
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polar_env.encoding import EncodedQuestion, Encoder
+from polar_env.errors import NonFiniteError
 from polar_env.llm.frozen import FrozenLLM
 from polar_env.llm.slots import Slot
 from polar_env.memory import ROOT, BoundedCache, ProgramTrie
@@ -163,6 +165,7 @@ class Executor:
 
         Raises:
             ProgramError: if a program does not fit the model.
+            NonFiniteError: if a layer makes NaN or infinite hidden states; names the step and the layer.
         """
         started = time.perf_counter()
         keys = [self._key(question, program.check(self.depth).layers) for question, program in pairs]
@@ -180,6 +183,9 @@ class Executor:
             targets = [missing[key] for key in chunk]
             with torch_threads(self._threads):
                 verdicts = self._judge([encoded for encoded, _ in targets], self._execute(targets))
+            for (encoded, layers), verdict in zip(targets, verdicts, strict=True):
+                if math.isnan(verdict.log_prob):
+                    self._refuse_non_finite(encoded, layers)
             self._verdicts.update(zip(chunk, verdicts, strict=True))
         self.stats.seconds += time.perf_counter() - started
         return [self._verdicts[key] for key in keys]
@@ -368,6 +374,12 @@ class Executor:
                 verdicts.append(Verdict(best == question.gold, means[question.gold], question.answers[best]))
             at += count
         return verdicts
+
+    def _refuse_non_finite(self, question: EncodedQuestion, layers: tuple[int, ...]) -> None:
+        """Execute a program whose verdict is not a number once more, looking for the step that spoils it."""
+        row = [*question.prefix, *question.rows[question.gold].tolist()]
+        self.llm.run(torch.tensor([row]), Program(layers))
+        raise NonFiniteError(f"program '{Program(layers)}' makes logits of question {question.id} that are no numbers.")
 
     def _observe(self, targets: Sequence[tuple[EncodedQuestion, tuple[int, ...]]]) -> Iterator[NDArray[np.float16]]:
         """Features of some states; those of executed states were kept when they were executed."""

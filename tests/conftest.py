@@ -11,6 +11,7 @@ from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from polar_env.errors import AssetError
 from polar_env.executor import Executor
 from polar_env.llm import FrozenLLM, load_llm
 from polar_env.program import Program
@@ -110,3 +111,11 @@ def executor(tiny_llm: FrozenLLM, prompt: Prompt) -> Executor:
 @pytest.fixture(scope="session")
 def smollm2() -> FrozenLLM:
     return load_llm("smollm2-135m")
+
+
+@pytest.fixture(scope="session")
+def gemma3_270m() -> FrozenLLM:
+    try:
+        return load_llm("gemma3-270m")
+    except AssetError as error:
+        pytest.skip(f"the real Gemma-3-270M cannot be fetched here: {error}")

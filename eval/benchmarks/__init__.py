@@ -1,1 +1,1 @@
-"""Benchmarks: every rate beside a named reference, measured in turns in one run, since machines are shared and noisy."""
+"""Benchmarks: every rate beside a named reference, in turns in one run, since machines are shared and noisy."""

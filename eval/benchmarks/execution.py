@@ -67,10 +67,13 @@ class ExecutionBenchmark:
 
     def as_json(self) -> dict[str, Any]:
         """All figures, rounded to what they can carry."""
-        rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
-        for key in ("prefill_ratios", "generate_ratios"):
-            rounded[key] = {size: round(ratio, 4) for size, ratio in rounded[key].items()}
-        return rounded
+        figures = asdict(self)
+        for key, value in figures.items():
+            if isinstance(value, dict):
+                figures[key] = {size: round(ratio, 4) for size, ratio in value.items()}
+            elif isinstance(value, float):
+                figures[key] = round(value, 4)
+        return figures
 
 
 def measure_execution(
@@ -117,7 +120,9 @@ def _measure(llm: FrozenLLM, seconds: float, generations: int, note: Callable[[s
     head_share = _head_share(llm)
     note(f"final norm and head: {head_share:.3f} of the time of a token")
     speedup, same = _mixed_rows(llm)
-    note(f"{MIXED_ROWS} rows of {MIXED_ROWS} programs: {speedup:.2f} times as fast as one by one, {same:.0%} same tokens")
+    note(
+        f"{MIXED_ROWS} rows of {MIXED_ROWS} programs: {speedup:.2f} times as fast as one by one, {same:.0%} same tokens"
+    )
     growth = _memory_growth(llm, generations)
     note(f"memory after {generations} generations: {growth:+.2%}")
     return ExecutionBenchmark(

@@ -289,3 +289,19 @@ def test_smollm2_identity_makes_the_same_greedy_tokens_on_50_prompts(smollm2: Fr
     ]
     for prompt, one in zip(prompts, written, strict=True):
         assert list(one.tokens) == greedy_tokens(smollm2.model, prompt, 10)
+
+
+@pytest.mark.gemma3
+def test_gemma3_270m_equals_the_restacked_model(gemma3_270m: FrozenLLM) -> None:
+    """Sliding and full layers for real: a sequence longer than the window of 512, a program that mixes both kinds."""
+    program = Program((0, *range(2, 12), 10, 11, *range(12, 18), 17))
+    twin = restack(gemma3_270m.model, program)
+    ids = torch.randint(3, 200_000, (1, 560), generator=torch.Generator().manual_seed(0))
+    cache = gemma3_270m.new_cache([program])
+    states = [gemma3_270m.run(piece, program, cache)[:, -4:] for piece in (ids[:, :556], ids[:, 556:])]
+    logits = gemma3_270m.read_out(torch.cat(states, dim=1)[0])
+    expected = cached_logits_of(twin, ids, None, [(0, 556), (556, 560)])[0, -8:]
+    assert (logits - expected).abs().max() < 1e-4
+    prompt = ids[0, :14].tolist()
+    written = gemma3_270m.generate([prompt, prompt[:9]], program, max_new_tokens=6)
+    assert list(written[0].tokens) == greedy_tokens(twin, prompt, 6)

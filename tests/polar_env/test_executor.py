@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from polar_env.errors import ProgramError, QuestionTooLongError
+from polar_env.errors import NonFiniteError, ProgramError, QuestionTooLongError
 from polar_env.executor import Executor
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program, single_edits
 from polar_env.questions import Example, Prompt, Question
+from tests.conftest import character_tokenizer, tiny_llama
 from tests.oracle import logits_of, restack
 
 PROMPTS = {
@@ -141,3 +142,12 @@ def test_too_long_question_is_named_before_anything_runs(executor: Executor, que
 def test_program_of_another_depth_is_refused(executor: Executor, questions: list[Question]) -> None:
     with pytest.raises(ProgramError, match="layer 4 is out of range"):
         executor.verdicts([(questions[0], Program.identity(30))])
+
+
+def test_a_verdict_that_is_no_number_names_its_layer(prompt: Prompt, questions: list[Question]) -> None:
+    model = tiny_llama()
+    executor = Executor(FrozenLLM(model, character_tokenizer(chat=True)), prompt)
+    model.model.layers[2].mlp.down_proj.weight.data[0, 0] = float("nan")
+    assert executor.verdicts([(questions[0], Program((0, 1, 3)))])
+    with pytest.raises(NonFiniteError, match=r"step 3 \(layer 2\)"):
+        executor.verdicts([(questions[0], Program((0, 1, 3, 2)))])
