@@ -55,32 +55,34 @@ def compare_verdicts(
     method: str,
     questions: Sequence[Question],
     programs: Sequence[Program],
+    forced: Sequence[bool],
     pairs: VerdictPairs,
     on_progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Judge a method's programs both ways; questions that ``pairs`` has already are left out.
+    """Judge what a method's programs write; questions that ``pairs`` has already are left out.
 
     Args:
-        executor: executes and generates.
+        executor: generates.
         method: whose programs they are.
         questions: open questions; a choice is judged by likelihood, which generation does not show.
         programs: a program for each question.
+        forced: the teacher-forced verdict on each of them.
         pairs: where rows go, a shard for each batch.
         on_progress: called with the number of questions just judged.
     """
     done = {row["question_id"] for row in pairs.rows() if row["method"] == method}
-    todo = [(q, p) for q, p in zip(questions, programs, strict=True) if q.id not in done]
-    todo.sort(key=lambda pair: len(pair[0].text))  # prompts of like length make batches with little padding
+    todo = [row for row in zip(questions, programs, forced, strict=True) if row[0].id not in done]
+    todo.sort(key=lambda row: len(row[0].text))  # prompts of like length make batches with little padding
     for batch in (todo[start : start + _BATCH] for start in range(0, len(todo), _BATCH)):
-        longest = max(len(question.answer) for question, _ in batch)
-        written = answer(executor, [q for q, _ in batch], [p for _, p in batch], max_new_tokens=longest + _MARGIN)
+        longest = max(len(question.answer) for question, _, _ in batch)
+        written = answer(executor, [q for q, _, _ in batch], [p for _, p, _ in batch], max_new_tokens=longest + _MARGIN)
         pairs.append(
             [
                 {
                     "method": method, "question_id": q.id, "task": q.task, "program": str(p), "answer": q.answer,
-                    "written": one.text.strip(), "forced": verdict.right, "generated": is_right(one.text.strip(), q),
+                    "written": one.text.strip(), "forced": verdict, "generated": is_right(one.text.strip(), q),
                 }
-                for (q, p), one, verdict in zip(batch, written, executor.verdicts(batch), strict=True)
+                for (q, p, verdict), one in zip(batch, written, strict=True)
             ]
         )  # fmt: skip
         if on_progress is not None:

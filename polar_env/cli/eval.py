@@ -83,10 +83,11 @@ def run(config: EvalConfig) -> dict[str, Any]:
                 executor, searched, config.oracle, results,
                 seed=config.seed, on_progress=lambda _, count: bar.advance(count),
             )  # fmt: skip
+        compared = dict.fromkeys(agent.name for agent in (agents[0], agents[-1]) if agent.name != "random")
+        pairs = VerdictPairs(results.folder / "verdicts")
+        _compare_verdicts(config, executor, list(compared), questions, results, pairs)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{results.folder} keeps what was measured; run the same command to go on.") from None
-    pairs = VerdictPairs(folder / "verdicts")
-    _compare_verdicts(config, executor, {agent.name for agent in (agents[0], agents[-1])}, questions, results, pairs)
     report_notes = [note for card in cards if (note := _note(card))]
     agreed = agreement(pairs.rows())
     report = write_report(folder, results, report_notes, verdicts=agreement_table(pairs.rows()) if agreed else "")
@@ -106,7 +107,7 @@ def run(config: EvalConfig) -> dict[str, Any]:
 def _compare_verdicts(
     config: EvalConfig,
     executor: Executor,
-    methods: set[str],
+    methods: list[str],
     questions: list[Question],
     results: Results,
     pairs: VerdictPairs,
@@ -114,11 +115,12 @@ def _compare_verdicts(
     """Generate the answers of some methods on some open questions, under the programs that were measured."""
     chosen = mixed_order([question for question in questions if not question.choices], config.seed)
     chosen = chosen[: config.agreement_questions]
-    measured = {(row["method"], row["question_id"]): row["program"] for row in results.rows()}
+    measured = {(row["method"], row["question_id"]): row for row in results.rows()}
     with progress_bar(executor, "comparing verdicts", len(methods) * len(chosen), "answers") as bar:
-        for method in sorted(methods):
-            programs = [Program.parse(measured[method, question.id]) for question in chosen]
-            compare_verdicts(executor, method, chosen, programs, pairs, bar.advance)
+        for method in methods:
+            rows = [measured[method, question.id] for question in chosen]
+            programs, forced = [Program.parse(row["program"]) for row in rows], [row["right"] for row in rows]
+            compare_verdicts(executor, method, chosen, programs, forced, pairs, bar.advance)
 
 
 def _with_card(config: EvalConfig, cards: list[AgentCard]) -> EvalConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from polar_env.errors import UnknownNameError
@@ -19,6 +20,8 @@ def math(answer: str, question: Question) -> bool:
     """Mathematically equal, as math-verify judges it (``1,000`` is ``1000``, ``1/2`` is ``0.5``)."""
     from math_verify import parse, verify
 
+    # Its timeouts need signals, which only a main thread has; it warns of each call without one.
+    logging.getLogger("math_verify").setLevel(logging.ERROR)
     gold = parse(f"${question.answer}$", parsing_timeout=None)
     return bool(verify(gold, parse(answer, parsing_timeout=None), timeout_seconds=None))
 

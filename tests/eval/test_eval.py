@@ -117,18 +117,18 @@ def test_training_questions_are_refused(questions: list[Question]) -> None:
 def test_agreement_counts_what_generation_says(executor: Executor, questions: list[Question], tmp_path: Path) -> None:
     """Verdicts are of one token, generation goes on: the two agree unless what follows changes the answer."""
     chosen, programs = questions[:6], [Program((0, 1, 2, 3)), Program((0, 2))] * 3
+    forced = [verdict.right for verdict in executor.verdicts(list(zip(chosen, programs, strict=True)))]
     pairs = VerdictPairs(tmp_path)
-    compare_verdicts(executor, "some", chosen[:2], programs[:2], pairs)
-    compare_verdicts(executor, "some", chosen, programs, pairs)  # goes on where it was
+    compare_verdicts(executor, "some", chosen[:2], programs[:2], forced[:2], pairs)
+    compare_verdicts(executor, "some", chosen, programs, forced, pairs)  # goes on where it was
     rows = {row["question_id"]: row for row in pairs.rows()}
     assert len(pairs.rows()) == 6
     same = []
-    for question, program in zip(chosen, programs, strict=True):
-        forced = executor.verdicts([(question, program)])[0].right
+    for question, program, verdict in zip(chosen, programs, forced, strict=True):
         written = answer(executor, [question], program, max_new_tokens=len(question.answer) + 16)[0].text.strip()
         row = rows[question.id]
-        assert (row["forced"], row["written"], row["generated"]) == (forced, written, is_right(written, question))
-        same.append(forced == row["generated"])
+        assert (row["forced"], row["written"], row["generated"]) == (verdict, written, is_right(written, question))
+        same.append(verdict == row["generated"])
     agreed = agreement(pairs.rows())
     assert agreed is not None
     assert agreed.value == np.mean(same)
