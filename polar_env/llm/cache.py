@@ -66,6 +66,7 @@ class _LayerSlots:
 
     def __init__(self, count: int, window: int | None) -> None:
         self.count, self.window, self.first = count, window, 0
+        self.borrowed = False  # tensors that the model made: never written to, they may be views
         self.keys: Tensor | None = None
         self.values: Tensor | None = None
 
@@ -80,7 +81,7 @@ class _LayerSlots:
     def append(self, slots: Sequence[int], keys: Tensor, values: Tensor, past: int) -> tuple[Tensor, Tensor]:
         """Write ``[B, G, T, E]`` behind column ``past`` of some slots; returns what their new tokens attend to."""
         if self.keys is None and len(slots) == self.count:
-            self.keys, self.values = keys, values  # the prompt, of all slots at once: nothing to copy
+            self.keys, self.values, self.borrowed = keys, values, True  # the prompt of all slots: nothing to copy
             return keys, values
         self._make_room(keys, values, past)
         assert self.keys is not None
@@ -99,19 +100,20 @@ class _LayerSlots:
         self.count = len(slots)
         if self.keys is not None and self.values is not None:
             index = torch.tensor(slots, device=self.keys.device)
-            self.keys, self.values = self.keys[index], self.values[index]
+            self.keys, self.values, self.borrowed = self.keys[index], self.values[index], False
 
     def _picks(self, slots: Sequence[int], device: torch.device) -> slice | Tensor:
         """Neighbours as a slice, whose reading is free, others as an index, whose reading is a copy."""
-        if slots[-1] - slots[0] + 1 == len(slots):
-            return slice(slots[0], slots[-1] + 1)
+        neighbours = range(slots[0], slots[0] + len(slots))
+        if list(slots) == list(neighbours):
+            return slice(neighbours.start, neighbours.stop)
         return torch.tensor(slots, device=device)
 
     def _make_room(self, keys: Tensor, values: Tensor, past: int) -> None:
         """Grow by a quarter where columns are short; a window drops the tokens that nobody can attend to any more."""
         first = max(self.first, self.first_needed(past))
         end = past + keys.shape[-2]
-        capacity = 0 if self.keys is None else self.keys.shape[-2]
+        capacity = 0 if self.keys is None or self.borrowed else self.keys.shape[-2]
         room = max(_ROOM, (end - first) // 4)
         too_old = self.window is not None and first - self.first > room
         if end - self.first <= capacity and not too_old:
@@ -121,13 +123,13 @@ class _LayerSlots:
             _moved(before, start, new.new_empty(self.count, new.shape[1], end - first + room, new.shape[3]))
             for before, new in zip(old, (keys, values), strict=True)
         )
-        self.first = first
+        self.first, self.borrowed = first, False
 
 
 def _moved(old: Tensor | None, start: int, new: Tensor) -> Tensor:
-    """Copy the columns of ``old`` from ``start`` on to the beginning of ``new``."""
+    """Copy the columns of ``old`` from ``start`` on to the beginning of ``new``, as many as it has room for."""
     if old is not None:
-        kept = old[:, :, start:]
+        kept = old[:, :, start : start + new.shape[-2]]
         new[:, :, : kept.shape[-2]] = kept
     return new
 

@@ -52,9 +52,9 @@ class FrozenLLM:
         self.depth = len(self.layers)
         self.width: int = model.config.get_text_config().hidden_size
         self.device, self.dtype = model.device, model.dtype
-        self.windows = windows_of(model)
         self._shape_inputs = lru_cache(maxsize=256)(self._compute_shape_inputs)
         try:
+            self.windows = windows_of(model)
             self.shell = Shell(model)
             self._check_identity()
         except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:

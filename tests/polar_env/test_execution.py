@@ -99,6 +99,31 @@ def test_greedy_tokens_equal_generate_of_the_restacked_model(family: str) -> Non
     assert [list(one.tokens) for one in together] == [expected[row] for row in rows]
 
 
+def test_rows_that_meet_at_a_layer_on_different_visits() -> None:
+    """Row 3 comes to layer 0 for the second time when the others come for the first: its slot is not their neighbour."""
+    llm = FrozenLLM(build("llama", torch.float64), character_tokenizer())
+    programs = [Program((3, 0)), Program((3, 0)), Program((3, 0)), Program((0, 3, 0)), Program((3, 0))]
+    ids = torch.randint(3, 99, (5, LENGTH), generator=torch.Generator().manual_seed(5))
+    logits = in_pieces(llm, ids, programs, None)
+    for row, program in enumerate(programs):
+        expected = cached_logits_of(restack(llm.model, program), ids[row : row + 1], None, PIECES)[0]
+        torch.testing.assert_close(logits[row], expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "phi3"])
+@pytest.mark.parametrize("kept", [2, 100])
+def test_a_prompt_cropped_to_any_length_goes_on_exactly(family: str, kept: int) -> None:
+    llm = FrozenLLM(build(family, torch.float64), character_tokenizer())
+    ids = torch.randint(3, 99, (2, 150), generator=torch.Generator().manual_seed(5))
+    program = Program(PROGRAMS["repeat a module"])
+    cache = llm.new_cache([program] * 2)
+    llm.run(ids, program, cache)
+    cache.crop(kept)
+    went_on = torch.cat([llm.run(ids[:, at : at + 1], program, cache) for at in range(kept, kept + 20)], dim=1)
+    expected = llm.run(ids[:, : kept + 20], program)[:, kept:]
+    torch.testing.assert_close(went_on, expected, rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
 def test_a_cropped_cache_goes_on_as_if_nothing_had_been(family: str) -> None:
     llm = FrozenLLM(build(family, torch.float64), character_tokenizer())
