@@ -100,7 +100,7 @@ def test_greedy_tokens_equal_generate_of_the_restacked_model(family: str) -> Non
 
 
 def test_rows_that_meet_at_a_layer_on_different_visits() -> None:
-    """Row 3 comes to layer 0 for the second time when the others come for the first: its slot is not their neighbour."""
+    """Row 3 comes to layer 0 for the second time, the others for the first: its slot is not their neighbour."""
     llm = FrozenLLM(build("llama", torch.float64), character_tokenizer())
     programs = [Program((3, 0)), Program((3, 0)), Program((3, 0)), Program((0, 3, 0)), Program((3, 0))]
     ids = torch.randint(3, 99, (5, LENGTH), generator=torch.Generator().manual_seed(5))
