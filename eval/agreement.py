@@ -70,8 +70,8 @@ def compare_verdicts(
         pairs: where rows go, a shard for each batch.
         on_progress: called with the number of questions just judged.
     """
-    done = {row["question_id"] for row in pairs.rows() if row["method"] == method}
-    todo = [row for row in zip(questions, programs, forced, strict=True) if row[0].id not in done]
+    done = {(row["question_id"], row["program"]) for row in pairs.rows() if row["method"] == method}
+    todo = [row for row in zip(questions, programs, forced, strict=True) if (row[0].id, str(row[1])) not in done]
     todo.sort(key=lambda row: len(row[0].text))  # prompts of like length make batches with little padding
     for batch in (todo[start : start + _BATCH] for start in range(0, len(todo), _BATCH)):
         longest = max(len(question.answer) for question, _, _ in batch)
@@ -89,9 +89,10 @@ def compare_verdicts(
             on_progress(len(batch))
 
 
-def agreement(rows: Sequence[Row]) -> Estimate | None:
-    """Share of questions and methods on which both verdicts agree, with its Wilson interval."""
-    return share([row["forced"] == row["generated"] for row in rows]) if rows else None
+def agreement(rows: Sequence[Row], method: str) -> Estimate | None:
+    """Share of a method's questions on which both verdicts agree, with its Wilson interval; None without questions."""
+    agreed = [row["forced"] == row["generated"] for row in rows if row["method"] == method]
+    return share(agreed) if agreed else None
 
 
 def agreement_table(rows: Sequence[Row]) -> str:

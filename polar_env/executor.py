@@ -38,6 +38,8 @@ from polar_env.threads import torch_threads
 
 __all__ = ["ExecutionStats", "Executor", "Verdict"]
 
+NO_CHANCE = -1000.0
+"""Log-probability in nats of a program that makes no numbers: finite, so that means over programs stay so, too."""
 _BATCH_TOKENS = 2048
 """Most tokens in one batch; larger ones are slower on CPUs, since activations leave the cache."""
 _CHUNK_TOKENS = 16_384
@@ -70,6 +72,7 @@ class ExecutionStats:
         asked_layers: layer executions that the programs asked for spell out, one by one.
         executed_layers: layer executions really done on question rows.
         prefix_layers: layer executions really done on the shared prompt prefix.
+        non_finite: verdicts on programs that made NaN.
         seconds: time spent executing.
     """
 
@@ -78,6 +81,7 @@ class ExecutionStats:
     asked_layers: int = 0
     executed_layers: int = 0
     prefix_layers: int = 0
+    non_finite: int = 0
     seconds: float = 0.0
 
     @property
@@ -165,7 +169,8 @@ class Executor:
 
         Raises:
             ProgramError: if a program does not fit the model.
-            NonFiniteError: if a layer makes NaN or infinite hidden states; names the step and the layer.
+            NonFiniteError: if the identity makes NaN or infinite hidden states; names the step and the layer. Any other
+                program that does is wrong, with log-probability `NO_CHANCE`, so that a search goes on.
         """
         started = time.perf_counter()
         keys = [self._key(question, program.check(self.depth).layers) for question, program in pairs]
@@ -183,10 +188,8 @@ class Executor:
             targets = [missing[key] for key in chunk]
             with torch_threads(self._threads):
                 verdicts = self._judge([encoded for encoded, _ in targets], self._execute(targets))
-            for (encoded, layers), verdict in zip(targets, verdicts, strict=True):
-                if math.isnan(verdict.log_prob):
-                    self._refuse_non_finite(encoded, layers)
-            self._verdicts.update(zip(chunk, verdicts, strict=True))
+            for key, (encoded, layers), verdict in zip(chunk, targets, verdicts, strict=True):
+                self._verdicts[key] = self._non_finite(encoded, layers) if math.isnan(verdict.log_prob) else verdict
         self.stats.seconds += time.perf_counter() - started
         return [self._verdicts[key] for key in keys]
 
@@ -269,7 +272,7 @@ class Executor:
                     following[key].add(layers[position])
                 if key in live:
                     break
-                known = self.llm.embed(encoded.rows) if position == 0 else self._states.get(key)
+                known = self._states.get(key) if position else self.llm.embed(encoded.rows, len(encoded.prefix))
                 if known is not None:
                     live[key] = known
                     break
@@ -370,16 +373,21 @@ class Executor:
                 verdicts.append(_open_verdict(question.answers[0], greedy[at], float(log_probs[at].sum())))
             else:
                 means = [float(lp.mean()) for lp in log_probs[at : at + count]]
-                best = int(np.argmax(means))
-                verdicts.append(Verdict(best == question.gold, means[question.gold], question.answers[best]))
+                best = int(np.argmax(means))  # a NaN, where there is one
+                finite = not math.isnan(means[best])
+                log_prob = means[question.gold] if finite else math.nan
+                verdicts.append(Verdict(finite and best == question.gold, log_prob, question.answers[best]))
             at += count
         return verdicts
 
-    def _refuse_non_finite(self, question: EncodedQuestion, layers: tuple[int, ...]) -> None:
-        """Execute a program whose verdict is not a number once more, looking for the step that spoils it."""
-        row = [*question.prefix, *question.rows[question.gold].tolist()]
-        self.llm.run(torch.tensor([row]), Program(layers))
-        raise NonFiniteError(f"program '{Program(layers)}' makes logits of question {question.id} that are no numbers.")
+    def _non_finite(self, question: EncodedQuestion, layers: tuple[int, ...]) -> Verdict:
+        """The verdict on a program that makes no numbers; the identity is executed again to name the step at fault."""
+        self.stats.non_finite += 1
+        if layers == self.llm.identity.layers:
+            row = [*question.prefix, *question.rows[question.gold].tolist()]
+            self.llm.run(torch.tensor([row]), self.llm.identity)
+            raise NonFiniteError(f"the identity's logits of question {question.id} are NaN.")
+        return Verdict(False, NO_CHANCE)
 
     def _observe(self, targets: Sequence[tuple[EncodedQuestion, tuple[int, ...]]]) -> Iterator[NDArray[np.float16]]:
         """Features of some states; those of executed states were kept when they were executed."""
@@ -404,6 +412,7 @@ def _pool(questions: Sequence[EncodedQuestion], hidden: Tensor) -> NDArray[np.fl
     mean = (hidden * asked[..., None]).sum(1) / lengths[:, None]  # [B, H]
     both = torch.stack([last, mean], dim=1)  # [B, 2, H]
     both = both / both.pow(2).mean(-1, keepdim=True).sqrt().clamp(min=1e-6)
+    both = both.nan_to_num(0.0, 0.0, 0.0)  # what a program spoils says nothing, but must not spoil a policy
     return both.flatten(1).cpu().numpy().astype(np.float16)
 
 

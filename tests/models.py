@@ -61,3 +61,26 @@ def build(family: str, dtype: torch.dtype = torch.float32, attention: str = "sdp
     if dtype is torch.float64:
         model.set_experts_implementation("eager")  # torch's grouped products have no float64
     return model
+
+
+_OTHER_SIZES = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4}
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt2": ("GPT2", {"n_positions": 256}),
+    "opt": ("OPT", {"ffn_dim": 64, "word_embed_proj_dim": 32, "max_position_embeddings": 256}),
+    "bloom": ("Bloom", {}),
+    "falcon": ("Falcon", {"alibi": True, "new_decoder_architecture": False}),
+}
+"""Families that the package knows nothing of."""
+
+
+def build_other(name: str) -> PreTrainedModel:
+    """A tiny random model of one of the `OTHERS`."""
+    torch.manual_seed(0)
+    prefix, options = OTHERS[name]
+    config = getattr(transformers, f"{prefix}Config")(
+        **_OTHER_SIZES, bos_token_id=0, eos_token_id=1, pad_token_id=1, **options
+    )
+    model: PreTrainedModel = transformers.AutoModelForCausalLM.from_config(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model

@@ -17,7 +17,8 @@ import psutil
 import torch
 from torch import Tensor
 
-from eval.benchmarks.timing import best_seconds, seconds_of, time_ratio
+from eval.benchmarks.timing import best_seconds, time_ratio
+from polar_env.errors import ModelError
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program, single_edits
 
@@ -39,7 +40,7 @@ class ExecutionBenchmark:
         identity_prefill_ratio: time of the identity over transformers' forward with a cache, worst over the sizes.
         identity_generate_ratio: the same for ``generate``.
         program_time_excess: time of a program of K of D layers over the identity's, minus K/D; worst over prefill and
-            generation.
+            generation, K of a quarter, a half and three quarters of D, and all sizes but the largest.
         prefill_time_excess: the same for prefill alone.
         head_share: share of the identity's time for one token that the final norm and the head take, which no program
             can skip: a lower bound of what a very short program costs in decoding.
@@ -95,7 +96,8 @@ def measure_execution(
 def _endless(llm: FrozenLLM) -> Iterator[None]:
     """Without end-of-text tokens, so that all rows write equally much."""
     config = llm.model.generation_config
-    assert config is not None
+    if config is None:
+        raise ModelError(f"{type(llm.model).__name__} has no generation configuration, so it cannot generate.")
     before = config.eos_token_id
     config.eos_token_id = [-1]
     vars(llm).pop("end_tokens", None)
@@ -119,7 +121,7 @@ def _measure(llm: FrozenLLM, seconds: float, generations: int, note: Callable[[s
     generate_excess = max(_excess(llm, _our_generate, rows, tokens, seconds, note) for rows, tokens in sizes[:3])
     head_share = _head_share(llm)
     note(f"final norm and head: {head_share:.3f} of the time of a token")
-    speedup, same = _mixed_rows(llm)
+    speedup, same = _mixed_rows(llm, seconds)
     note(
         f"{MIXED_ROWS} rows of {MIXED_ROWS} programs: {speedup:.2f} times as fast as one by one, {same:.0%} same tokens"
     )
@@ -210,7 +212,7 @@ def different_programs(llm: FrozenLLM, count: int) -> list[Program]:
     return list(found)
 
 
-def _mixed_rows(llm: FrozenLLM) -> tuple[float, float]:
+def _mixed_rows(llm: FrozenLLM, seconds: float) -> tuple[float, float]:
     """Speed-up of a batch of different programs over one row after the other; share of rows with the same tokens."""
     programs = different_programs(llm, MIXED_ROWS)
     prompts: Sequence[list[int]] = _random_ids(llm, MIXED_ROWS, 64).tolist()
@@ -225,9 +227,9 @@ def _mixed_rows(llm: FrozenLLM) -> tuple[float, float]:
             for prompt, program in zip(prompts, programs, strict=True)
         ]
 
-    fast, slow = best_seconds(together, 2), seconds_of(one_by_one)
+    ratio = time_ratio(together, one_by_one, seconds)
     same = np.mean([a == b for a, b in zip(tokens["together"], tokens["one by one"], strict=True)])
-    return slow / fast, float(same)
+    return 1 / ratio, float(same)
 
 
 def _memory_growth(llm: FrozenLLM, generations: int) -> float:

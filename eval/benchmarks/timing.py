@@ -9,7 +9,7 @@ from statistics import median
 __all__ = ["best_seconds", "time_ratio"]
 
 
-def seconds_of(work: Callable[[], object]) -> float:
+def _seconds_of(work: Callable[[], object]) -> float:
     """Wall-clock seconds of one call."""
     started = time.perf_counter()
     work()
@@ -19,7 +19,7 @@ def seconds_of(work: Callable[[], object]) -> float:
 def best_seconds(work: Callable[[], object], rounds: int) -> float:
     """The shortest of several calls, after one that warms up."""
     work()
-    return min(seconds_of(work) for _ in range(rounds))
+    return min(_seconds_of(work) for _ in range(rounds))
 
 
 def time_ratio(
@@ -38,8 +38,8 @@ def time_ratio(
     started = time.perf_counter()
     while len(ratios) < rounds or time.perf_counter() - started < seconds:
         if len(ratios) % 2:
-            theirs, ours = seconds_of(reference), seconds_of(work)
+            theirs, ours = _seconds_of(reference), _seconds_of(work)
         else:
-            ours, theirs = seconds_of(work), seconds_of(reference)
+            ours, theirs = _seconds_of(work), _seconds_of(reference)
         ratios.append(ours / theirs)
     return median(ratios)

@@ -89,7 +89,7 @@ def run(config: EvalConfig) -> dict[str, Any]:
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{results.folder} keeps what was measured; run the same command to go on.") from None
     report_notes = [note for card in cards if (note := _note(card))]
-    agreed = agreement(pairs.rows())
+    agreed = agreement(pairs.rows(), "identity")
     report = write_report(folder, results, report_notes, verdicts=agreement_table(pairs.rows()) if agreed else "")
     summary = make_summary(results, report) | {
         "chosen_step": {card.name: card.chosen_step for card in cards},

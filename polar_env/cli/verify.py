@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 import tyro
@@ -57,10 +58,15 @@ def run(config: VerifyConfig) -> dict[str, Any]:
     return {
         "cases": len(findings),
         "failed": len(failed),
-        "max_logit_difference": max(same_shape),
-        "mixed_batch_difference": max(f.difference for f in mixed),
+        "max_logit_difference": _finite(max(same_shape)),
+        "mixed_batch_difference": _finite(max(f.difference for f in mixed)),
         "mixed_batch_bound": min(f.bound for f in mixed),
     }
+
+
+def _finite(difference: float) -> float | None:
+    """As JSON knows it: null where something was not finite."""
+    return difference if math.isfinite(difference) else None
 
 
 def _print_table(findings: list[Finding], title: str) -> None:

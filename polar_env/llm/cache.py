@@ -72,7 +72,9 @@ class _LayerSlots:
 
     @property
     def nbytes(self) -> int:
-        return sum(t.nbytes for t in (self.keys, self.values) if t is not None)
+        # By storage: some families' keys and values are views of one tensor.
+        storages = [t.untyped_storage() for t in (self.keys, self.values) if t is not None]
+        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
     def first_needed(self, past: int) -> int:
         """The first token that new ones after ``past`` others may attend to."""

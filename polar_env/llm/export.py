@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
-from polar_env.errors import ConfigError
+from polar_env.errors import ConfigError, ModelError
 from polar_env.llm.structure import find_layers, restacked
 from polar_env.program import Program
 from polar_env.tables import write_whole
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from polar_env.llm.frozen import FrozenLLM
 
-__all__ = ["RECORD", "as_model", "export_program"]
+__all__ = ["RECORD", "as_model", "export_program", "tolerance_of"]
 
 RECORD = "polar-program.json"
 """Says beside a checkpoint which program of which model it is."""
@@ -27,9 +29,9 @@ RECORD = "polar-program.json"
 def as_model(llm: FrozenLLM, program: Program) -> PreTrainedModel:
     """A model of the same class whose layers are the program's; whatever takes a transformers model takes it.
 
-    It shares its weights with ``llm``, so it costs no memory, and changing one changes the other. ``generate``,
-    ``pipeline`` and ``config.save_pretrained`` work as ever; to save the whole model use `export_program`, since
-    transformers refuses to save a layer that stands in two places.
+    It shares its weights with ``llm``, so it costs no memory, and changing one changes the other; ``train()`` reaches
+    the LLM's own parts. ``generate``, ``pipeline`` and ``config.save_pretrained`` work as ever; to save the whole model
+    use `export_program`, since transformers refuses to save a layer that stands in two places.
 
     Args:
         llm: the frozen LLM.
@@ -41,7 +43,12 @@ def as_model(llm: FrozenLLM, program: Program) -> PreTrainedModel:
     return restacked(llm.model, program.check(llm.depth))
 
 
-def export_program(llm: FrozenLLM, program: Program, folder: Path) -> None:
+def tolerance_of(dtype: torch.dtype, largest_logit: float) -> float:
+    """Difference of logits that rounding explains: absolute in float32 and float64, else a share of the largest."""
+    return {torch.float64: 1e-9, torch.float32: 1e-4}.get(dtype, 2**-6 * largest_logit)
+
+
+def export_program(llm: FrozenLLM, program: Program, folder: Path) -> float:
     """Save a program as a checkpoint of its own: only the layers that it executes, a copy for each time.
 
     Plain transformers loads it (``AutoModelForCausalLM.from_pretrained(folder)``).
@@ -51,13 +58,30 @@ def export_program(llm: FrozenLLM, program: Program, folder: Path) -> None:
         program: the program.
         folder: where to; made, and empty until now.
 
+    Returns:
+        Largest difference of logits between the program and the checkpoint, loaded again by plain transformers.
+
     Raises:
         ProgramError: if the program does not fit the model.
         ConfigError: if there is something in the folder.
+        ModelError: if plain transformers makes another model of the checkpoint, because the family's configuration says
+            in a way of its own what each layer is. Nothing is left in the folder.
     """
     model = as_model(llm, program)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is not empty; give a new folder, or delete it first.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        whole = Path(scratch) / "checkpoint"
+        difference = _write(llm, program, model, whole)
+        if folder.exists():
+            folder.rmdir()
+        whole.rename(folder)
+    return difference
+
+
+def _write(llm: FrozenLLM, program: Program, model: PreTrainedModel, folder: Path) -> float:
+    """Write all files, and see by how much the logits of what plain transformers loads differ."""
     model.save_pretrained(folder, state_dict=_unshared_state(model))
     llm.tokenizer.save_pretrained(folder)
     record = {
@@ -68,11 +92,27 @@ def export_program(llm: FrozenLLM, program: Program, folder: Path) -> None:
         "depth": llm.depth,
     }
     write_whole(folder / RECORD, json.dumps(record, indent=2).encode())
+    kind = type(model).__name__
+    mend = "Add the family to polar_env/llm/families, which says how its configuration names each layer."
+    try:
+        loaded = type(model).from_pretrained(folder, dtype=llm.dtype, device_map=llm.device).eval()
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise ModelError(f"plain transformers cannot load the exported {kind}: {error} {mend}") from error
+    ids = torch.arange(16, device=llm.device)[None] % llm.model.get_input_embeddings().num_embeddings
+    with torch.inference_mode():
+        ours, theirs = llm.logits(ids, program), loaded(input_ids=ids).logits
+    difference = float((ours - theirs).abs().max())
+    if not difference <= tolerance_of(llm.dtype, float(ours.abs().max())):
+        raise ModelError(
+            f"plain transformers makes another model of the exported {kind}: logits differ by {difference:.2g}. {mend}"
+        )
+    return difference
 
 
 def _unshared_state(model: PreTrainedModel) -> dict[str, Tensor]:
     """The weights, with a copy of its own for every layer but the first that uses them."""
-    of_layers = {id(p) for p in find_layers(model).parameters()}
+    layers = find_layers(model)
+    of_layers = {id(tensor) for tensor in (*layers.parameters(), *layers.buffers())}
     seen: set[int] = set()
     state: dict[str, Tensor] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():

@@ -89,6 +89,15 @@ class FrozenLLM:
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]
 
+    @cached_property
+    def allows_gaps(self) -> bool:
+        """Whether padding may stand between tokens: where layers know positions from rotary tables alone.
+
+        A sliding window, or a bias by distance, counts columns and would count the padding, too.
+        """
+        by_rotary = all("position_embeddings" in arguments for arguments in self.shape_inputs(0, 1).arguments)
+        return by_rotary and not any(self.windows)
+
     def new_cache(self, programs: Sequence[Program]) -> ProgramCache:
         """An empty KV cache for a batch, a program for each row.
 
@@ -98,9 +107,9 @@ class FrozenLLM:
         return ProgramCache([program.check(self.depth) for program in programs], self.windows)
 
     @torch.inference_mode()
-    def embed(self, ids: Tensor) -> Tensor:
-        """Hidden states before any layer for token ids ``[B, T]``; returns ``[B, T, H]``."""
-        return self.shell.layer_inputs(ids.to(self.device), self._past(0)).hidden
+    def embed(self, ids: Tensor, past: int = 0) -> Tensor:
+        """Hidden states before any layer for token ids ``[B, T]`` after ``past`` others; returns ``[B, T, H]``."""
+        return self.shell.layer_inputs(ids.to(self.device), self._past(past)).hidden
 
     def shape_inputs(self, past: int, length: int) -> LayerInputs:
         """Layer inputs for ``length`` tokens after ``past`` others, without padding; they broadcast over rows.
@@ -131,6 +140,8 @@ class FrozenLLM:
         Returns:
             Hidden states after the layer, ``[B, T, H]``.
         """
+        if rows is None and len(hidden) > len(inputs.hidden) == 1:
+            rows = torch.zeros(len(hidden), dtype=torch.long, device=self.device)  # all like the one that there is
         positional, named = inputs.call(layer, slot, rows)
         output = self.layers[layer](hidden, *positional, **named)
         result: Tensor = output[0] if isinstance(output, tuple) else output
@@ -165,6 +176,7 @@ class FrozenLLM:
             ProgramError: if a program does not fit the model, or there are not as many programs as rows.
             CacheError: if the cache was made for other programs.
             NonFiniteError: if a layer makes NaN or infinite values of a token; names the step and the layer.
+            ModelError: if padding stands between tokens and the model cannot do that; see `allows_gaps`.
         """
         programs = one_each(programs, len(ids))
         cache = self.new_cache(programs) if cache is None else cache
@@ -172,12 +184,21 @@ class FrozenLLM:
             raise CacheError("the cache was made for other programs; make one with new_cache(programs).")
         ids = ids.to(self.device)
         mask = None if attention_mask is None else attention_mask.to(self.device)
-        positions = None if mask is None else (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]  # [B, T]
+        positions = None
+        if mask is not None:
+            counted = mask.long().cumsum(-1)  # [B, past + T]
+            positions = (counted - 1).clamp(min=0)[:, -ids.shape[1] :]  # [B, T]
+            if not self.allows_gaps and ((mask == 0) & (counted > 0) & (counted < counted[:, -1:])).any():
+                raise ModelError(
+                    f"padding stands between tokens, but {type(self.model).__name__} counts distances by column "
+                    "(sliding windows, or positions that are no rotary tables). Pad on the left."
+                )
         inputs = self.shell.layer_inputs(ids, cache.past, mask, positions)
         hidden = self._execute(inputs, cache)
         real = hidden if mask is None else hidden[mask[:, -ids.shape[1] :].bool()]
         if not real.isfinite().all():
             self._execute(inputs, cache, mask, find_non_finite=True)
+            raise NonFiniteError(f"programs {', '.join(map(str, programs))} make NaN or infinite hidden states.")
         cache.length += ids.shape[1]
         return hidden
 
@@ -186,6 +207,8 @@ class FrozenLLM:
     ) -> Tensor:
         """All steps of all rows; may look after every step whether it made NaN or infinite values of a token."""
         hidden = inputs.hidden
+        if find_non_finite and not hidden.isfinite().all():
+            raise NonFiniteError("the embedded tokens are NaN or infinite before any layer: the weights are damaged.")
         for visit in cache.order:
             if len(visit.rows) == len(hidden):
                 part = hidden = self.apply(visit.layer, hidden, inputs, cache.slot(visit))
@@ -204,8 +227,8 @@ class FrozenLLM:
             if not real.isfinite().all():
                 raise NonFiniteError(
                     f"step {step} (layer {visit.layer}) of row {row} makes NaN or infinite hidden states in "
-                    f"{str(self.dtype).removeprefix('torch.')}. Run the model in another dtype (bfloat16 and float32 "
-                    "reach further than float16), or leave this program out."
+                    f"{str(self.dtype).removeprefix('torch.')}. Leave this program out, or run the model in a dtype "
+                    "that reaches further (float32 further than float16)."
                 )
 
     def logits(

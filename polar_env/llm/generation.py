@@ -87,23 +87,20 @@ def generate(
             no chat template.
         NonFiniteError: if a layer makes NaN or infinite hidden states.
     """
-    if max_new_tokens < 1 or temperature < 0 or not 0 < top_p <= 1:
+    if isinstance(questions, str) or isinstance(stop, str) or not all(stop):
+        raise ConfigError(
+            "questions and stop are lists: give ['a question'] and ['a stop string'], none of them empty."
+        )
+    if max_new_tokens < 1 or not (temperature == 0 or temperature >= 1e-3) or not 0 < top_p <= 1:
         raise ConfigError(
             f"max_new_tokens={max_new_tokens}, temperature={temperature}, top_p={top_p}: expected at least 1 token, a "
-            "temperature of 0 or more, and 0 < top_p <= 1."
+            "temperature of 0 or at least 0.001, and 0 < top_p <= 1."
         )
     programs = one_each(programs, len(questions))
     if not questions:
         return []
     prompts = [_token_ids(llm, question) for question in questions]
-    for prompt in prompts:
-        if not prompt:
-            raise ConfigError("a prompt has no tokens; write at least a word.")
-        if len(prompt) + max_new_tokens > llm.context_length:
-            raise QuestionTooLongError(
-                f"a prompt of {len(prompt)} tokens and {max_new_tokens} new ones exceed the model's context of "
-                f"{llm.context_length} tokens; shorten the question or use fewer examples."
-            )
+    _check_prompts(llm, prompts, max_new_tokens)
     pick = _Sampler(temperature, top_p, seed)
     started = time.perf_counter()
     cache, mask, hidden = _prefill(llm, prompts, programs)
@@ -129,6 +126,10 @@ def generate(
 
 
 def _token_ids(llm: FrozenLLM, question: Prompted) -> list[int]:
+    if isinstance(question, Mapping):
+        raise ConfigError(
+            "a chat is a list of messages, and questions are a list of chats: give [[{'role': ...}, ...]]."
+        )
     if isinstance(question, str):
         return [int(token) for token in llm.tokenizer(question).input_ids]
     if question and isinstance(question[0], Mapping):
@@ -138,6 +139,21 @@ def _token_ids(llm: FrozenLLM, question: Prompted) -> list[int]:
         text = str(llm.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
         return [int(token) for token in llm.tokenizer(text, add_special_tokens=False).input_ids]
     return [int(token) for token in question]  # type: ignore[arg-type]
+
+
+def _check_prompts(llm: FrozenLLM, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+    """Refuse prompts that are empty, hold tokens that the model does not have, or leave no room for new ones."""
+    vocabulary = llm.model.get_input_embeddings().num_embeddings
+    for row, prompt in enumerate(prompts):
+        if not prompt:
+            raise ConfigError(f"the prompt of row {row} has no tokens; write at least a word.")
+        if not 0 <= min(prompt) <= max(prompt) < vocabulary:
+            raise ConfigError(f"the prompt of row {row} has token ids outside 0 .. {vocabulary - 1}.")
+        if len(prompt) + max_new_tokens > llm.context_length:
+            raise QuestionTooLongError(
+                f"row {row}: a prompt of {len(prompt)} tokens and {max_new_tokens} new ones exceed the model's context "
+                f"of {llm.context_length} tokens; shorten the question or use fewer examples."
+            )
 
 
 def _prefill(
@@ -152,8 +168,8 @@ def _prefill(
     shared = _shared_length(prompts) if len(distinct) < len(prompts) else 0
     longest = max(map(len, prompts))
     padded = min(map(len, prompts)) < longest
-    if padded and any(llm.windows):
-        shared = 0  # padding between the shared part and the rest would make a window end too early
+    if padded and not llm.allows_gaps:
+        shared = 0  # padding will stand between the shared part and the rest
     cache = llm.new_cache(distinct if shared else programs)
     if shared:
         llm.run(torch.tensor([list(prompts[0][:shared])] * len(distinct)), distinct, cache)
@@ -186,7 +202,7 @@ class _Sampler:
         self.streams: dict[int, torch.Generator] = {}
         self.warp = LogitsProcessorList()
         if not self.greedy:
-            self.warp.append(TemperatureLogitsWarper(temperature))
+            self.warp.append(TemperatureLogitsWarper(float(temperature)))
         if not self.greedy and top_p < 1:
             self.warp.append(TopPLogitsWarper(top_p))
 
@@ -231,7 +247,7 @@ class _Row:
         self.log_probs.append(log_prob)
         if token in self.llm.end_tokens:
             self.ended_by = "end"
-        elif self.stop and any(s in self.llm.tokenizer.decode(self.tokens) for s in self.stop):
+        elif self.stop and self._holds_stop():
             self.ended_by = "stop"
         elif len(self.tokens) == self.max_new_tokens:
             self.ended_by = "length"
@@ -239,6 +255,11 @@ class _Row:
             self.finished_at = time.perf_counter()
         if self.on_text is not None:
             self._show()
+
+    def _holds_stop(self) -> bool:
+        """Whether the text holds a stop string; one may be a special token, which `text` leaves out."""
+        whole, shown = (self.llm.tokenizer.decode(self.tokens, skip_special_tokens=skip) for skip in (False, True))
+        return any(s in whole or s in shown for s in self.stop)
 
     def _show(self) -> None:
         """Hand out what is certain: no half character, and nothing that may yet become a stop string."""

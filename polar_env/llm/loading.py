@@ -18,7 +18,7 @@ def load_llm(model: str, *, dtype: str = "float32", device: str = "cpu", attenti
 
     Args:
         model: a named asset (``smollm2-135m``), a local folder, or a hub id (``owner/name``).
-        dtype: torch's name of the floating-point type.
+        dtype: torch's name of the floating-point type, or ``auto`` for the one that the model was saved in.
         device: torch's name of the device.
         attention: transformers' name of the attention implementation; empty for the one that it chooses.
 
@@ -40,9 +40,9 @@ def load_llm(model: str, *, dtype: str = "float32", device: str = "cpu", attenti
         source = model
     else:
         raise UnknownNameError("model", model, ASSETS, "Or give a local folder, or a hub id 'owner/name'.")
-    torch_dtype = getattr(torch, dtype, None)
-    if not isinstance(torch_dtype, torch.dtype) or not torch_dtype.is_floating_point:
-        raise UnknownNameError("dtype", dtype, ["float32", "bfloat16", "float16", "float64"])
+    torch_dtype = "auto" if dtype == "auto" else getattr(torch, dtype, None)
+    if torch_dtype != "auto" and not (isinstance(torch_dtype, torch.dtype) and torch_dtype.is_floating_point):
+        raise UnknownNameError("dtype", dtype, ["float32", "bfloat16", "float16", "float64", "auto"])
     hf_logging.disable_progress_bar()
     logging.getLogger("transformers").setLevel(os.environ.get("TRANSFORMERS_VERBOSITY", "error").upper())
     try:

@@ -108,8 +108,9 @@ def restacked(model: PreTrainedModel, program: Program) -> PreTrainedModel:
     Each step has a layer object of its own with its own ``layer_idx``, so transformers' caches give it its own slot.
     """
     layers = find_layers(model)
-    steps = [_renumbered(layers[layer], step) for step, layer in enumerate(program.layers)]
-    twin = with_layers(model, steps, restacked_config(model.config, program))
+    config = restacked_config(model.config, program)
+    steps = [_renumbered(layers[layer], step, config.get_text_config()) for step, layer in enumerate(program.layers)]
+    twin = with_layers(model, steps, config)
     twin.generation_config = copy.deepcopy(model.generation_config)
     return twin
 
@@ -135,14 +136,14 @@ _NOT_BY_LAYER = ("architectures", "eos_token_id")
 """Lists of a configuration that may happen to be as long as the model is deep."""
 
 
-def _renumbered(module: nn.Module, index: int) -> nn.Module:
-    """A shallow copy of a layer in which every part that knows its ``layer_idx`` knows another one."""
+def _renumbered(module: nn.Module, index: int, config: PreTrainedConfig) -> nn.Module:
+    """A shallow copy of a layer in which every part that knows its ``layer_idx`` or ``config`` knows another one."""
     twin = shallow_copy(module)
-    if "layer_idx" in vars(twin):
-        twin.layer_idx = index  # type: ignore[assignment]
+    own = {"layer_idx": index, "config": config}
+    vars(twin).update({name: value for name, value in own.items() if name in vars(twin)})
     for name, child in module.named_children():
-        if any("layer_idx" in vars(part) for part in child.modules()):
-            setattr(twin, name, _renumbered(child, index))
+        if any(own.keys() & vars(part).keys() for part in child.modules()):
+            setattr(twin, name, _renumbered(child, index, config))
     return twin
 
 

@@ -8,20 +8,22 @@ Axis letters: ``B`` rows, ``T`` tokens, ``V`` vocabulary, ``D`` layers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 
 from polar_env.errors import NonFiniteError
-from polar_env.llm.export import as_model
+from polar_env.llm.export import as_model, tolerance_of
 from polar_env.llm.frozen import FrozenLLM
 from polar_env.program import Program
 
-__all__ = ["CHECKS", "GREEDY", "MIXED", "Check", "Finding", "cases", "tolerance_of", "verify"]
+__all__ = ["CHECKS", "GREEDY", "MIXED", "Check", "Finding", "cases", "verify"]
 
 _LENGTH, _PADDING, _NEW_TOKENS = 9, 3, 8
 _ROUNDING_MARGIN = 4
@@ -50,9 +52,10 @@ class Finding:
     @property
     def ok(self) -> bool:
         """Whether they agree."""
-        return self.difference <= self.bound  # not so for NaN
+        return self.difference <= self.bound
 
 
+T = TypeVar("T")
 Check = Callable[[FrozenLLM, PreTrainedModel, Program], float]
 
 
@@ -76,11 +79,6 @@ def cases(depth: int) -> dict[str, Program]:
     }
 
 
-def tolerance_of(dtype: torch.dtype, largest_logit: float) -> float:
-    """Difference of logits that rounding explains: absolute in float32 and float64, else a share of the largest."""
-    return {torch.float64: 1e-9, torch.float32: 1e-4}.get(dtype, 2**-6 * largest_logit)
-
-
 def verify(llm: FrozenLLM, on_finding: Callable[[Finding], None] | None = None) -> list[Finding]:
     """Compare the executor with the oracle: every case, alone and padded, with cache and without, and mixed batches.
 
@@ -101,18 +99,20 @@ def verify(llm: FrozenLLM, on_finding: Callable[[Finding], None] | None = None) 
     for case, program in programs.items():
         twin = llm.model if program == llm.identity else as_model(llm, program)
         for check, compare in CHECKS.items():
-            note(case, check, _careful(compare, llm, twin, program), 0 if check == GREEDY else bound)
+            difference = _careful(partial(compare, llm, twin, program), math.inf)
+            note(case, check, difference, 0 if check == GREEDY else bound)
     for check in ("left pad", "right pad"):
-        difference, rounding = _mixed(llm, list(programs.values()), check)
+        difference, rounding = _careful(partial(_mixed, llm, list(programs.values()), check), (math.inf, 0.0))
         note(MIXED, f"{check}, cache", difference, max(bound, _ROUNDING_MARGIN * rounding))
     return findings
 
 
-def _careful(compare: Check, llm: FrozenLLM, twin: PreTrainedModel, program: Program) -> float:
+def _careful(compare: Callable[[], T], otherwise: T) -> T:
+    """What a comparison says, or ``otherwise`` where hidden states are not finite."""
     try:
-        return compare(llm, twin, program)
+        return compare()
     except NonFiniteError:
-        return float("nan")
+        return otherwise
 
 
 def _batch(llm: FrozenLLM, kind: str) -> tuple[Tensor, Tensor | None]:
@@ -161,24 +161,32 @@ def _logits(kind: str, pieces: Sequence[tuple[int, int]]) -> Check:
     def compare(llm: FrozenLLM, twin: PreTrainedModel, program: Program) -> float:
         ids, mask = _batch(llm, kind)
         difference = _ours(llm, [program] * len(ids), ids, mask, pieces) - _theirs(twin, ids, mask, pieces)
-        return float((difference if mask is None else difference[mask.bool()]).abs().max())
+        return _largest(difference if mask is None else difference[mask.bool()])
 
     return compare
 
 
+def _largest(difference: Tensor) -> float:
+    """Largest absolute difference; infinite where anything is NaN."""
+    return float(difference.abs().nan_to_num(math.inf).max())
+
+
 def _greedy(llm: FrozenLLM, twin: PreTrainedModel, program: Program) -> float:
-    """The same tokens as transformers' own ``generate``, for prompts of different length in one batch of ours."""
+    """Rows whose tokens are not those of transformers' ``generate``; prompts of different length that begin alike."""
     ids = _batch(llm, "one row")[0][0].tolist()
-    prompts = [ids, ids[:5], ids[2:]]
-    written = llm.generate(prompts, program, max_new_tokens=_NEW_TOKENS)
+    prompts = [ids, ids[:5], ids[:3] + ids[5:]]
+    if llm.dtype in (torch.float32, torch.float64):
+        written = llm.generate(prompts, program, max_new_tokens=_NEW_TOKENS)
+    else:  # in 16 bits the likeliest token depends on the batch's shape, in transformers as here
+        written = [llm.generate([prompt], program, max_new_tokens=_NEW_TOKENS)[0] for prompt in prompts]
     differ, generate = 0, cast("Callable[..., Tensor]", twin.generate)
+    # The model's own settings may ask for penalties, which are no part of a program.
+    plain = GenerationConfig(
+        max_new_tokens=_NEW_TOKENS, do_sample=False, pad_token_id=0, eos_token_id=sorted(llm.end_tokens) or None
+    )
     for prompt, one in zip(prompts, written, strict=True):
-        made = generate(
-            torch.tensor([prompt], device=llm.device),
-            attention_mask=torch.ones(1, len(prompt), device=llm.device),
-            max_new_tokens=_NEW_TOKENS,
-            do_sample=False,
-        )
+        mask = torch.ones(1, len(prompt), device=llm.device)
+        made = generate(torch.tensor([prompt], device=llm.device), attention_mask=mask, generation_config=plain)
         differ += made[0, len(prompt) :].tolist() != list(one.tokens)
     return differ
 
@@ -199,8 +207,8 @@ def _mixed(llm: FrozenLLM, programs: Sequence[Program], kind: str) -> tuple[floa
         twin, real = as_model(llm, program), mask[row].bool()
         alone = _theirs(twin, ids[row : row + 1], mask[row : row + 1], _PIECES)[0]
         among = _theirs(twin, ids[[row] * len(ids)], mask[[row] * len(ids)], _PIECES)[0]
-        worst = max(worst, float((ours[row] - alone)[real].abs().max()))
-        rounding = max(rounding, float((among - alone)[real].abs().max()))
+        worst = max(worst, _largest((ours[row] - alone)[real]))
+        rounding = max(rounding, _largest((among - alone)[real]))
     return worst, rounding
 
 

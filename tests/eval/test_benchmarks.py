@@ -29,7 +29,7 @@ def test_a_ratio_is_the_median_over_rounds(monkeypatch: pytest.MonkeyPatch) -> N
 def test_programs_are_different_and_near_the_identity(tiny_llm: FrozenLLM) -> None:
     programs = different_programs(tiny_llm, 32)
     assert len(set(programs)) == 32
-    assert tiny_llm.identity not in programs[:1]
+    assert all(abs(len(program) - tiny_llm.depth) <= 12 for program in programs)
     assert different_programs(tiny_llm, 32) == programs
 
 

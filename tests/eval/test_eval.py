@@ -129,7 +129,8 @@ def test_agreement_counts_what_generation_says(executor: Executor, questions: li
         row = rows[question.id]
         assert (row["forced"], row["written"], row["generated"]) == (verdict, written, is_right(written, question))
         same.append(verdict == row["generated"])
-    agreed = agreement(pairs.rows())
+    agreed = agreement(pairs.rows(), "some")
+    assert agreement(pairs.rows(), "another") is None
     assert agreed is not None
     assert agreed.value == np.mean(same)
     table = agreement_table(pairs.rows())

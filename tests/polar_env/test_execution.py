@@ -7,11 +7,11 @@ import torch
 from transformers import LlamaForCausalLM
 
 from polar_env.errors import CacheError, ModelError, NonFiniteError, ProgramError
-from polar_env.llm import FrozenLLM
+from polar_env.llm import FrozenLLM, as_model
 from polar_env.program import Program
 from polar_env.questions import load_questions
 from tests.conftest import character_tokenizer, tiny_llama
-from tests.models import FAMILIES, WINDOW, build
+from tests.models import FAMILIES, OTHERS, WINDOW, build, build_other
 from tests.oracle import cached_logits_of, greedy_tokens, logits_of, restack
 
 PROGRAMS = {
@@ -244,33 +244,40 @@ def test_a_model_that_is_more_than_its_layers_is_refused() -> None:
         FrozenLLM(Looped(tiny_llama().config), character_tokenizer())
 
 
-@pytest.mark.parametrize("name", ["GPT2", "OPT", "Bloom", "Falcon"])
+@pytest.mark.parametrize("name", OTHERS)
 def test_other_decoders_work_by_themselves(name: str) -> None:
     """Families that nobody has prepared for: positional arguments, tuples as outputs, rows and heads in one axis."""
-    import transformers as hf
-
-    sizes = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4}
-    special = {
-        "GPT2": {"n_positions": 64},
-        "OPT": {"ffn_dim": 64, "word_embed_proj_dim": 32, "max_position_embeddings": 64},
-        "Falcon": {"alibi": True, "new_decoder_architecture": False},
-    }
-    torch.manual_seed(0)
-    config = getattr(hf, f"{name}Config")(**sizes, **special.get(name, {}))
-    model = hf.AutoModelForCausalLM.from_config(config).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    llm = FrozenLLM(model, character_tokenizer())
+    llm = FrozenLLM(build_other(name), character_tokenizer())
     ids, mask = batch("left")
     assert mask is not None
-    torch.testing.assert_close(
-        llm.logits(ids, llm.identity, mask)[mask.bool()], logits_of(model, ids, mask)[mask.bool()], rtol=0, atol=1e-4
-    )
     programs = [Program((0, 2, 3)), Program((1, 1, 2, 0)), llm.identity]
-    mixed = llm.logits(ids, programs, mask)
-    for row, program in enumerate(programs):
-        alone = llm.logits(ids, program, mask)[row]
-        torch.testing.assert_close(mixed[row][mask[row].bool()], alone[mask[row].bool()], rtol=0, atol=1e-4)
+    expected = [logits_of(as_model(llm, program), ids, mask) for program in programs]
+    for program, logits in zip(programs, expected, strict=True):
+        torch.testing.assert_close(llm.logits(ids, program, mask)[mask.bool()], logits[mask.bool()], rtol=0, atol=1e-4)
+        cached = cached_logits_of(as_model(llm, program), ids, mask, PIECES)
+        ours = in_pieces(llm, ids, [program] * ROWS, mask)
+        torch.testing.assert_close(ours[mask.bool()], cached[mask.bool()], rtol=0, atol=1e-4)
+    mixed = torch.stack([expected[row][row] for row in range(ROWS)])
+    torch.testing.assert_close(llm.logits(ids, programs, mask)[mask.bool()], mixed[mask.bool()], rtol=0, atol=1e-4)
+    prompts = [
+        [5, 17, 42, 8, 60],
+        [5, 17, 42],
+        [5, 17, 9, 9, 9, 61],
+    ]  # they begin alike: what is shared must not matter
+    written = llm.generate(prompts, programs[0], max_new_tokens=6)
+    for prompt, one in zip(prompts, written, strict=True):
+        assert list(one.tokens) == greedy_tokens(as_model(llm, programs[0]), prompt, 6)
+
+
+@pytest.mark.parametrize("family", ["mistral", "gemma3"])
+def test_padding_between_tokens_is_refused_where_a_window_would_count_it(family: str) -> None:
+    llm = FrozenLLM(build(family), character_tokenizer())
+    ids, mask = batch("right")
+    assert mask is not None
+    longer = torch.cat([mask, torch.ones(ROWS, 1, dtype=torch.long)], dim=1)
+    with pytest.raises(ModelError, match="Pad on the left"):
+        llm.logits(torch.cat([ids, ids[:, :1]], dim=1), llm.identity, longer)
+    assert FrozenLLM(build("llama"), character_tokenizer()).allows_gaps
 
 
 def test_fingerprints_tell_models_apart() -> None:

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from polar_env.errors import NonFiniteError, ProgramError, QuestionTooLongError
-from polar_env.executor import Executor
-from polar_env.llm import FrozenLLM
+from polar_env.executor import NO_CHANCE, Executor, Verdict
+from polar_env.llm import FrozenLLM, as_model
 from polar_env.program import Program, single_edits
 from polar_env.questions import Example, Prompt, Question
 from tests.conftest import character_tokenizer, tiny_llama
+from tests.models import build_other
 from tests.oracle import logits_of, restack
 
 PROMPTS = {
@@ -148,6 +149,28 @@ def test_a_verdict_that_is_no_number_names_its_layer(prompt: Prompt, questions: 
     model = tiny_llama()
     executor = Executor(FrozenLLM(model, character_tokenizer(chat=True)), prompt)
     model.model.layers[2].mlp.down_proj.weight.data[0, 0] = float("nan")
-    assert executor.verdicts([(questions[0], Program((0, 1, 3)))])
-    with pytest.raises(NonFiniteError, match=r"step 3 \(layer 2\)"):
-        executor.verdicts([(questions[0], Program((0, 1, 3, 2)))])
+    fine, spoilt = executor.verdicts([(questions[0], Program((0, 1, 3))), (questions[0], Program((0, 1, 3, 2)))])
+    assert fine.log_prob > NO_CHANCE
+    assert spoilt == Verdict(False, NO_CHANCE)
+    assert executor.stats.non_finite == 1
+    assert np.isfinite(executor.features([(questions[0], (0, 1, 3, 2))])).all()
+    with pytest.raises(NonFiniteError, match=r"step 2 \(layer 2\)"):
+        executor.verdicts([(questions[0], executor.llm.identity)])
+    choices = Question(text="Which?", answer="a", choices=("a", "b"))
+    assert executor.verdicts([(choices, Program((2, 0)))]) == [Verdict(False, NO_CHANCE)]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "opt", "bloom"])
+def test_verdicts_on_families_with_other_positions(name: str, questions: list[Question]) -> None:
+    """Learned positions and a bias by distance: the shared prompt counts for the rows behind it."""
+    llm = FrozenLLM(build_other(name), character_tokenizer())
+    executor = Executor(llm, PROMPTS["few-shot"])
+    encoded = executor.encoder(questions[0])
+    assert len(encoded.prefix) > 20
+    program = Program((0, 2, 2, 3))
+    whole = torch.tensor([[*encoded.prefix, *encoded.rows[0].tolist()]])
+    log_probs = logits_of(as_model(llm, program), whole).log_softmax(-1)[0]
+    start = len(encoded.prefix) + encoded.prompt_length - 1
+    expected = sum(float(log_probs[start + i, token]) for i, token in enumerate(encoded.answers[0]))
+    verdicts = executor.verdicts([(question, program) for question in questions])
+    assert verdicts[0].log_prob == pytest.approx(expected, abs=1e-4)

@@ -14,7 +14,7 @@ from tests.conftest import character_tokenizer, tiny_llama
 from tests.models import build
 
 PROGRAMS = [Program((0, 1, 2, 3)), Program((0, 3)), Program((0, 1, 1, 2, 3)), Program((0, 1, 2, 3)), Program((2, 0))]
-PROMPTS = ["Add 1 and 2:", "Add 1", "What is this?", "Add 1 and 3: the", "Add"]
+PROMPTS = ["Add 1 and 2:", "Add 1", "Add 1 and", "Add 1 and 3: the", "Add."]
 
 
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 0.8, "top_p": 0.9, "seed": 3}])
@@ -106,6 +106,11 @@ def test_bad_input_is_named(tiny_llm: FrozenLLM) -> None:
         tiny_llm.generate([[5] * 250], tiny_llm.identity, max_new_tokens=10)
     with pytest.raises(ConfigError, match="no tokens"):
         tiny_llm.generate([""], tiny_llm.identity)
+    for questions, stop in (("a", []), (["a"], "x"), (["a"], [""]), ([{"role": "user", "content": "a"}], [])):
+        with pytest.raises(ConfigError, match=r"lists|list of"):
+            tiny_llm.generate(questions, tiny_llm.identity, stop=stop)
+    with pytest.raises(ConfigError, match="row 1 has token ids outside"):
+        tiny_llm.generate([[5], [99]], tiny_llm.identity)
     for wrong in ({"max_new_tokens": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}):
         with pytest.raises(ConfigError, match="expected at least 1 token"):
             tiny_llm.generate(["a"], tiny_llm.identity, **wrong)
