@@ -73,12 +73,12 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
 """Families that the package knows nothing of."""
 
 
-def build_other(name: str) -> PreTrainedModel:
+def build_other(name: str, **more: Any) -> PreTrainedModel:
     """A tiny random model of one of the `OTHERS`."""
     torch.manual_seed(0)
     prefix, options = OTHERS[name]
     config = getattr(transformers, f"{prefix}Config")(
-        **_OTHER_SIZES, bos_token_id=0, eos_token_id=1, pad_token_id=1, **options
+        **_OTHER_SIZES, bos_token_id=0, eos_token_id=1, pad_token_id=1, **options, **more
     )
     model: PreTrainedModel = transformers.AutoModelForCausalLM.from_config(config).eval()
     for parameter in model.parameters():

@@ -179,14 +179,15 @@ def _greedy(llm: FrozenLLM, twin: PreTrainedModel, program: Program) -> float:
         written = llm.generate(prompts, program, max_new_tokens=_NEW_TOKENS)
     else:  # in 16 bits the likeliest token depends on the batch's shape, in transformers as here
         written = [llm.generate([prompt], program, max_new_tokens=_NEW_TOKENS)[0] for prompt in prompts]
-    differ, generate = 0, cast("Callable[..., Tensor]", twin.generate)
     # The model's own settings may ask for penalties, which are no part of a program.
-    plain = GenerationConfig(
+    plain = as_model(llm, program)
+    plain.generation_config = GenerationConfig(
         max_new_tokens=_NEW_TOKENS, do_sample=False, pad_token_id=0, eos_token_id=sorted(llm.end_tokens) or None
     )
+    differ, generate = 0, cast("Callable[..., Tensor]", plain.generate)
     for prompt, one in zip(prompts, written, strict=True):
         mask = torch.ones(1, len(prompt), device=llm.device)
-        made = generate(torch.tensor([prompt], device=llm.device), attention_mask=mask, generation_config=plain)
+        made = generate(torch.tensor([prompt], device=llm.device), attention_mask=mask)
         differ += made[0, len(prompt) :].tolist() != list(one.tokens)
     return differ
 

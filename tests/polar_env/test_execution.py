@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from transformers import LlamaForCausalLM
@@ -151,11 +153,24 @@ def test_a_sliding_window_keeps_its_window_and_no_more() -> None:
         assert cache.length == 220
     per_token = 2 * 4 * 2 * 8 * 4  # keys and values, layers, heads, head width, bytes
     assert kept[0] <= (2 * 64 + 2 * WINDOW) * per_token < 220 * per_token <= kept[1]
-    windowed_cache = windowed.new_cache([windowed.identity])
-    for _ in range(220):
-        windowed.run(torch.tensor([[5]]), windowed.identity, windowed_cache)
+
+
+def test_a_window_can_be_cropped_as_far_as_it_keeps_tokens() -> None:
+    """One token less is refused, and what goes on from the last one that is allowed is exact."""
+    llm = FrozenLLM(build("mistral", torch.float64), character_tokenizer())
+    ids = torch.randint(3, 99, (1, 200), generator=torch.Generator().manual_seed(5))
+    cache = llm.new_cache([llm.identity])
+    for at in range(180):
+        llm.run(ids[:, at : at + 1], llm.identity, cache)
+    with pytest.raises(CacheError, match="sliding windows") as refused:
+        cache.crop(10)
+    least = int(re.findall(r"\d+", str(refused.value))[1])
     with pytest.raises(CacheError, match="sliding windows"):
-        windowed_cache.crop(10)
+        cache.crop(least - 1)
+    cache.crop(least)
+    went_on = llm.run(ids[:, least:190], llm.identity, cache)
+    expected = llm.run(ids[:, :190], llm.identity)[:, least:]
+    torch.testing.assert_close(went_on, expected, rtol=0, atol=1e-9)
 
 
 def test_rows_of_a_cache_are_kept_and_doubled() -> None:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, pipeline
 
-from polar_env.errors import ConfigError, ProgramError
+from polar_env.errors import ConfigError, ModelError, ProgramError
 from polar_env.llm import FrozenLLM, as_model, export_program
 from polar_env.program import Program
 from tests.conftest import character_tokenizer
-from tests.models import FAMILIES, build
+from tests.models import FAMILIES, build, build_other
 from tests.oracle import logits_of, restack
 
 PROGRAM = Program((0, 2, 2, 1, 3, 3))
@@ -46,11 +46,17 @@ def test_the_model_behind_it_stays_untouched(llm: FrozenLLM) -> None:
     before = logits_of(llm.model, IDS)
     model = as_model(llm, PROGRAM)
     assert len(model(IDS, output_hidden_states=True).hidden_states) == len(PROGRAM) + 1
+    assert model.generation_config is not llm.model.generation_config
+    assert model.generation_config.eos_token_id == llm.model.generation_config.eos_token_id
     assert len(llm.model(IDS, output_hidden_states=True).hidden_states) == llm.depth + 1
     assert torch.equal(logits_of(llm.model, IDS), before)
     assert llm.model.config.num_hidden_layers == llm.depth
     weights = {p.data_ptr() for p in llm.model.parameters()}
     assert {p.data_ptr() for p in model.parameters()} <= weights  # shared: it costs no memory
+    model.set_attn_implementation("eager")
+    assert len(model(IDS, output_attentions=True).attentions) == len(PROGRAM)
+    assert llm.attention == "sdpa"
+    assert torch.equal(logits_of(llm.model, IDS), before)
 
 
 @pytest.mark.parametrize("program", [PROGRAM, Program((1, 3))], ids=str)
@@ -71,6 +77,15 @@ def test_fewer_layers_are_fewer_weights(tiny_llm: FrozenLLM, tmp_path: Path) -> 
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     per_layer = sum(p.numel() for p in tiny_llm.layers[0].parameters())
     assert loaded.num_parameters() == tiny_llm.model.num_parameters() - 2 * per_layer
+
+
+def test_a_checkpoint_that_would_be_another_model_is_not_written(tmp_path: Path) -> None:
+    """GPT-2 may scale attention by the layer's index, which restacking changes: refused, and nothing is left behind."""
+    model = build_other("gpt2", scale_attn_by_inverse_layer_idx=True)
+    llm = FrozenLLM(model, character_tokenizer())
+    with pytest.raises(ModelError, match="makes another model"):
+        export_program(llm, Program((2, 3)), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_overwritten_and_wrong_programs_are_named(tiny_llm: FrozenLLM, tmp_path: Path) -> None:

@@ -6,9 +6,14 @@ from collections import Counter, defaultdict
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel
+from tokenizers.models import BPE
+from transformers import PreTrainedTokenizerFast
 
 from polar_env.errors import ConfigError, ProgramError, QuestionTooLongError
 from polar_env.llm import FrozenLLM
+from polar_env.llm.generation import _Row
 from polar_env.program import Program
 from tests.conftest import character_tokenizer, tiny_llama
 from tests.models import build
@@ -58,6 +63,19 @@ def test_stop_strings_end_a_row_and_are_never_shown(tiny_llm: FrozenLLM) -> None
     assert one.ended_by == "stop"
     assert len(one.tokens) == whole.text.index(stop) + 3  # one token is one character here
     assert "".join(shown[0]) == one.text
+
+
+def test_half_a_character_is_never_shown(tiny_llm: FrozenLLM) -> None:
+    """A tokenizer of bytes: a character of two tokens is shown when it is whole."""
+    tokenizer = Tokenizer(BPE({chr(256 + i): i for i in range(97)} | {"Ã": 97, "¼": 98}, []))
+    tokenizer.decoder = ByteLevel()
+    llm = FrozenLLM(tiny_llama(), PreTrainedTokenizerFast(tokenizer_object=tokenizer))
+    shown: list[str] = []
+    row = _Row(llm, 0, (), 9, lambda _, piece: shown.append(piece))
+    row.add(97, 0.0)
+    assert shown == []
+    row.add(98, 0.0)
+    assert shown == ["ü"]
 
 
 def test_the_end_of_text_token_ends_a_row(tiny_llm: FrozenLLM) -> None:

@@ -56,6 +56,32 @@ def test_a_mask_that_is_ignored_is_found_out(monkeypatch: pytest.MonkeyPatch) ->
     assert "one row" not in wrong
 
 
+def test_rows_that_read_each_others_slots_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a batch of different programs shows it: where all rows run the same one, they move together."""
+    whole = ProgramCache.slot
+
+    def slot_of_another_row(cache: ProgramCache, visit: Visit) -> Any:
+        mixed = len(set(cache.programs)) > 1 and len(visit.rows) > 1
+        rows = (visit.rows[1], visit.rows[0], *visit.rows[2:]) if mixed and cache.length else visit.rows
+        steps = (visit.steps[1], visit.steps[0], *visit.steps[2:]) if mixed and cache.length else visit.steps
+        return whole(cache, Visit(visit.layer, rows, steps))
+
+    monkeypatch.setattr(ProgramCache, "slot", slot_of_another_row)
+    wrong = {finding.case for finding in verify(FrozenLLM(tiny_llama(), character_tokenizer())) if not finding.ok}
+    assert wrong == {"all in one batch"}
+
+
+def test_settings_for_sampling_and_nan_are_no_false_alarm() -> None:
+    """A model that ships a repetition penalty passes; where transformers itself makes NaN, the table says so."""
+    model = tiny_llama()
+    model.generation_config.repetition_penalty = 1.5
+    assert all(finding.ok for finding in verify(FrozenLLM(model, character_tokenizer())))
+    findings = verify(FrozenLLM(build("llama", torch.float64, "eager"), character_tokenizer()))
+    wrong = {finding.check for finding in findings if not finding.ok}
+    assert wrong == {"left pad", "left pad, cache"}
+    assert all(finding.difference == float("inf") for finding in findings if not finding.ok)
+
+
 def test_the_command_prints_a_table_and_a_verdict(tiny_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(tiny_folder)]) == 0
     shown = capsys.readouterr()
