@@ -86,7 +86,7 @@ def _read_config(kind: type[Config], verb: str, arguments: list[str], defaults: 
     default = _validated(kind, values, path)
     repeated = ("questions", "agent")  # a flag replaces what the file says, it does not add to it
     named = {argument.split("=")[0] for argument in arguments}
-    given = {name: () for name in repeated if name in kind.model_fields and f"--{name}" in named}
+    given = {n: () for n in repeated if isinstance(getattr(default, n, None), tuple) and f"--{n}" in named}
     default = default.model_copy(update=given)
     return tyro.cli(kind, default=default, args=arguments, prog=f"polar {verb}")
 
