@@ -68,6 +68,10 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("GPT2", {"n_positions": 256}),
     "opt": ("OPT", {"ffn_dim": 64, "word_embed_proj_dim": 32, "max_position_embeddings": 256}),
     "bloom": ("Bloom", {}),
+    "gpt_neo": (
+        "GPTNeo",
+        {"attention_types": [[["global", "local"], 2]], "window_size": WINDOW, "max_position_embeddings": 256},
+    ),
     "falcon": ("Falcon", {"alibi": True, "new_decoder_architecture": False}),
 }
 """Families that the package knows nothing of."""

@@ -105,7 +105,8 @@ def with_layers(
 def restacked(model: PreTrainedModel, program: Program) -> PreTrainedModel:
     """A model of the same class whose layers are the program's, sharing all weights.
 
-    Each step has a layer object of its own with its own ``layer_idx``, so transformers' caches give it its own slot.
+    Each step has a layer object with an index of its own (``layer_idx``, in old families ``layer_id``), so
+    transformers' caches give it its own slot.
     """
     layers = find_layers(model)
     config = restacked_config(model.config, program)
@@ -137,9 +138,9 @@ _NOT_BY_LAYER = ("architectures", "eos_token_id")
 
 
 def _renumbered(module: nn.Module, index: int, config: PreTrainedConfig) -> nn.Module:
-    """A shallow copy of a layer in which every part that knows its ``layer_idx`` or ``config`` knows another one."""
+    """A shallow copy of a layer in which every part that knows its index or its configuration knows another one."""
     twin = shallow_copy(module)
-    own = {"layer_idx": index, "config": config}
+    own = {"layer_idx": index, "layer_id": index, "config": config}
     vars(twin).update({name: value for name, value in own.items() if name in vars(twin)})
     for name, child in module.named_children():
         if any(own.keys() & vars(part).keys() for part in child.modules()):

@@ -160,7 +160,7 @@ def test_a_verdict_that_is_no_number_names_its_layer(prompt: Prompt, questions: 
     assert executor.verdicts([(choices, Program((2, 0)))]) == [Verdict(False, NO_CHANCE)]
 
 
-@pytest.mark.parametrize("name", ["gpt2", "opt", "bloom"])
+@pytest.mark.parametrize("name", ["gpt2", "opt", "bloom", "gpt_neo"])
 def test_verdicts_on_families_with_other_positions(name: str, questions: list[Question]) -> None:
     """Learned positions and a bias by distance: the shared prompt counts for the rows behind it."""
     llm = FrozenLLM(build_other(name), character_tokenizer())
