@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from eval.statistics import Estimate, share
-from polar_env.answering import answer
+from polar_env.answering import BATCH, answer
 from polar_env.executor import Executor
 from polar_env.program import Program
 from polar_env.questions import Question, is_right
@@ -22,7 +22,6 @@ from polar_env.tables import ShardedTable
 __all__ = ["VerdictPairs", "agreement", "agreement_table", "compare_verdicts"]
 
 Row = dict[str, Any]
-_BATCH = 32
 _MARGIN = 16
 """Tokens that an answer may have beyond the characters of the gold one."""
 _SCHEMA = pa.schema(
@@ -73,7 +72,7 @@ def compare_verdicts(
     done = {(row["question_id"], row["program"]) for row in pairs.rows() if row["method"] == method}
     todo = [row for row in zip(questions, programs, forced, strict=True) if (row[0].id, str(row[1])) not in done]
     todo.sort(key=lambda row: len(row[0].text))  # prompts of like length make batches with little padding
-    for batch in (todo[start : start + _BATCH] for start in range(0, len(todo), _BATCH)):
+    for batch in (todo[start : start + BATCH] for start in range(0, len(todo), BATCH)):
         longest = max(len(question.answer) for question, _, _ in batch)
         written = answer(executor, [q for q, _, _ in batch], [p for _, p, _ in batch], max_new_tokens=longest + _MARGIN)
         pairs.append(

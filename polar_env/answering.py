@@ -9,9 +9,9 @@ from polar_env.llm.generation import Generation
 from polar_env.program import Program, one_each
 from polar_env.questions import Question
 
-__all__ = ["answer"]
+__all__ = ["BATCH", "answer"]
 
-_BATCH = 32
+BATCH = 32
 """Questions that are answered together."""
 
 
@@ -42,8 +42,8 @@ def answer(
     programs = one_each(programs, len(questions))
     ends = {executor.prompt.render(llm.tokenizer, q.text, q.bare).end for q in questions}
     written: list[Generation] = []
-    for start in range(0, len(questions), _BATCH):
-        batch = slice(start, start + _BATCH)
+    for start in range(0, len(questions), BATCH):
+        batch = slice(start, start + BATCH)
         written += llm.generate(
             [encoder.prompt_ids(q.text, q.bare) for q in questions[batch]],
             programs[batch],

@@ -144,8 +144,8 @@ def _measure(llm: FrozenLLM, seconds: float, generations: int, note: Callable[[s
 
 
 def _random_ids(llm: FrozenLLM, rows: int, tokens: int) -> Tensor:
-    vocabulary = llm.model.get_input_embeddings().num_embeddings
-    return torch.randint(0, vocabulary, (rows, tokens), generator=torch.Generator().manual_seed(0)).to(llm.device)
+    stream = torch.Generator().manual_seed(0)
+    return torch.randint(0, llm.vocabulary_size, (rows, tokens), generator=stream).to(llm.device)
 
 
 def _our_prefill(llm: FrozenLLM, ids: Tensor, program: Program) -> Callable[[], object]:

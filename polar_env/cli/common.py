@@ -50,18 +50,12 @@ class ModelConfig(Config):
     """Floating-point type that the LLM runs in."""
     device: str = "cpu"
     """Device that the LLM runs on."""
-    cache_gib: Annotated[float, Field(gt=0)] = 1.5
-    """Bound of cached hidden states, in GiB."""
-    out: Path = Path("runs/default")
-    """Folder of the run: prompt, traces, agents and reports lie in it."""
-    seed: int = 0
-    """Seed of everything random in this command."""
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print the results as one JSON object on standard output; everything else goes to standard error."""
 
 
 class QuestionsConfig(ModelConfig):
-    """Flags about the model and its questions."""
+    """Flags about the model, its questions and the run."""
 
     questions: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Questions, repeatable: a mixture such as 'arithmetic', rg:NAME, jsonl:PATH, or a .yaml file with a list of
@@ -73,6 +67,12 @@ class QuestionsConfig(ModelConfig):
     """Use at most this many questions, tasks taking turns; 0 uses all."""
     skip_bad: bool = False
     """Leave out broken lines of JSON files, and say how many."""
+    cache_gib: Annotated[float, Field(gt=0)] = 1.5
+    """Bound of cached hidden states, in GiB."""
+    out: Path = Path("runs/default")
+    """Folder of the run: prompt, traces, agents and reports lie in it."""
+    seed: int = 0
+    """Seed of everything random in this command."""
 
     @property
     def specs(self) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ def with_model(config: C, cards: Sequence[AgentCard]) -> C:
     return config
 
 
-def open_executor(config: ModelConfig, prompt: Prompt) -> Executor:
+def open_executor(config: QuestionsConfig, prompt: Prompt) -> Executor:
     """Load the model and make its executor."""
     return _executor(config.model, config.dtype, config.device, prompt.model_dump_json(), config.cache_gib)
 

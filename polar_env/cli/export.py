@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from polar_env.cli.common import console, open_llm
-from polar_env.config import Config
+from polar_env.cli.common import ModelConfig, console, open_llm
 from polar_env.errors import ConfigError
 from polar_env.llm import export_program
 from polar_env.program import Program
@@ -16,19 +15,15 @@ from polar_env.program import Program
 __all__ = ["CONFIG", "ExportConfig", "run"]
 
 
-class ExportConfig(Config):
+class ExportConfig(ModelConfig):
     """Save a program as a stand-alone checkpoint: only the layers that it executes, in its order."""
 
     out: Annotated[Path, tyro.conf.Positional] = Path()
     """Folder for the checkpoint; new or empty."""
     program: str = ""
     """The program, e.g. "0-12 14-29"."""
-    model: str = "smollm2-135m"
-    """A named model, a local folder, or a hub id (owner/name)."""
     dtype: str = "auto"
     """Floating-point type of the checkpoint; auto is the model's own."""
-    json_output: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """Print the results as one JSON object on standard output; everything else goes to standard error."""
 
 
 CONFIG = ExportConfig
@@ -38,7 +33,7 @@ def run(config: ExportConfig) -> dict[str, Any]:
     """Export, load again with plain transformers, and compare."""
     if not config.program or config.out == Path():
         raise ConfigError('give a program and a folder, e.g. polar export --program "0-12 14-29" OUT.')
-    llm = open_llm(config.model, config.dtype, "cpu")
+    llm = open_llm(config.model, config.dtype, config.device)
     program = Program.parse(config.program, llm.depth)
     with console.status(f"writing {config.out}"):
         difference = export_program(llm, program, config.out)

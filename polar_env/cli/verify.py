@@ -8,26 +8,19 @@ from typing import Annotated, Any
 import tyro
 from rich.table import Table
 
-from polar_env.cli.common import console, open_llm
-from polar_env.config import Config
-from polar_env.llm.verify import CHECKS, GREEDY, MIXED, Finding, cases, verify
+from polar_env.cli.common import ModelConfig, console, open_llm
+from polar_env.llm.verify import CHECKS, GREEDY, MIXED, Finding, verify
 
 __all__ = ["CONFIG", "VerifyConfig", "run"]
 
 
-class VerifyConfig(Config):
+class VerifyConfig(ModelConfig):
     """Compare this package's execution of a model with transformers running the same layers re-stacked."""
 
     model: Annotated[str, tyro.conf.Positional] = "smollm2-135m"
     """A named model, a local folder, or a hub id (owner/name)."""
-    dtype: str = "float32"
-    """Floating-point type that the LLM runs in."""
-    device: str = "cpu"
-    """Device that the LLM runs on."""
     attention: str = ""
     """Attention implementation, sdpa or eager; by default the one that transformers chooses."""
-    json_output: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """Print the results as one JSON object on standard output; everything else goes to standard error."""
 
 
 CONFIG = VerifyConfig
@@ -36,16 +29,8 @@ CONFIG = VerifyConfig
 def run(config: VerifyConfig) -> dict[str, Any]:
     """Run all comparisons, print the table; ``failed`` says how many disagree."""
     llm = open_llm(config.model, config.dtype, config.device, config.attention)
-    total = len(cases(llm.depth)) * len(CHECKS) + 2
     with console.status("comparing") as status:
-        made = 0
-
-        def show(finding: Finding) -> None:
-            nonlocal made
-            made += 1
-            status.update(f"comparing {made} of {total}: {finding.case}, {finding.check}")
-
-        findings = verify(llm, show)
+        findings = verify(llm, lambda finding: status.update(f"comparing: {finding.case}, {finding.check}"))
     failed = [finding for finding in findings if not finding.ok]
     same_shape = [f.difference for f in findings if f.check != GREEDY and f.case != MIXED]
     mixed = [f for f in findings if f.case == MIXED]

@@ -98,7 +98,7 @@ def _write(llm: FrozenLLM, program: Program, model: PreTrainedModel, folder: Pat
         loaded = type(model).from_pretrained(folder, dtype=llm.dtype, device_map=llm.device).eval()
     except (RuntimeError, ValueError, KeyError) as error:
         raise ModelError(f"plain transformers cannot load the exported {kind}: {error} {mend}") from error
-    ids = torch.arange(16, device=llm.device)[None] % llm.model.get_input_embeddings().num_embeddings
+    ids = torch.arange(16, device=llm.device)[None] % llm.vocabulary_size
     with torch.inference_mode():
         ours, theirs = llm.logits(ids, program), loaded(input_ids=ids).logits
     difference = float((ours - theirs).abs().max())

@@ -69,6 +69,11 @@ class FrozenLLM:
         return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 1 << 30))
 
     @property
+    def vocabulary_size(self) -> int:
+        """Token ids go from 0 to this, exclusive."""
+        return int(self.model.get_input_embeddings().num_embeddings)
+
+    @property
     def attention(self) -> str:
         """Transformers' name of the attention implementation."""
         return str(self.model.config.get_text_config()._attn_implementation)
@@ -232,10 +237,14 @@ class FrozenLLM:
                 )
 
     def logits(
-        self, ids: Tensor, programs: Program | Sequence[Program], attention_mask: Tensor | None = None
+        self,
+        ids: Tensor,
+        programs: Program | Sequence[Program],
+        attention_mask: Tensor | None = None,
+        cache: ProgramCache | None = None,
     ) -> Tensor:
         """Logits at every position, ``[B, T, V]``; see `run` for the arguments and the errors."""
-        hidden = self.run(ids, programs, attention_mask=attention_mask)
+        hidden = self.run(ids, programs, cache, attention_mask)
         logits: Tensor = self.read_out(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
         return logits
 
@@ -244,7 +253,7 @@ class FrozenLLM:
     @torch.inference_mode()
     def _check_identity(self) -> None:
         """Refuse a model whose own forward does more than call its layers one after the other."""
-        ids = torch.arange(4, device=self.device)[None] % self.model.get_input_embeddings().num_embeddings
+        ids = torch.arange(4, device=self.device)[None] % self.vocabulary_size
         ours, theirs = self.logits(ids, self.identity), self.model(input_ids=ids, use_cache=False).logits
         if not torch.allclose(ours, theirs, rtol=0, atol=0.02 * float(theirs.abs().max())):
             raise ModelError(

@@ -143,12 +143,11 @@ def _token_ids(llm: FrozenLLM, question: Prompted) -> list[int]:
 
 def _check_prompts(llm: FrozenLLM, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
     """Refuse prompts that are empty, hold tokens that the model does not have, or leave no room for new ones."""
-    vocabulary = llm.model.get_input_embeddings().num_embeddings
     for row, prompt in enumerate(prompts):
         if not prompt:
             raise ConfigError(f"the prompt of row {row} has no tokens; write at least a word.")
-        if not 0 <= min(prompt) <= max(prompt) < vocabulary:
-            raise ConfigError(f"the prompt of row {row} has token ids outside 0 .. {vocabulary - 1}.")
+        if not 0 <= min(prompt) <= max(prompt) < llm.vocabulary_size:
+            raise ConfigError(f"the prompt of row {row} has token ids outside 0 .. {llm.vocabulary_size - 1}.")
         if len(prompt) + max_new_tokens > llm.context_length:
             raise QuestionTooLongError(
                 f"row {row}: a prompt of {len(prompt)} tokens and {max_new_tokens} new ones exceed the model's context "

@@ -56,7 +56,7 @@ class Finding:
 
 
 T = TypeVar("T")
-Check = Callable[[FrozenLLM, PreTrainedModel, Program], float]
+Check = Callable[[FrozenLLM, Program], float]
 
 
 def cases(depth: int) -> dict[str, Program]:
@@ -97,9 +97,8 @@ def verify(llm: FrozenLLM, on_finding: Callable[[Finding], None] | None = None) 
     ids, _ = _batch(llm, "one row")
     bound = tolerance_of(llm.dtype, float(_theirs(llm.model, ids, None, [(0, _LENGTH)]).abs().max()))
     for case, program in programs.items():
-        twin = llm.model if program == llm.identity else as_model(llm, program)
         for check, compare in CHECKS.items():
-            difference = _careful(partial(compare, llm, twin, program), math.inf)
+            difference = _careful(partial(compare, llm, program), math.inf)
             note(case, check, difference, 0 if check == GREEDY else bound)
     for check in ("left pad", "right pad"):
         difference, rounding = _careful(partial(_mixed, llm, list(programs.values()), check), (math.inf, 0.0))
@@ -118,8 +117,8 @@ def _careful(compare: Callable[[], T], otherwise: T) -> T:
 def _batch(llm: FrozenLLM, kind: str) -> tuple[Tensor, Tensor | None]:
     """Random tokens ``[B, T]`` and their mask, the same ones every time."""
     rows = 1 if kind == "one row" else 3
-    vocabulary = llm.model.get_input_embeddings().num_embeddings
-    ids = torch.randint(0, vocabulary, (rows, _LENGTH), generator=torch.Generator().manual_seed(0)).to(llm.device)
+    stream = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, llm.vocabulary_size, (rows, _LENGTH), generator=stream).to(llm.device)
     if rows == 1:
         return ids, None
     mask = torch.ones_like(ids)
@@ -131,10 +130,7 @@ def _ours(
     llm: FrozenLLM, programs: Sequence[Program], ids: Tensor, mask: Tensor | None, pieces: Sequence[tuple[int, int]]
 ) -> Tensor:
     cache = llm.new_cache(programs)
-    made = []
-    for start, end in pieces:
-        hidden = llm.run(ids[:, start:end], programs, cache, None if mask is None else mask[:, :end])
-        made.append(llm.read_out(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2]))
+    made = [llm.logits(ids[:, a:b], programs, None if mask is None else mask[:, :b], cache) for a, b in pieces]
     return torch.cat(made, dim=1)
 
 
@@ -158,8 +154,9 @@ def _theirs(model: PreTrainedModel, ids: Tensor, mask: Tensor | None, pieces: Se
 def _logits(kind: str, pieces: Sequence[tuple[int, int]]) -> Check:
     """A check that compares logits at all real tokens of one kind of batch."""
 
-    def compare(llm: FrozenLLM, twin: PreTrainedModel, program: Program) -> float:
+    def compare(llm: FrozenLLM, program: Program) -> float:
         ids, mask = _batch(llm, kind)
+        twin = llm.model if program == llm.identity else as_model(llm, program)
         difference = _ours(llm, [program] * len(ids), ids, mask, pieces) - _theirs(twin, ids, mask, pieces)
         return _largest(difference if mask is None else difference[mask.bool()])
 
@@ -171,7 +168,7 @@ def _largest(difference: Tensor) -> float:
     return float(difference.abs().nan_to_num(math.inf).max())
 
 
-def _greedy(llm: FrozenLLM, twin: PreTrainedModel, program: Program) -> float:
+def _greedy(llm: FrozenLLM, program: Program) -> float:
     """Rows whose tokens are not those of transformers' ``generate``; prompts of different length that begin alike."""
     ids = _batch(llm, "one row")[0][0].tolist()
     prompts = [ids, ids[:5], ids[:3] + ids[5:]]

@@ -46,10 +46,7 @@ def batch(padding: str) -> tuple[torch.Tensor, torch.Tensor | None]:
 def in_pieces(llm: FrozenLLM, ids: torch.Tensor, programs: list[Program], mask: torch.Tensor | None) -> torch.Tensor:
     """Logits with a cache, some columns at a time."""
     cache = llm.new_cache(programs)
-    made = []
-    for start, end in PIECES:
-        hidden = llm.run(ids[:, start:end], programs, cache, None if mask is None else mask[:, :end])
-        made.append(llm.read_out(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2]))
+    made = [llm.logits(ids[:, a:b], programs, None if mask is None else mask[:, :b], cache) for a, b in PIECES]
     return torch.cat(made, dim=1)
 
 
