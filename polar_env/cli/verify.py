@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import count
 from typing import Annotated, Any
 
 import tyro
 from rich.table import Table
 
 from polar_env.cli.common import ModelConfig, console, open_llm
-from polar_env.llm.verify import CHECKS, GREEDY, MIXED, Finding, verify
+from polar_env.llm.verify import CHECKS, GREEDY, MIXED, Finding, comparisons, verify
 
 __all__ = ["CONFIG", "VerifyConfig", "run"]
 
@@ -29,8 +30,9 @@ CONFIG = VerifyConfig
 def run(config: VerifyConfig) -> dict[str, Any]:
     """Run all comparisons, print the table; ``failed`` says how many disagree."""
     llm = open_llm(config.model, config.dtype, config.device, config.attention)
+    number, total = count(1), comparisons(llm.depth)
     with console.status("comparing") as status:
-        findings = verify(llm, lambda finding: status.update(f"comparing: {finding.case}, {finding.check}"))
+        findings = verify(llm, lambda f: status.update(f"comparing {next(number)} of {total}: {f.case}, {f.check}"))
     failed = [finding for finding in findings if not finding.ok]
     same_shape = [f.difference for f in findings if f.check != GREEDY and f.case != MIXED]
     mixed = [f for f in findings if f.case == MIXED]

@@ -23,11 +23,12 @@ from polar_env.llm.export import as_model, tolerance_of
 from polar_env.llm.frozen import FrozenLLM
 from polar_env.program import Program
 
-__all__ = ["CHECKS", "GREEDY", "MIXED", "Check", "Finding", "cases", "verify"]
+__all__ = ["CHECKS", "GREEDY", "MIXED", "Check", "Finding", "cases", "comparisons", "verify"]
 
 _LENGTH, _PADDING, _NEW_TOKENS = 9, 3, 8
 _ROUNDING_MARGIN = 4
 MIXED, GREEDY = "all in one batch", "greedy tokens"
+_MIXED_BATCHES = ("left pad", "right pad")
 _PIECES = [(0, 5), (5, 6), (6, 8), (8, 9)]
 """Columns that are run one after the other when a cache is used."""
 
@@ -79,6 +80,11 @@ def cases(depth: int) -> dict[str, Program]:
     }
 
 
+def comparisons(depth: int) -> int:
+    """How many findings `verify` makes for a model of ``depth`` layers."""
+    return len(cases(depth)) * len(CHECKS) + len(_MIXED_BATCHES)
+
+
 def verify(llm: FrozenLLM, on_finding: Callable[[Finding], None] | None = None) -> list[Finding]:
     """Compare the executor with the oracle: every case, alone and padded, with cache and without, and mixed batches.
 
@@ -100,7 +106,7 @@ def verify(llm: FrozenLLM, on_finding: Callable[[Finding], None] | None = None) 
         for check, compare in CHECKS.items():
             difference = _careful(partial(compare, llm, program), math.inf)
             note(case, check, difference, 0 if check == GREEDY else bound)
-    for check in ("left pad", "right pad"):
+    for check in _MIXED_BATCHES:
         difference, rounding = _careful(partial(_mixed, llm, list(programs.values()), check), (math.inf, 0.0))
         note(MIXED, f"{check}, cache", difference, max(bound, _ROUNDING_MARGIN * rounding))
     return findings
