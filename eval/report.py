@@ -28,7 +28,7 @@ _EXAMPLES_NOTE = "Picked for variety, right answers first: the table says how of
 _VERDICTS_NOTE = (
     "<p class=note>Generated: greedy decoding under the same program, judged by the question's verifier. Only "
     "teacher-forced: every gold token was the most likely one, but what was written is judged wrong; only generated: "
-    "the verifier reads the gold answer in what was written, in another form or at the end of a text that was cut off.</p>"
+    "the verifier reads the gold answer in what was written, in another form or at the end of a text cut off.</p>"
 )
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:980px;margin:2rem auto;padding:0 1rem;color:#1d2330}
