@@ -23,8 +23,8 @@ from polar_env.errors import ConfigError, FingerprintError
 from polar_env.executor import Executor
 from polar_env.program import Program
 from polar_env.questions import Prompt, Question
+from polar_env.runtime import torch_threads
 from polar_env.tables import write_whole
-from polar_env.threads import torch_threads
 
 if TYPE_CHECKING:
     from sb3_contrib import MaskablePPO

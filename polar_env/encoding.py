@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,36 +17,58 @@ from polar_env.questions import Prompt, Question
 if TYPE_CHECKING:
     from polar_env.llm.frozen import FrozenLLM
 
-__all__ = ["EncodedQuestion", "Encoder"]
+__all__ = ["EncodedQuestion", "Encoder", "Text"]
 
 _BUCKET = 4
 """Row lengths are rounded up to a multiple of this, so that more rows fit one batch."""
 
 
-@dataclass(frozen=True)
-class EncodedQuestion:
-    """One question's token ids.
+@dataclass(frozen=True, eq=False)
+class Text:
+    """Rows of tokens that are executed together.
 
     Attributes:
-        id: the question's id.
-        prefix: token ids that stand before every question of this prompt; may be empty.
-        rows: for each candidate answer: prompt (after the prefix), answer, padding on the right; ``long [C, T]``.
+        id: names it.
+        rows: token ids, padded on the right; ``long [C, T]``.
+        prefix: the text of one row that stands before each of them; None where there is none.
+    """
+
+    id: str
+    rows: Tensor
+    prefix: Text | None = None
+
+    @property
+    def past(self) -> int:
+        """Tokens before the rows."""
+        return 0 if self.prefix is None else self.prefix.rows.shape[1]
+
+    @property
+    def shape(self) -> tuple[str, int]:
+        """Texts of equal shape may share a batch: those behind the same prefix, with rows of one length."""
+        return "" if self.prefix is None else self.prefix.id, self.rows.shape[1]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedQuestion(Text):
+    """One question's token ids: for each of ``C`` candidate answers a row of the prompt behind the prefix, then the
+    answer without its last token, which nothing follows.
+
+    Attributes:
         prompt_length: tokens of a row that belong to the prompt.
         answers: for each candidate, its token ids with the end of the answer.
         gold: index of the gold candidate.
     """
 
-    id: str
-    prefix: tuple[int, ...]
-    rows: Tensor
-    prompt_length: int
-    answers: tuple[tuple[int, ...], ...]
-    gold: int
+    prompt_length: int = 0
+    answers: tuple[tuple[int, ...], ...] = ()
+    gold: int = 0
 
-    @property
-    def bucket(self) -> int:
-        """Length ``T`` of the rows."""
-        return self.rows.shape[1]
+    @cached_property
+    def digest(self) -> bytes:
+        """16 bytes over all that decides a verdict: every token, and which candidate is the gold one."""
+        prefix = [] if self.prefix is None else self.prefix.rows[0].tolist()
+        content = json.dumps([prefix, self.rows.tolist(), self.prompt_length, self.answers, self.gold])
+        return hashlib.blake2b(content.encode(), digest_size=16).digest()
 
     def answer_slice(self, candidate: int) -> slice:
         """The positions of a row whose next token is a token of the answer."""
@@ -63,7 +88,8 @@ class Encoder:
         self.tokenizer, self.context_length = llm.tokenizer, llm.context_length
         self.prompt = prompt
         self._encoded: dict[str, EncodedQuestion] = {}
-        self._shared = _common_prefix([self.prompt_ids(probe, probe) for probe in ("What is 1?", "0 =", "Say")])
+        shared = _common_prefix([self.prompt_ids(probe, probe) for probe in ("What is 1?", "0 =", "Say")])
+        self.shared = Text("prompt", torch.tensor([shared])) if shared else None
 
     def __call__(self, question: Question) -> EncodedQuestion:
         """The question's token ids.
@@ -75,10 +101,6 @@ class Encoder:
         if found is None:
             found = self._encoded[question.id] = self._encode(question)
         return found
-
-    def by_id(self, question_id: str) -> EncodedQuestion:
-        """A question that was encoded before."""
-        return self._encoded[question_id]
 
     def prompt_ids(self, text: str, bare: str | None = None) -> list[int]:
         """Token ids of the whole prompt that asks ``text`` (``bare`` as an equation)."""
@@ -107,13 +129,15 @@ class Encoder:
                 f"'{self.prompt.name}'; the model's context has {self.context_length}. "
                 "Leave it out or use fewer examples."
             )
-        prefix = self._shared if tuple(prompt[: len(self._shared)]) == self._shared else ()
-        own_prompt = prompt[len(prefix) :]
-        length = -(-max(len(own_prompt) + len(a) for a in answers) // _BUCKET) * _BUCKET
+        prefix = self.shared
+        if prefix is not None and prompt[: prefix.rows.shape[1]] != prefix.rows[0].tolist():
+            prefix = None
+        own_prompt = prompt if prefix is None else prompt[prefix.rows.shape[1] :]
+        length = -(-max(len(own_prompt) + len(a) - 1 for a in answers) // _BUCKET) * _BUCKET
         rows = torch.zeros(len(answers), length, dtype=torch.long)
         for row, answer in zip(rows, answers, strict=True):
-            row[: len(own_prompt) + len(answer)] = torch.tensor([*own_prompt, *answer])
-        return EncodedQuestion(question.id, prefix, rows, len(own_prompt), tuple(answers), question.gold)
+            row[: len(own_prompt) + len(answer) - 1] = torch.tensor([*own_prompt, *answer[:-1]])
+        return EncodedQuestion(question.id, rows, prefix, len(own_prompt), tuple(answers), question.gold)
 
 
 def _common_prefix(sequences: list[list[int]]) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ __all__ = [
     "FingerprintError",
     "ForbiddenActionError",
     "LeakError",
+    "MemoryBoundError",
     "ModelError",
     "NonFiniteError",
     "PolarError",
@@ -63,6 +64,10 @@ class NonFiniteError(PolarError, ArithmeticError):
 
 class CacheError(PolarError, ValueError):
     """A KV cache was asked for tokens that it does not hold."""
+
+
+class MemoryBoundError(PolarError, ValueError):
+    """A memory bound is too small for what it must hold; the message says how much that needs."""
 
 
 class AssetError(PolarError, RuntimeError):

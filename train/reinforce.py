@@ -21,8 +21,8 @@ from agents.policy import PolicyAgent, ProgramFeatures, write_model
 from polar_env.config import Config
 from polar_env.envs.episode import ProgramRules
 from polar_env.questions import Question
+from polar_env.runtime import torch_threads
 from polar_env.tables import write_whole
-from polar_env.threads import torch_threads
 from train.tracking import Tracker
 
 __all__ = ["PPOConfig", "Score", "make_model", "reinforce", "score"]

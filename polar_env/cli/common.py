@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from polar_env.config import Config
-from polar_env.executor import ExecutionStats, Executor
+from polar_env.executor import Executor
 from polar_env.questions import Prompt, Question, Split, load_questions, make_prompt, mixed_order, read_prompt
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class ProgressBar:
             per_question,
             0,
         )
-        self.before = ExecutionStats(**vars(executor.stats))
+        self.before = executor.stats.copy()
         self.task = progress.add_task(title, total=total, rates="")
 
     def advance(self, count: int) -> None:

@@ -38,7 +38,7 @@ def run(config: PromptConfig) -> dict[str, Any]:
     llm = open_llm(config.model, config.dtype, config.device)
     prompts = [p for p in prompts if llm.tokenizer.chat_template or not p.is_chat]
     measured = {}
-    executors = [Executor(llm, prompt, cache_bytes=1 << 26) for prompt in prompts]
+    executors = [Executor(llm, prompt, memory_bytes=1 << 28) for prompt in prompts]
     for executor in executors:  # a question that does not fit is refused before anything runs
         executor.check(questions)
     for prompt, executor in zip(prompts, executors, strict=True):

@@ -9,6 +9,7 @@ from pathlib import Path
 from polar_env.assets import ASSETS, asset_path
 from polar_env.errors import ModelError, UnknownNameError
 from polar_env.llm.frozen import FrozenLLM
+from polar_env.runtime import keep_freed_memory
 
 __all__ = ["load_llm"]
 
@@ -43,6 +44,8 @@ def load_llm(model: str, *, dtype: str = "float32", device: str = "cpu", attenti
     torch_dtype = "auto" if dtype == "auto" else getattr(torch, dtype, None)
     if torch_dtype != "auto" and not (isinstance(torch_dtype, torch.dtype) and torch_dtype.is_floating_point):
         raise UnknownNameError("dtype", dtype, ["float32", "bfloat16", "float16", "float64", "auto"])
+    if torch.device(device).type == "cpu":
+        keep_freed_memory()
     hf_logging.disable_progress_bar()
     logging.getLogger("transformers").setLevel(os.environ.get("TRANSFORMERS_VERBOSITY", "error").upper())
     try:

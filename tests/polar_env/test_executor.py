@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from polar_env.encoding import EncodedQuestion
 from polar_env.errors import NonFiniteError, ProgramError, QuestionTooLongError
 from polar_env.executor import NO_CHANCE, Executor, Verdict
 from polar_env.llm import FrozenLLM, as_model
@@ -19,6 +20,12 @@ PROMPTS = {
     "chat": Prompt(style="chat", examples=(Example(question="1 + 1", answer="2"),)),
     "restate": Prompt(style="restate", examples=(Example(question="What is 1 + 1?", answer="2", bare="1 + 1 ="),)),
 }
+
+
+def whole_row(encoded: EncodedQuestion) -> torch.Tensor:
+    """Prompt and answer of a question's first candidate, ``[1, past + T]``."""
+    prefix = [] if encoded.prefix is None else [encoded.prefix.rows[0]]
+    return torch.cat([*prefix, encoded.rows[0]])[None]
 
 
 def some_programs(depth: int) -> list[Program]:
@@ -37,8 +44,8 @@ def test_verdicts_equal_the_restacked_model(tiny_llm: FrozenLLM, questions: list
         for question in questions:
             encoded = executor.encoder(question)
             answer = torch.tensor(encoded.answers[0])
-            rows = torch.tensor([[*encoded.prefix, *encoded.rows[0].tolist()]])
-            logits = logits_of(model, rows)[0, len(encoded.prefix) :][encoded.answer_slice(0)]
+            rows = whole_row(encoded)
+            logits = logits_of(model, rows)[0, encoded.past :][encoded.answer_slice(0)]
             expected = float(logits.log_softmax(-1).gather(-1, answer[:, None]).sum())
             verdict = found[(question.id, program)]
             assert verdict.log_prob == pytest.approx(expected, abs=1e-3)
@@ -83,7 +90,7 @@ def test_a_small_cache_changes_speed_not_verdicts(
     tiny_llm: FrozenLLM, prompt: Prompt, questions: list[Question]
 ) -> None:
     pairs = [(question, program) for question in questions for program in some_programs(tiny_llm.depth)]
-    ample, tight = Executor(tiny_llm, prompt), Executor(tiny_llm, prompt, cache_bytes=1)
+    ample, tight = Executor(tiny_llm, prompt), Executor(tiny_llm, prompt, memory_bytes=1 << 20)
     for roomy, cramped in zip(ample.verdicts(pairs), tight.verdicts(pairs), strict=True):
         assert roomy.right == cramped.right
         assert roomy.log_prob == pytest.approx(cramped.log_prob, abs=1e-4)
@@ -166,11 +173,11 @@ def test_verdicts_on_families_with_other_positions(name: str, questions: list[Qu
     llm = FrozenLLM(build_other(name), character_tokenizer())
     executor = Executor(llm, PROMPTS["few-shot"])
     encoded = executor.encoder(questions[0])
-    assert len(encoded.prefix) > 20
+    assert encoded.past > 20
     program = Program((0, 2, 2, 3))
-    whole = torch.tensor([[*encoded.prefix, *encoded.rows[0].tolist()]])
+    whole = whole_row(encoded)
     log_probs = logits_of(as_model(llm, program), whole).log_softmax(-1)[0]
-    start = len(encoded.prefix) + encoded.prompt_length - 1
+    start = encoded.past + encoded.prompt_length - 1
     expected = sum(float(log_probs[start + i, token]) for i, token in enumerate(encoded.answers[0]))
     verdicts = executor.verdicts([(question, program) for question in questions])
     assert verdicts[0].log_prob == pytest.approx(expected, abs=1e-4)

@@ -15,7 +15,7 @@ from polar_env.envs.sb3 import ProgramVecEnv
 from polar_env.envs.vector_env import ProgramVectorEnv
 from polar_env.llm import FrozenLLM
 from polar_env.questions import Prompt, Question
-from polar_env.threads import torch_threads
+from polar_env.runtime import torch_threads
 from tests.planted import PlantedExecutor, best_program, planted_questions
 from train.collect import RaceConfig, race, search_traces
 from train.imitate import ImitationConfig, demonstrate, imitate, teacher_choice

@@ -1,0 +1,196 @@
+"""Executing program prefixes on texts, each (text, prefix) pair once.
+
+Programs share prefixes, so what must be executed is a tree for each text. Rows of whatever text and tree that need the
+same layer next run as one batch. A prompt that stands before many questions is a text of its own: the keys and values
+of its steps are made once and serve the rows of all questions behind it, which wait for them.
+
+Axis letters: ``B`` rows, ``C`` rows of one text, ``P`` tokens of the prefix text, ``T`` tokens of a row, ``H`` width,
+``G`` KV heads, ``E`` head width.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from polar_env.encoding import Text
+from polar_env.executor.memory import ROOT, BoundedCache, Node, last_layer, parent_of, step_of
+from polar_env.executor.stats import ExecutionStats
+from polar_env.llm.frozen import FrozenLLM
+from polar_env.llm.slots import Slot
+from polar_env.runtime import grouped_heads
+
+__all__ = ["StateCache", "execute"]
+
+BATCH_TOKENS = 1024
+"""Most tokens in one batch, unless one text has more: larger ones are slower on CPUs, since activations leave the
+cache."""
+
+StateKey = tuple[str, Node]
+"""A text's id and a program prefix."""
+Target = tuple[Text, Node]
+StateCache = BoundedCache[tuple[str, str, Node], Tensor]
+"""Hidden states, and keys and values of prefix texts, by kind, text and program prefix."""
+
+
+def execute(llm: FrozenLLM, targets: Sequence[Target], cache: StateCache, stats: ExecutionStats) -> list[Tensor]:
+    """Hidden states ``[C, T, H]`` of texts after program prefixes.
+
+    Args:
+        llm: executes layers.
+        targets: any mix of texts and program prefixes.
+        cache: states made before; takes in those made now.
+        stats: counts what is executed.
+    """
+    run = _Run(llm, cache, stats)
+    for text, node in targets:
+        run.want(text, node)
+        run.ends.add((text.id, node))
+    run.go()
+    return [run.live[text.id, node] for text, node in targets]
+
+
+class _Run:
+    """One call of `execute`: what is wanted, what is there, and who waits for what."""
+
+    def __init__(self, llm: FrozenLLM, cache: StateCache, stats: ExecutionStats) -> None:
+        self.llm, self.cache, self.stats = llm, cache, stats
+        self.ends: set[StateKey] = set()
+        self.live: dict[StateKey, Tensor] = {}  # hidden states [C, T, H] that something will still be made of
+        self.slots: dict[StateKey, tuple[Tensor, Tensor]] = {}  # keys and values [G, P, E] of a prefix text's step
+        self._texts: dict[str, Text] = {}
+        self._following: dict[StateKey, dict[int, None]] = defaultdict(dict)  # the layers to be executed next
+        self._wanted: set[StateKey] = set()
+        self._prefixes: set[str] = set()  # ids of texts that stand before others
+        self._slot_users: Counter[StateKey] = Counter()
+        self._waiting: dict[int, list[Target]] = defaultdict(list)  # rows that need this layer next
+        self._blocked: dict[StateKey, list[Target]] = defaultdict(list)  # rows that need these keys and values first
+
+    def want(self, text: Text, node: Node) -> None:
+        """Plan the way to a state, back to the nearest one that is known."""
+        self._texts[text.id] = text
+        while (text.id, node) not in self._wanted:
+            self._wanted.add((text.id, node))
+            known = self._known(text, node)
+            if known is not None:
+                self.live[text.id, node] = known
+                return
+            self._following[text.id, parent_of(node)][last_layer(node)] = None
+            if text.prefix is not None:
+                self._want_slot(text.prefix, node)
+            node = parent_of(node)
+
+    def _known(self, text: Text, node: Node) -> Tensor | None:
+        known = self.cache.get(("hidden", text.id, node))
+        if known is None and node == ROOT:
+            known = self.llm.embed(text.rows, text.past)
+            self.cache.put(("hidden", text.id, node), known, known.nbytes)
+        return known
+
+    def _want_slot(self, prefix: Text, node: Node) -> None:
+        """Plan the way to the keys and values that a prefix text's last step makes."""
+        key = (prefix.id, node)
+        self._prefixes.add(prefix.id)
+        self._slot_users[key] += 1
+        if self._slot_users[key] > 1:
+            return
+        keys, values = (self.cache.get((kind, *key)) for kind in ("keys", "values"))
+        if keys is not None and values is not None:
+            self.slots[key] = keys, values
+            return
+        self._following[prefix.id, parent_of(node)][last_layer(node)] = None
+        self.want(prefix, parent_of(node))
+
+    def go(self) -> None:
+        """Execute what is wanted; the lowest layer first: rows ahead wait there for the others and join their batch."""
+        with grouped_heads(self.llm.device):
+            self._go()
+
+    def _go(self) -> None:
+        self._pending = {key: len(layers) for key, layers in self._following.items()}
+        for text_id, node in list(self.live):
+            self._queue(self._texts[text_id], node)
+        while self._waiting:
+            layer = min(self._waiting)
+            for batch in _batches(self._waiting.pop(layer)):
+                self._step(layer, batch)
+
+    def _queue(self, text: Text, node: Node) -> None:
+        """Let a state that is there wait for the layers that follow it."""
+        for layer in self._following.get((text.id, node), ()):
+            if text.prefix is not None and (slot := (text.prefix.id, node + step_of(layer))) not in self.slots:
+                self._blocked[slot].append((text, node))
+            else:
+                self._waiting[layer].append((text, node))
+
+    def _step(self, layer: int, batch: list[Target]) -> None:
+        """Execute a layer on states of one shape."""
+        states = [self.live[text.id, node] for text, node in batch]
+        text, step = batch[0][0], step_of(layer)
+        rows = [len(state) for state in states]
+        slot = Slot()
+        if text.prefix is not None:
+            made_before = [self.slots[text.prefix.id, node + step] for _, node in batch]
+            keys, values = zip(*made_before, strict=True)
+            slot = Slot(_by_row(keys, rows), _by_row(values, rows))  # [B, G, P, E]
+        hidden = torch.cat(states)  # [B, T, H]
+        hidden = self.llm.apply(layer, hidden, self.llm.shape_inputs(text.past, hidden.shape[1]), slot)
+        self.stats.calls[hidden.shape[0] * hidden.shape[1]] += 1
+        for number, ((text, node), made) in enumerate(zip(batch, hidden.split(rows), strict=True)):
+            if text.id in self._prefixes and slot.keys is not None and slot.values is not None:
+                self._take_in_slot((text.id, node + step), layer, slot.keys[number], slot.values[number])
+            self._take_in(text, node, node + step, made)
+
+    def _take_in(self, text: Text, before: Node, after: Node, hidden: Tensor) -> None:
+        """Keep a new state, and forget what nothing more will be made of."""
+        self._pending[text.id, before] -= 1
+        if not self._pending[text.id, before] and (text.id, before) not in self.ends:
+            del self.live[text.id, before]
+        hidden = hidden.clone()  # a view would keep the whole batch alive in the cache
+        self.cache.put(("hidden", text.id, after), hidden, hidden.nbytes)
+        if text.id in self._prefixes:
+            self.stats.prefix_layers += 1
+        else:
+            self.stats.executed_layers += 1
+        if text.prefix is not None:
+            slot = (text.prefix.id, after)
+            self._slot_users[slot] -= 1
+            if not self._slot_users[slot]:
+                del self.slots[slot]
+        if (text.id, after) in self.ends or (text.id, after) in self._pending:
+            self.live[text.id, after] = hidden
+            self._queue(text, after)
+
+    def _take_in_slot(self, key: StateKey, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Keep a prefix text's new keys and values ``[G, P, E]``, and let the rows go on that waited for them."""
+        keys, values = keys.clone(), values.clone()
+        self.cache.put(("keys", *key), keys, keys.nbytes)
+        self.cache.put(("values", *key), values, values.nbytes)
+        if self._slot_users[key]:
+            self.slots[key] = keys, values
+            self._waiting[layer] += self._blocked.pop(key, [])
+
+
+def _batches(rows: list[Target]) -> Iterator[list[Target]]:
+    """Rows of equal shape, at most `BATCH_TOKENS` tokens together."""
+    batch: list[Target] = []
+    tokens = 0
+    for target in sorted(rows, key=lambda row: row[0].shape):
+        text = target[0]
+        if batch and (text.shape != batch[0][0].shape or tokens + text.rows.numel() > BATCH_TOKENS):
+            yield batch
+            batch, tokens = [], 0
+        batch.append(target)
+        tokens += text.rows.numel()
+    if batch:
+        yield batch
+
+
+def _by_row(tensors: Sequence[Tensor], rows: Sequence[int]) -> Tensor:
+    """Stack ``[G, P, E]`` tensors, each as often as its text has rows; a view where all rows share one."""
+    if all(tensor is tensors[0] for tensor in tensors):
+        return tensors[0].expand(sum(rows), -1, -1, -1)
+    return torch.stack([tensor for tensor, count in zip(tensors, rows, strict=True) for _ in range(count)])

@@ -1,0 +1,55 @@
+"""What was asked of an executor and what it really did."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from dataclasses import dataclass, field, fields
+
+__all__ = ["ExecutionStats"]
+
+
+@dataclass
+class ExecutionStats:
+    """What was asked for and what was really executed.
+
+    Attributes:
+        verdicts: verdicts given.
+        cached_verdicts: of these, how many were known already, in memory or on disk.
+        stored_verdicts: of these, how many came from the verdict store on disk.
+        asked_layers: layer executions that the programs asked for spell out, one by one.
+        executed_layers: layer executions really done on question rows.
+        prefix_layers: layer executions really done on the shared prompt prefix.
+        non_finite: verdicts on programs that made NaN.
+        seconds: time spent executing.
+        calls: how often a layer was called with how many tokens.
+    """
+
+    verdicts: int = 0
+    cached_verdicts: int = 0
+    stored_verdicts: int = 0
+    asked_layers: int = 0
+    executed_layers: int = 0
+    prefix_layers: int = 0
+    non_finite: int = 0
+    seconds: float = 0.0
+    calls: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of verdicts that were known already."""
+        return self.cached_verdicts / max(1, self.verdicts)
+
+    @property
+    def sharing(self) -> float:
+        """Layer executions asked for over those done on question rows."""
+        return self.asked_layers / max(1, self.executed_layers)
+
+    def copy(self) -> ExecutionStats:
+        """The figures of now, which later work does not change."""
+        return copy.deepcopy(self)
+
+    def since(self, earlier: ExecutionStats) -> ExecutionStats:
+        """The difference to an earlier copy."""
+        names = [each.name for each in fields(self)]
+        return ExecutionStats(**{n: getattr(self, n) - getattr(earlier, n) for n in names})

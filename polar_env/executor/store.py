@@ -1,0 +1,184 @@
+"""Verdicts on disk: found once, known to search, training, evaluation, other processes and later runs.
+
+One SQLite file for each model and floating-point type; a row for each question under its prompt and each program. Every
+row carries a checksum: a file that is damaged, or of another version, is set aside and a new one begun.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import sqlite3
+import time
+import warnings
+import zlib
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from polar_env.executor.memory import Node
+from polar_env.executor.verdict import Verdict
+
+__all__ = ["VerdictStore", "VerdictStoreWarning"]
+
+VERSION = 1
+"""Counts the changes of what the rows mean."""
+_PATIENCE = 60.0
+"""Seconds to wait for other processes."""
+_AT_ONCE = 500
+"""Keys of one query."""
+_TABLE = """CREATE TABLE IF NOT EXISTS verdicts
+    (key BLOB PRIMARY KEY, right INTEGER, log_prob REAL, said BLOB, checksum INTEGER) WITHOUT ROWID"""
+Row = tuple[bytes, int, float, bytes, int]
+Result = TypeVar("Result")
+
+
+class VerdictStoreWarning(UserWarning):
+    """A file of verdicts could not be trusted and was set aside."""
+
+
+class _Untrusted(Exception):
+    """What is wrong with a file of verdicts."""
+
+
+class VerdictStore:
+    """Verdicts of one model in one floating-point type.
+
+    Safe with several processes on one machine: SQLite's write-ahead log lets all of them read and one at a time write;
+    whoever writes waits for the others.
+
+    Args:
+        folder: where the files lie.
+        fingerprint: the model's, which differs between floating-point types, too.
+        dtype: the floating-point type, for people who look into the folder.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str, dtype: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"{fingerprint}-{dtype}.sqlite"
+        self._connection: sqlite3.Connection | None = None
+        self._process = self._file = 0
+
+    @staticmethod
+    def key(question: bytes, program: Node) -> bytes:
+        """16 bytes for a question under its prompt (`EncodedQuestion.digest`) and a program."""
+        return hashlib.blake2b(question + program, digest_size=16).digest()
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, Verdict]:
+        """The verdicts that are known."""
+
+        def read(connection: sqlite3.Connection) -> dict[bytes, Verdict]:
+            found: dict[bytes, Verdict] = {}
+            for start in range(0, len(keys), _AT_ONCE):
+                some = keys[start : start + _AT_ONCE]
+                query = f"SELECT * FROM verdicts WHERE key IN ({','.join('?' * len(some))})"
+                found |= {row[0]: _verdict(row) for row in connection.execute(query, list(some))}
+            return found
+
+        return self._do(read)
+
+    def put(self, verdicts: Mapping[bytes, Verdict]) -> None:
+        """Keep verdicts, all or none; they outlive the process once this returns. One that is known stays as it is."""
+        rows = [_row(key, verdict) for key, verdict in verdicts.items()]
+
+        def write(connection: sqlite3.Connection) -> None:
+            with connection:
+                connection.executemany("INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?, ?)", rows)
+
+        self._do(write)
+
+    def __len__(self) -> int:
+        return self._do(lambda connection: int(connection.execute("SELECT count(*) FROM verdicts").fetchone()[0]))
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _do(self, action: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Act on the file; if it turns out not to be trusted, on a new one.
+
+        Raises:
+            OSError: if the disk is full, or another process keeps the file locked.
+        """
+        try:
+            try:
+                return action(self._open())
+            except (_Untrusted, sqlite3.DatabaseError) as problem:
+                if isinstance(problem, sqlite3.OperationalError):
+                    raise
+                self._set_aside(problem)
+                return action(self._open())
+        except sqlite3.OperationalError as problem:
+            raise OSError(f"{self.path}: {problem}; free the disk, or stop what holds the file.") from problem
+
+    def _open(self) -> sqlite3.Connection:
+        """This process's connection."""
+        if self._connection is not None and self._process == os.getpid():
+            return self._connection
+        with self._alone():
+            connection = sqlite3.connect(self.path, timeout=_PATIENCE, check_same_thread=False)
+            try:
+                if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                    raise _Untrusted("its pages are damaged")
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+                _check_version(connection)
+            finally:
+                self._file, self._process = self.path.stat().st_ino, os.getpid()
+        self._connection = connection
+        return connection
+
+    def _set_aside(self, problem: Exception) -> None:
+        """Rename the file that was opened, unless another process has done so by now."""
+        self.close()
+        with self._alone():
+            if self.path.exists() and self.path.stat().st_ino == self._file:
+                aside = self.path.with_suffix(f".{time.strftime('%Y%m%d-%H%M%S')}.set-aside")
+                self.path.rename(aside)
+                for suffix in ("-wal", "-shm"):
+                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+                warnings.warn(
+                    f"the verdicts in {self.path} cannot be trusted: {problem}. They were set aside as {aside.name} "
+                    "and will be found anew; delete that file when you do not need it.",
+                    VerdictStoreWarning,
+                    stacklevel=4,
+                )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes from opening or setting aside the file."""
+        with self.path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _check_version(connection: sqlite3.Connection) -> None:
+    """Make the table in a new file; refuse a file of another version."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if not connection.execute("SELECT name FROM sqlite_master").fetchone():
+        with connection:
+            connection.execute(_TABLE)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+    elif version != VERSION:
+        raise _Untrusted(f"they are of version {version}, this is version {VERSION}")
+
+
+def _row(key: bytes, verdict: Verdict) -> Row:
+    said = array("q", verdict.said).tobytes()
+    return key, int(verdict.right), verdict.log_prob, said, _checksum(key, verdict.right, verdict.log_prob, said)
+
+
+def _verdict(row: Row) -> Verdict:
+    key, right, log_prob, said, checksum = row
+    if checksum != _checksum(key, bool(right), log_prob, said):
+        raise _Untrusted("a row does not match its checksum")
+    return Verdict(bool(right), log_prob, tuple(array("q", said)))
+
+
+def _checksum(key: bytes, right: bool, log_prob: float, said: bytes) -> int:
+    return zlib.crc32(b"".join([key, bytes([right]), array("d", [log_prob]).tobytes(), said]))

@@ -1,0 +1,64 @@
+"""Settings of torch and its libraries that cost or save much time on CPUs."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+
+__all__ = ["grouped_heads", "keep_freed_memory", "torch_threads"]
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Names of glibc's mallopt(3) parameters."""
+_GROUPED_HEADS = "TRANSFORMERS_SDPA_FORCE_GQA"
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Run a block (or, as a decorator, a function) with ``count`` torch threads.
+
+    A policy's small network is several times faster on one, the LLM on all.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Tell glibc to keep large freed blocks for the next tensors, instead of giving them back to the system each time.
+
+    Every layer makes tensors of some megabytes; having the system clear their pages anew each time took a quarter of
+    the time of a search on two cores. Where the user has set ``MALLOC_*`` variables, or another allocator is loaded,
+    nothing is changed.
+    """
+    if not sys.platform.startswith("linux") or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+
+
+@contextmanager
+def grouped_heads(device: torch.device) -> Iterator[None]:
+    """On a CPU, let transformers' sdpa attention read grouped KV heads as they are, without a copy for each query head.
+
+    Transformers does so by itself only where there is no mask, since CUDA would fall back to a slow kernel.
+    """
+    if device.type != "cpu" or _GROUPED_HEADS in os.environ:
+        yield
+        return
+    os.environ[_GROUPED_HEADS] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_GROUPED_HEADS]
