@@ -112,7 +112,7 @@ def evaluate(
 ) -> None:
     """Measure agents; questions that the results have already are left out.
 
-    Each method starts with empty caches, so that its seconds are its own: proposing and executing together.
+    Each method starts from nothing, so that its seconds are its own: proposing and executing together.
 
     Args:
         executor: executes programs.
@@ -124,16 +124,16 @@ def evaluate(
     for agent in agents:
         done = {row["question_id"] for row in results.rows() if row["method"] == agent.name}
         todo = [question for question in questions if question.id not in done]
-        executor.clear()
-        for batch in (todo[i : i + _BATCH] for i in range(0, len(todo), _BATCH)):
-            started = time.perf_counter()
-            programs = [proposals[0] for proposals in agent.propose(batch)]
-            verdicts = executor.verdicts(list(zip(batch, programs, strict=True)))
-            seconds = (time.perf_counter() - started) / len(batch)
-            rows = zip(batch, programs, verdicts, strict=True)
-            results.append([_row(executor, agent.name, q, p, v, seconds, 1) for q, p, v in rows])
-            if on_progress is not None:
-                on_progress(agent.name, len(batch))
+        with executor.from_nothing():
+            for batch in (todo[i : i + _BATCH] for i in range(0, len(todo), _BATCH)):
+                started = time.perf_counter()
+                programs = [proposals[0] for proposals in agent.propose(batch)]
+                verdicts = executor.verdicts(list(zip(batch, programs, strict=True)))
+                seconds = (time.perf_counter() - started) / len(batch)
+                rows = zip(batch, programs, verdicts, strict=True)
+                results.append([_row(executor, agent.name, q, p, v, seconds, 1) for q, p, v in rows])
+                if on_progress is not None:
+                    on_progress(agent.name, len(batch))
 
 
 def evaluate_oracle(
@@ -145,14 +145,17 @@ def evaluate_oracle(
     seed: int = 0,
     on_progress: Callable[[str, int], None] | None = None,
 ) -> None:
-    """Search held-out questions with the gold answer in sight: the shortest right program found, as an upper bound."""
+    """Search held-out questions with the gold answer in sight: the shortest right program found, as an upper bound.
+
+    Where verdicts come from disk, no seconds are recorded: they would not be the search's own.
+    """
     done = {row["question_id"] for row in results.rows() if row["method"] == ORACLE}
     todo = [question for question in questions if question.id not in done]
     executor.clear()
     for batch in (todo[i : i + _BATCH] for i in range(0, len(todo), _BATCH)):
-        started = time.perf_counter()
+        started, stored = time.perf_counter(), executor.stats.stored_verdicts
         trees = search(executor, batch, config, seed)
-        seconds = (time.perf_counter() - started) / len(batch)
+        seconds = None if executor.stats.stored_verdicts > stored else (time.perf_counter() - started) / len(batch)
         best = [(tree, best_programs(tree)[0]) for tree in trees]
         results.append(
             [
@@ -165,7 +168,7 @@ def evaluate_oracle(
 
 
 def _row(
-    executor: Executor, method: str, question: Question, program: Any, verdict: Any, seconds: float, tried: int
+    executor: Executor, method: str, question: Question, program: Any, verdict: Any, seconds: float | None, tried: int
 ) -> dict[str, Any]:
     return {
         "method": method,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EncodedQuestion", "Encoder", "Text"]
 
-_BUCKET = 4
-"""Row lengths are rounded up to a multiple of this, so that more rows fit one batch."""
+_MANY = 16
+"""Fewest questions whose common beginning is worth a prefix of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +44,8 @@ class Text:
         return 0 if self.prefix is None else self.prefix.rows.shape[1]
 
     @property
-    def shape(self) -> tuple[str, int]:
-        """Texts of equal shape may share a batch: those behind the same prefix, with rows of one length."""
+    def order(self) -> tuple[str, int]:
+        """Sorts texts by their prefix, then by length: neighbours fit into one batch."""
         return "" if self.prefix is None else self.prefix.id, self.rows.shape[1]
 
 
@@ -67,7 +68,8 @@ class EncodedQuestion(Text):
     def digest(self) -> bytes:
         """16 bytes over all that decides a verdict: every token, and which candidate is the gold one."""
         prefix = [] if self.prefix is None else self.prefix.rows[0].tolist()
-        content = json.dumps([prefix, self.rows.tolist(), self.prompt_length, self.answers, self.gold])
+        prompt = prefix + self.rows[0, : self.prompt_length].tolist()
+        content = json.dumps([prompt, self.answers, self.gold])
         return hashlib.blake2b(content.encode(), digest_size=16).digest()
 
     def answer_slice(self, candidate: int) -> slice:
@@ -88,8 +90,8 @@ class Encoder:
         self.tokenizer, self.context_length = llm.tokenizer, llm.context_length
         self.prompt = prompt
         self._encoded: dict[str, EncodedQuestion] = {}
-        shared = _common_prefix([self.prompt_ids(probe, probe) for probe in ("What is 1?", "0 =", "Say")])
-        self.shared = Text("prompt", torch.tensor([shared])) if shared else None
+        self._prefixes: list[Text] = []  # longest first
+        self._add_prefix([self.prompt_ids(probe, probe) for probe in ("What is 1?", "0 =", "Say")])
 
     def __call__(self, question: Question) -> EncodedQuestion:
         """The question's token ids.
@@ -101,6 +103,25 @@ class Encoder:
         if found is None:
             found = self._encoded[question.id] = self._encode(question)
         return found
+
+    def share(self, questions: Sequence[Question]) -> None:
+        """Let what many questions begin with, beyond the prompt's own beginning, be executed once for all of them."""
+        new = [question for question in questions if question.id not in self._encoded]
+        if len(new) >= _MANY:
+            self._add_prefix([self.prompt_ids(question.text, question.bare) for question in new])
+
+    def _add_prefix(self, prompts: list[list[int]]) -> None:
+        shared = _common_prefix([prompt[:-1] for prompt in prompts])  # every question keeps a token of its own
+        if len(shared) > max((text.rows.shape[1] for text in self._prefixes), default=0):
+            self._prefixes.insert(0, Text(f"prefix of {len(shared)} tokens", torch.tensor([shared])))
+
+    def _prefix_of(self, prompt: list[int]) -> Text | None:
+        """The longest prefix that a prompt begins with and is longer than."""
+        for text in self._prefixes:
+            length = text.rows.shape[1]
+            if length < len(prompt) and prompt[:length] == text.rows[0].tolist():
+                return text
+        return None
 
     def prompt_ids(self, text: str, bare: str | None = None) -> list[int]:
         """Token ids of the whole prompt that asks ``text`` (``bare`` as an equation)."""
@@ -129,11 +150,9 @@ class Encoder:
                 f"'{self.prompt.name}'; the model's context has {self.context_length}. "
                 "Leave it out or use fewer examples."
             )
-        prefix = self.shared
-        if prefix is not None and prompt[: prefix.rows.shape[1]] != prefix.rows[0].tolist():
-            prefix = None
+        prefix = self._prefix_of(prompt)
         own_prompt = prompt if prefix is None else prompt[prefix.rows.shape[1] :]
-        length = -(-max(len(own_prompt) + len(a) - 1 for a in answers) // _BUCKET) * _BUCKET
+        length = max(len(own_prompt) + len(answer) - 1 for answer in answers)
         rows = torch.zeros(len(answers), length, dtype=torch.long)
         for row, answer in zip(rows, answers, strict=True):
             row[: len(own_prompt) + len(answer) - 1] = torch.tensor([*own_prompt, *answer[:-1]])

@@ -1,27 +1,45 @@
-"""``polar bench execution``: speed and memory as ratios to a reference in the same run."""
+"""``polar bench WHAT``: speed and memory as ratios to a reference in the same run."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import json
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from pydantic import Field
 
-from polar_env.cli.common import ModelConfig, console, open_llm
+from polar_env.cli.common import QuestionsConfig, console, open_executor, open_prompt, open_questions
+
+if TYPE_CHECKING:
+    from polar_env.executor import Executor
+    from polar_env.questions import Question
 
 __all__ = ["CONFIG", "BenchConfig", "run"]
 
+Note = Callable[[str], None]
 
-class BenchConfig(ModelConfig):
-    """Measure speed and memory beside a reference in the same run."""
 
-    what: Annotated[Literal["execution"], tyro.conf.Positional] = "execution"
-    """execution: identity beside plain transformers, shorter programs beside the identity, mixed rows beside one by
-    one, memory over many generations."""
+class BenchConfig(QuestionsConfig):
+    """Measure speed and memory beside a reference in the same run; appends to OUT/bench.jsonl."""
+
+    what: Annotated[Literal["executor", "rows", "env", "search", "execution"], tyro.conf.Positional] = "executor"
+    """executor: verdicts a second beside decoding with generate and beside matrix products alone. rows: batches of
+    random programs beside one by one. env: 64 lanes beside one environment. search: trees in lock step beside one tree.
+    execution: identity beside plain transformers, shorter programs beside the identity, memory over generations."""
+    limit: Annotated[int, Field(ge=0)] = 48
+    """Use at most this many questions, tasks taking turns; 0 uses all."""
+    verdicts: str = "none"
+    """Folder of verdicts on disk; a benchmark that read them would measure nothing."""
+    programs: Annotated[int, Field(ge=0)] = 0
+    """executor: use this many of the single-edit programs, evenly spread; 0 uses all."""
+    check: Annotated[int, Field(ge=0)] = 24
+    """executor: compare the verdicts of this many programs with the re-stacked model's; 0 compares all."""
     seconds: Annotated[float, Field(gt=0)] = 20.0
-    """About how long each ratio is measured."""
+    """rows, env, search, execution: about how long each ratio is measured."""
     generations: Annotated[int, Field(ge=20)] = 1000
-    """How many short generations look for growing memory."""
+    """execution: how many short generations look for growing memory."""
 
 
 CONFIG = BenchConfig
@@ -29,14 +47,51 @@ CONFIG = BenchConfig
 
 def run(config: BenchConfig) -> dict[str, Any]:
     """Run the benchmark; what has been measured appears line by line."""
-    from eval.benchmarks.execution import measure_execution
+    from eval.benchmarks.machine import machine
 
-    llm = open_llm(config.model, config.dtype, config.device)
+    prompt = open_prompt(config)
+    executor = open_executor(config, prompt)
+    questions = open_questions(config, "train", without=prompt)
+    executor.check(questions)
 
     def note(line: str) -> None:
         console.print(line, markup=False)
 
-    result = measure_execution(llm, config.seconds, config.generations, note).as_json()
+    figures = _MEASURES[config.what](config, executor, questions, note)
+    record = {
+        "what": config.what,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "machine": machine(executor.llm.device),
+        "model": config.model,
+        "dtype": str(executor.llm.dtype).removeprefix("torch."),
+        "threads": executor.threads,
+        "prompt": prompt.name,
+        "questions": len(questions),
+        **figures,
+    }
+    config.out.mkdir(parents=True, exist_ok=True)
+    path = config.out / "bench.jsonl"
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
     if not config.json_output:
-        print("\n".join(f"{key:<24} {value}" for key, value in result.items()))
-    return result
+        print("\n".join(f"{key:<24} {value}" for key, value in figures.items()))
+    console.print(f"appended to {path}", markup=False)
+    return record
+
+
+def _executor(config: BenchConfig, executor: Executor, questions: list[Question], note: Note) -> dict[str, Any]:
+    from eval.benchmarks.executor import measure_executor
+
+    return measure_executor(executor, questions, config.programs, config.check, note).as_json()
+
+
+def _execution(config: BenchConfig, executor: Executor, questions: list[Question], note: Note) -> dict[str, Any]:
+    from eval.benchmarks.execution import measure_execution
+
+    return measure_execution(executor.llm, config.seconds, config.generations, note).as_json()
+
+
+_MEASURES: dict[str, Callable[[BenchConfig, Executor, list[Question], Note], dict[str, Any]]] = {
+    "executor": _executor,
+    "execution": _execution,
+}

@@ -14,7 +14,9 @@ from pydantic import Field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from polar_env.assets import cache_folder
 from polar_env.config import Config
+from polar_env.errors import MemoryBoundError
 from polar_env.executor import Executor
 from polar_env.questions import Prompt, Question, Split, load_questions, make_prompt, mixed_order, read_prompt
 
@@ -26,6 +28,7 @@ __all__ = [
     "ModelConfig",
     "QuestionsConfig",
     "console",
+    "memory_left",
     "open_executor",
     "open_llm",
     "open_prompt",
@@ -37,6 +40,8 @@ __all__ = [
 C = TypeVar("C", bound="ModelConfig")
 DEFAULT_PROMPT = "restate-6"
 PROMPT_FILE = "prompt.yaml"
+_LIBRARIES_BYTES = 1 << 30
+"""What Python, torch, transformers and the plots take in main memory, with room for what an allocator leaves unused."""
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 """Everything that is not a result goes to standard error."""
 
@@ -47,7 +52,7 @@ class ModelConfig(Config):
     model: str = "smollm2-135m"
     """A named model, a local folder, or a hub id (owner/name)."""
     dtype: str = "float32"
-    """Floating-point type that the LLM runs in."""
+    """Floating-point type that the LLM runs in; auto measures whether bfloat16 is clearly faster here than float32."""
     device: str = "cpu"
     """Device that the LLM runs on."""
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False
@@ -67,8 +72,14 @@ class QuestionsConfig(ModelConfig):
     """Use at most this many questions, tasks taking turns; 0 uses all."""
     skip_bad: bool = False
     """Leave out broken lines of JSON files, and say how many."""
-    cache_gib: Annotated[float, Field(gt=0)] = 1.5
-    """Bound of cached hidden states, in GiB."""
+    memory_gib: Annotated[float, Field(ge=0)] = 0.0
+    """Bound of memory in GiB: the model's weights, states in flight, and what is kept of them for later; 0 is 4 GiB, or
+    twice the weights where that is more."""
+    threads: Annotated[int, Field(ge=0)] = 0
+    """Threads that the LLM runs on; 0 measures which number is fastest."""
+    verdicts: str = ""
+    """Folder in which verdicts are kept on disk for all commands and later runs; 'none' keeps them in memory; by
+    default $POLAR_HOME/verdicts, or ~/.cache/polar-env/verdicts."""
     out: Path = Path("runs/default")
     """Folder of the run: prompt, traces, agents and reports lie in it."""
     seed: int = 0
@@ -117,14 +128,52 @@ def with_model(config: C, cards: Sequence[AgentCard]) -> C:
 
 
 def open_executor(config: QuestionsConfig, prompt: Prompt) -> Executor:
-    """Load the model and make its executor."""
-    return _executor(config.model, config.dtype, config.device, prompt.model_dump_json(), config.cache_gib)
+    """Load the model and make its executor.
+
+    Raises:
+        MemoryBoundError: if the model leaves nothing of the memory bound.
+    """
+    return _executor(
+        config.model, config.dtype, config.device, prompt.model_dump_json(), config.memory_gib, config.threads,
+        config.verdicts,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=1)
-def _executor(model: str, dtype: str, device: str, prompt: str, cache_gib: float) -> Executor:
+def _executor(
+    model: str, dtype: str, device: str, prompt: str, memory_gib: float, threads: int, verdicts: str
+) -> Executor:
     """The executor of the last command goes on in the next one of the same process, with all that it remembers."""
-    return Executor(open_llm(model, dtype, device), Prompt.model_validate_json(prompt), int(cache_gib * (1 << 30)))
+    from polar_env.executor.store import VerdictStore
+    from polar_env.llm.fastest import fastest_threads
+
+    llm = open_llm(model, dtype, device)
+    folder = Path(verdicts) if verdicts else cache_folder() / "verdicts"
+    store = None if verdicts == "none" else VerdictStore(folder, llm.fingerprint, str(llm.dtype).split(".")[-1])
+    bound = memory_left(llm, memory_gib)
+    return Executor(llm, Prompt.model_validate_json(prompt), bound, store, threads or fastest_threads(llm))
+
+
+def memory_left(llm: FrozenLLM, memory_gib: float) -> int:
+    """Bytes that a memory bound leaves beside the model's weights and the libraries.
+
+    Args:
+        llm: the model.
+        memory_gib: the bound in GiB; 0 is 4 GiB, or twice the weights where that is more.
+
+    Raises:
+        MemoryBoundError: if nothing is left; says how much is needed.
+    """
+    weights = sum(int(parameter.nbytes) for parameter in llm.model.parameters())
+    libraries = _LIBRARIES_BYTES if llm.device.type == "cpu" else 0
+    bound = int(memory_gib * (1 << 30)) or max(4 << 30, libraries + 2 * weights)
+    if bound <= libraries + weights:
+        raise MemoryBoundError(
+            f"the memory bound of {memory_gib} GiB is too small: the weights of {llm.name} take "
+            f"{weights / (1 << 30):.2f} GiB and the libraries about {libraries / (1 << 30):.2f} GiB. Give --memory-gib "
+            f"{2 * (libraries + weights) / (1 << 30):.1f} or more."
+        )
+    return bound - libraries - weights
 
 
 @lru_cache(maxsize=1)

@@ -43,6 +43,7 @@ def run(config: PromptConfig) -> dict[str, Any]:
         executor.check(questions)
     for prompt, executor in zip(prompts, executors, strict=True):
         verdicts = executor.verdicts([(question, llm.identity) for question in questions])
+        executor.clear()  # no other prompt has use for its states
         measured[prompt.name] = share([verdict.right for verdict in verdicts])
         console.print(f"prompt {prompt.name:<10} identity {measured[prompt.name].percent()} %", markup=False)
     best = max(prompts, key=lambda prompt: measured[prompt.name].value)

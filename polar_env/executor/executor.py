@@ -115,6 +115,7 @@ class Executor:
             QuestionTooLongError: naming the question.
             MemoryBoundError: if the memory bound is too small for one of them; says how much it needs.
         """
+        self.encoder.share(questions)
         for question in questions:
             self._encode(question)
 
@@ -179,7 +180,7 @@ class Executor:
                 missing[question.id, node] = question, node
             else:
                 found[question.id, node] = known
-        for chunk in self._chunks(list(missing.values())):
+        for chunk in self._chunks(sorted(missing.values(), key=lambda pair: pair[1])):
             for (question, node), feature in zip(chunk, pool([q for q, _ in chunk], self._execute(chunk)), strict=True):
                 found[question.id, node] = feature
                 self._features.put((question.id, node), feature.copy(), feature.nbytes)

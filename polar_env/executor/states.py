@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from polar_env.encoding import Text
 from polar_env.executor.memory import ROOT, BoundedCache, Node, last_layer, parent_of, step_of
@@ -28,6 +29,11 @@ __all__ = ["StateCache", "execute"]
 BATCH_TOKENS = 1024
 """Most tokens in one batch, unless one text has more: larger ones are slower on CPUs, since activations leave the
 cache."""
+
+_PADDING = 0.03
+"""Most padding in a batch, as a share of its tokens."""
+_SMALL_TOKENS = 128
+"""A batch of fewer tokens may have more padding: matrix products of few rows are slow anyway."""
 
 StateKey = tuple[str, Node]
 """A text's id and a program prefix."""
@@ -136,13 +142,17 @@ class _Run:
             made_before = [self.slots[text.prefix.id, node + step] for _, node in batch]
             keys, values = zip(*made_before, strict=True)
             slot = Slot(_by_row(keys, rows), _by_row(values, rows))  # [B, G, P, E]
-        hidden = torch.cat(states)  # [B, T, H]
+        # Shorter rows are padded on the right, where causal attention never looks.
+        hidden = pad_sequence([row for state in states for row in state], batch_first=True)  # [B, T, H]
         hidden = self.llm.apply(layer, hidden, self.llm.shape_inputs(text.past, hidden.shape[1]), slot)
         self.stats.calls[hidden.shape[0] * hidden.shape[1]] += 1
         for number, ((text, node), made) in enumerate(zip(batch, hidden.split(rows), strict=True)):
             if text.id in self._prefixes and slot.keys is not None and slot.values is not None:
-                self._take_in_slot((text.id, node + step), layer, slot.keys[number], slot.values[number])
-            self._take_in(text, node, node + step, made)
+                length = text.rows.shape[1]
+                self._take_in_slot(
+                    (text.id, node + step), layer, slot.keys[number, :, :length], slot.values[number, :, :length]
+                )
+            self._take_in(text, node, node + step, made[:, : text.rows.shape[1]])
 
     def _take_in(self, text: Text, before: Node, after: Node, hidden: Tensor) -> None:
         """Keep a new state, and forget what nothing more will be made of."""
@@ -175,16 +185,18 @@ class _Run:
 
 
 def _batches(rows: list[Target]) -> Iterator[list[Target]]:
-    """Rows of equal shape, at most `BATCH_TOKENS` tokens together."""
+    """Rows behind one prefix and of like length, at most `BATCH_TOKENS` tokens together."""
     batch: list[Target] = []
-    tokens = 0
-    for target in sorted(rows, key=lambda row: row[0].shape):
+    count = tokens = 0
+    for target in sorted(rows, key=lambda row: row[0].order):
         text = target[0]
-        if batch and (text.shape != batch[0][0].shape or tokens + text.rows.numel() > BATCH_TOKENS):
+        count, tokens = count + len(text.rows), tokens + text.rows.numel()
+        padded = count * text.rows.shape[1]  # this one is the longest so far
+        wasteful = padded > max(_SMALL_TOKENS, (1 + _PADDING) * tokens)
+        if batch and (text.prefix is not batch[0][0].prefix or padded > BATCH_TOKENS or wasteful):
             yield batch
-            batch, tokens = [], 0
+            batch, count, tokens = [], len(text.rows), text.rows.numel()
         batch.append(target)
-        tokens += text.rows.numel()
     if batch:
         yield batch
 

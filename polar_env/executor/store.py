@@ -57,7 +57,6 @@ class VerdictStore:
     """
 
     def __init__(self, folder: Path, fingerprint: str, dtype: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{fingerprint}-{dtype}.sqlite"
         self._connection: sqlite3.Connection | None = None
         self._process = self._file = 0
@@ -152,6 +151,7 @@ class VerdictStore:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep other processes from opening or setting aside the file."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

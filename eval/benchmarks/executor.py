@@ -1,0 +1,218 @@
+"""``polar bench executor``: verdicts a second beside the peers' way, and beside what matrix products alone would cost.
+
+The peers' way: one program at a time, one question at a time, decoding 15 new tokens with ``generate`` of the
+re-stacked model.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import mean
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from eval.benchmarks.machine import peak_rss_gib
+from eval.benchmarks.roofline import Roofline
+from polar_env.encoding import EncodedQuestion
+from polar_env.executor import Executor
+from polar_env.llm import FrozenLLM, as_model
+from polar_env.program import Program, single_edits
+from polar_env.questions import Question
+
+__all__ = ["NEW_TOKENS", "ExecutorBenchmark", "measure_executor", "restacked_verdicts"]
+
+NEW_TOKENS = 15
+"""Tokens that the peers decode to get one verdict."""
+_PARTS = 8
+"""The work is cut into parts, and the references are measured between them, since machines change their speed."""
+
+Pairs = list[tuple[Question, Program]]
+
+
+@dataclass(frozen=True)
+class ExecutorBenchmark:
+    """What verdicts cost.
+
+    Attributes:
+        verdicts_per_second: of the executor, from nothing.
+        ratio_to_generate: times as fast as the peers' way, decoding all 15 tokens.
+        ratio_to_ended: the same where decoding may end at an end-of-text token.
+        roofline_share: time of the matrix products of the layer executions really done, over the time taken.
+        gflops: billions of such floating-point operations a second.
+        roofline_gflops: those of the matrix products alone.
+        sharing: layer executions asked for, over those done on question rows.
+        verdicts: how many verdicts were timed.
+        generate_samples: how many of them were decoded for comparison.
+        wrong_verdicts: verdicts that differ from the re-stacked model's.
+        checked_verdicts: how many were compared.
+        peak_rss_gib: the most resident memory while the executor ran.
+        bfloat16_ratio: rate in bfloat16 over that in float32, on every eighth program; None where that is not asked.
+        bfloat16_disagreement: share of those verdicts that differ from the float32 ones.
+        bfloat16_unstable: share of those verdicts that change when each question is executed alone.
+    """
+
+    verdicts_per_second: float
+    ratio_to_generate: float
+    ratio_to_ended: float
+    roofline_share: float
+    gflops: float
+    roofline_gflops: float
+    sharing: float
+    verdicts: int
+    generate_samples: int
+    wrong_verdicts: int
+    checked_verdicts: int
+    peak_rss_gib: float
+    bfloat16_ratio: float | None
+    bfloat16_disagreement: float | None
+    bfloat16_unstable: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures, rounded to what they can carry."""
+        return {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()}
+
+
+def measure_executor(
+    executor: Executor,
+    questions: Sequence[Question],
+    programs: int = 0,
+    check: int = 24,
+    note: Callable[[str], None] = lambda _: None,
+) -> ExecutorBenchmark:
+    """Time the identity and its single edits on some questions.
+
+    Args:
+        executor: measured from nothing.
+        questions: each runs under all programs.
+        programs: use this many programs, evenly spread; 0 uses all.
+        check: verdicts of this many programs are compared with the re-stacked model's; 0 compares all.
+        note: told what has been measured.
+    """
+    llm = executor.llm
+    chosen = _spread([llm.identity, *single_edits(llm.identity)], programs)
+    parts = [chosen[i::_PARTS] for i in range(_PARTS) if chosen[i::_PARTS]]
+    roofline, before = Roofline(llm), executor.stats.copy()
+    right: dict[tuple[str, Program], bool] = {}
+    decoding, ending = [], []
+    executor.verdicts([(question, llm.identity) for question in questions])  # loads, warms up
+    with executor.from_nothing():
+        executor.stats = before.copy()
+        for number, part in enumerate(parts):
+            calls = executor.stats.copy().calls
+            pairs = [(question, program) for question in questions for program in part]
+            verdicts = executor.verdicts(pairs)
+            right |= {(q.id, p): verdict.right for (q, p), verdict in zip(pairs, verdicts, strict=True)}
+            roofline.measure(executor.stats.calls - calls)
+            for program in (part[0], part[-1]):
+                encoded = executor.encoder(questions[number % len(questions)])
+                decoding.append(_seconds_to_generate(llm, program, encoded, min_new_tokens=NEW_TOKENS))
+                ending.append(_seconds_to_generate(llm, program, encoded))
+            note(f"part {number + 1} of {len(parts)}: {len(pairs)} verdicts")
+    done, peak = executor.stats.since(before), peak_rss_gib()
+    rate, flops = done.verdicts / done.seconds, roofline.flops(done.calls)
+    note(f"{rate:.1f} verdicts/s; one takes the peers {mean(decoding):.2f} s, {mean(ending):.2f} s where it may end")
+    checked = _spread(chosen, check)
+    truth = restacked_verdicts(executor, questions, checked, note)
+    bfloat16 = _compare_bfloat16(executor, questions, parts[0], note) if llm.dtype is torch.float32 else (None,) * 3
+    return ExecutorBenchmark(
+        verdicts_per_second=rate,
+        ratio_to_generate=rate * mean(decoding),
+        ratio_to_ended=rate * mean(ending),
+        roofline_share=flops / roofline.rate / done.seconds,
+        gflops=flops / done.seconds / 1e9,
+        roofline_gflops=roofline.rate / 1e9,
+        sharing=done.sharing,
+        verdicts=done.verdicts,
+        generate_samples=len(decoding),
+        wrong_verdicts=sum(right[key] != verdict for key, verdict in truth.items()),
+        checked_verdicts=len(truth),
+        peak_rss_gib=peak,
+        bfloat16_ratio=bfloat16[0],
+        bfloat16_disagreement=bfloat16[1],
+        bfloat16_unstable=bfloat16[2],
+    )
+
+
+def _spread(programs: list[Program], count: int) -> list[Program]:
+    """``count`` of the programs, evenly spread, the first among them; all where ``count`` is 0 or larger."""
+    if not 0 < count < len(programs):
+        return programs
+    return [programs[i * len(programs) // count] for i in range(count)]
+
+
+@torch.inference_mode()
+def _seconds_to_generate(llm: FrozenLLM, program: Program, question: EncodedQuestion, **options: Any) -> float:
+    """Seconds that plain transformers take to decode one answer under the re-stacked model."""
+    ids = _whole_row(question)[:, : question.past + question.prompt_length].to(llm.device)
+    generate: Any = as_model(llm, program).generate
+    started = time.perf_counter()
+    mask = torch.ones_like(ids)
+    generate(ids, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=0, **options)
+    return time.perf_counter() - started
+
+
+def _whole_row(question: EncodedQuestion) -> torch.Tensor:
+    """Prompt and gold answer, ``[1, past + T]``."""
+    row = question.rows[question.gold :][:1]
+    return row if question.prefix is None else torch.cat([question.prefix.rows, row], dim=1)
+
+
+@torch.inference_mode()
+def restacked_verdicts(
+    executor: Executor,
+    questions: Sequence[Question],
+    programs: Sequence[Program],
+    note: Callable[[str], None] = lambda _: None,
+) -> dict[tuple[str, Program], bool]:
+    """Which programs are right for which open questions, according to plain transformers and re-stacked models.
+
+    Questions of one length run as one batch behind the shared prompt, in transformers' own cache.
+    """
+    encoded = sorted((executor.encoder(question) for question in questions), key=lambda e: (e.past, e.rows.shape[1]))
+    right: dict[tuple[str, Program], bool] = {}
+    for number, program in enumerate(programs):
+        model: Any = as_model(executor.llm, program)
+        for length in dict.fromkeys((e.past, e.rows.shape[1]) for e in encoded):
+            batch = [e for e in encoded if (e.past, e.rows.shape[1]) == length]
+            rows = torch.cat([e.rows[e.gold :][:1] for e in batch]).to(executor.llm.device)
+            cache = DynamicCache()
+            if batch[0].prefix is not None:
+                model(input_ids=batch[0].prefix.rows.to(executor.llm.device), past_key_values=cache, use_cache=True)
+                cache.batch_repeat_interleave(len(batch))
+            greedy = model(input_ids=rows, past_key_values=cache, use_cache=True).logits.argmax(-1).tolist()
+            for e, tokens in zip(batch, greedy, strict=True):
+                answer = list(e.answers[e.gold])
+                right[e.id, program] = tokens[e.answer_slice(e.gold)] == answer
+        if number % 20 == 19:
+            note(f"re-stacked models: {number + 1} of {len(programs)} programs")
+    return right
+
+
+def _compare_bfloat16(
+    executor: Executor, questions: Sequence[Question], programs: list[Program], note: Callable[[str], None]
+) -> tuple[float, float, float]:
+    """Rate over float32's, share of verdicts that differ from float32's, share that depends on the batch."""
+    llm = executor.llm
+    model: Any = copy.deepcopy(llm.model).to(torch.bfloat16)
+    rounded = FrozenLLM(model, llm.tokenizer, llm.name)
+    pairs = [(question, program) for question in questions for program in programs]
+    rates, right = [], []
+    for each in (llm, rounded):
+        one = Executor(each, executor.prompt, executor.memory_bytes // 2, threads=executor.threads)
+        one.verdicts(pairs[:1])
+        one.clear()
+        before = one.stats.copy()
+        right.append([verdict.right for verdict in one.verdicts(pairs)])
+        done = one.stats.since(before)
+        rates.append(done.verdicts / done.seconds)
+    alone = Executor(rounded, executor.prompt, executor.memory_bytes // 2, threads=executor.threads)
+    sample = range(0, len(pairs), max(1, len(pairs) // 100))
+    changed = [alone.verdicts([pairs[i]])[0].right != right[1][i] for i in sample]
+    note(f"bfloat16: {rates[1]:.1f} verdicts/s beside {rates[0]:.1f} in float32")
+    differ = [a != b for a, b in zip(*right, strict=True)]
+    return rates[1] / rates[0], mean(differ), mean(changed)
