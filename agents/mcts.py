@@ -2,8 +2,9 @@
 
 After CoLa (arXiv 2507.07996, section 3): the root is the identity program, an action is one edit, and a node is chosen
 by ``Q + c sqrt(ln V / v) - lambda * len / D``. Many questions are searched in lock step, one new program each, so that
-the executor always gets full batches. Random numbers come from the seed, the question and the program at hand: a tree
-does not depend on which questions are searched beside it.
+the executor always gets full batches; where there are fewer questions than rows in a batch, a tree gives several
+programs at once, which virtual loss keeps apart. Random numbers come from the seed, the question and the program at
+hand: a tree does not depend on which questions are searched beside it.
 
 Letters: ``V`` visits of a node, ``v`` visits of an edge, ``Q`` mean reward of an edge, ``D`` the model's depth.
 """
@@ -45,6 +46,9 @@ class MctsConfig(Config):
     """Probability of walking on to a random child instead of the best."""
     max_visits: int = Field(default=4, ge=1)
     """Most executions of one layer in a program."""
+    rows: int = Field(default=1, ge=1)
+    """Programs that a round evaluates at least, over all trees: with fewer questions than that, each tree gives several
+    at once, chosen without knowing of each other, so that batches are full. 1 searches every tree step by step."""
     shared_edits: bool = True
     """Whether all questions try the edits of a program in the same order. Their trees then evaluate the same programs,
     which share the prompt's work and compare across questions; off, each question has an order of its own."""
@@ -66,6 +70,14 @@ class _Node:
     visits: int = 0
 
 
+@dataclass(frozen=True)
+class Leaf:
+    """A new program, and the edges walked to it."""
+
+    program: Program
+    path: tuple[_Edge, ...] = ()
+
+
 class Tree:
     """The search over one question.
 
@@ -78,6 +90,7 @@ class Tree:
     Attributes:
         verdicts: every program evaluated, in order; the identity first.
         nodes: statistics by program.
+        exhausted: whether no new program can be reached any more.
     """
 
     def __init__(self, question: Question, depth: int, config: MctsConfig, seed: int) -> None:
@@ -87,17 +100,49 @@ class Tree:
         self.identity = Program.identity(depth)
         self.verdicts: dict[Program, Verdict] = {}
         self.nodes: dict[Program, _Node] = {self.identity: _Node()}
-        self._path: list[_Edge] = []
+        self.exhausted = False
 
-    def select(self) -> Program | None:
+    @property
+    def left(self) -> int:
+        """Programs still to be evaluated; the identity comes on top of the simulations."""
+        return 0 if self.exhausted else self.config.simulations + 1 - len(self.verdicts)
+
+    def leaves(self, count: int) -> list[Leaf]:
+        """Up to ``count`` different new programs, each walk avoiding those before it.
+
+        Virtual loss (Chaslot et al. 2008): until all are chosen, each counts as evaluated and lost.
+        """
+        found: dict[Program, Leaf] = {}
+        edges: dict[int, tuple[_Edge, int, float]] = {}
+        nodes: dict[Program, int] = {}
+        for _ in range(count + _MAX_WALKS):
+            leaf = self.select()
+            if leaf is not None:
+                found.setdefault(leaf.program, leaf)
+            if leaf is None or not leaf.path or len(found) == count:
+                break
+            for edge in leaf.path:
+                edges.setdefault(id(edge), (edge, edge.visits, edge.total))
+                edge.visits, edge.total = edge.visits + 1, edge.total - 1.0
+            for program in (self.identity, *(edge.child for edge in leaf.path)):
+                nodes.setdefault(program, self.nodes[program].visits)
+                self.nodes[program].visits += 1
+        for edge, visits, total in edges.values():
+            edge.visits, edge.total = visits, total
+        for program, visits in nodes.items():
+            self.nodes[program].visits = visits
+        return list(found.values())
+
+    def select(self) -> Leaf | None:
         """Walk down to a program that is new; None once no new program can be reached.
 
         The first call gives the identity. Known programs cost nothing, so the walk goes on through them.
         """
         if not self.verdicts:
-            return self.identity
+            return Leaf(self.identity)
         for _ in range(_MAX_WALKS):
-            self._path, program = [], self.identity
+            path: list[_Edge] = []
+            program = self.identity
             while program in self.verdicts:
                 node = self.nodes[program]
                 if len(node.edges) < self._most_children(node):
@@ -105,27 +150,27 @@ class Tree:
                 if not node.edges:
                     break
                 edge = self._choose(node)
-                self._path.append(edge)
+                path.append(edge)
                 program = edge.child
                 if program not in self.nodes:
                     self.nodes[program] = _Node()
-                if len(self._path) > self.depth:  # edits can undo each other: end the walk here
+                if len(path) > self.depth:  # edits can undo each other: end the walk here
                     break
+            leaf = Leaf(program, tuple(path))
             if program not in self.verdicts:
-                return program
-            self.update(program, self.verdicts[program])
+                return leaf
+            self.update(leaf, self.verdicts[program])
         return None
 
-    def update(self, program: Program, verdict: Verdict) -> None:
+    def update(self, leaf: Leaf, verdict: Verdict) -> None:
         """Take in a verdict: pay its reward to every edge on the path walked."""
-        self.verdicts.setdefault(program, verdict)
-        reward = float(verdict.right) - self.config.layer_cost * program.cost(self.depth)
+        self.verdicts.setdefault(leaf.program, verdict)
+        reward = float(verdict.right) - self.config.layer_cost * leaf.program.cost(self.depth)
         self.nodes[self.identity].visits += 1
-        for edge in self._path:
+        for edge in leaf.path:
             edge.visits += 1
             edge.total += reward
             self.nodes[edge.child].visits += 1
-        self._path = []
 
     def _most_children(self, node: _Node) -> int:
         return math.ceil(self.config.widening * math.sqrt(max(1, node.visits)))
@@ -182,13 +227,17 @@ def search(
 
 def grow(executor: Executor, trees: Sequence[Tree], on_round: Callable[[int], None] | None = None) -> None:
     """Grow trees in lock step to the simulations of their configuration; see `search`."""
-    simulations = max((tree.config.simulations for tree in trees), default=0)
-    for _ in range(simulations + 1):  # the first round evaluates the identity
-        leaves = [(tree, program) for tree in trees if (program := tree.select()) is not None]
-        verdicts = executor.verdicts([(tree.question, program) for tree, program in leaves])
-        for (tree, program), verdict in zip(leaves, verdicts, strict=True):
-            tree.update(program, verdict)
-        if on_round is not None:
+    while growing := [tree for tree in trees if tree.left]:
+        leaves = []
+        for tree in growing:
+            count = min(tree.left, -(-tree.config.rows // len(growing)))
+            found = tree.leaves(count)
+            leaves += [(tree, leaf) for leaf in found]
+            tree.exhausted = len(found) == 0
+        verdicts = executor.verdicts([(tree.question, leaf.program) for tree, leaf in leaves])
+        for (tree, leaf), verdict in zip(leaves, verdicts, strict=True):
+            tree.update(leaf, verdict)
+        if on_round is not None and leaves:
             on_round(len(leaves))
 
 

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from pydantic import Field, model_validator
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.policy import PolicyAgent, ProgramFeatures, write_model
+from agents.policy import NETWORK, PolicyAgent, write_model
 from polar_env.config import Config
 from polar_env.envs.episode import ProgramRules
 from polar_env.questions import Question
@@ -90,7 +89,7 @@ def make_model(env: VecEnv, config: PPOConfig, seed: int) -> MaskablePPO:
         clip_range=config.clip,
         ent_coef=config.entropy,
         target_kl=config.target_kl,
-        policy_kwargs={"features_extractor_class": ProgramFeatures, "net_arch": [64], "activation_fn": torch.nn.SiLU},
+        policy_kwargs=NETWORK,
         seed=seed,
         device="cpu",
     )

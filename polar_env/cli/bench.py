@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from pydantic import Field
 
+from agents.mcts import MctsConfig
 from polar_env.cli.common import QuestionsConfig, console, open_executor, open_prompt, open_questions
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class BenchConfig(QuestionsConfig):
     random programs beside one by one. env: 64 lanes beside one environment. search: trees in lock step beside one tree.
     execution: identity beside plain transformers, shorter programs beside the identity, memory over generations."""
     limit: Annotated[int, Field(ge=0)] = 48
-    """Use at most this many questions, tasks taking turns; 0 uses all."""
+    """Use at most this many questions, tasks taking turns; 0 uses all, as env always does."""
     verdicts: str = "none"
     """Folder of verdicts on disk; a benchmark that read them would measure nothing."""
     programs: Annotated[int, Field(ge=0)] = 0
@@ -37,7 +38,9 @@ class BenchConfig(QuestionsConfig):
     check: Annotated[int, Field(ge=0)] = 24
     """executor: compare the verdicts of this many programs with the re-stacked model's; 0 compares all."""
     seconds: Annotated[float, Field(gt=0)] = 20.0
-    """rows, env, search, execution: about how long each ratio is measured."""
+    """rows, env, execution: about how long each ratio is measured."""
+    mcts: MctsConfig = MctsConfig()
+    """search: settings of the trees."""
     generations: Annotated[int, Field(ge=20)] = 1000
     """execution: how many short generations look for growing memory."""
 
@@ -91,7 +94,29 @@ def _execution(config: BenchConfig, executor: Executor, questions: list[Question
     return measure_execution(executor.llm, config.seconds, config.generations, note).as_json()
 
 
+def _rows(config: BenchConfig, executor: Executor, questions: list[Question], note: Note) -> dict[str, Any]:
+    from eval.benchmarks.rows import measure_rows
+
+    return measure_rows(executor, questions, config.seconds, note).as_json()
+
+
+def _env(config: BenchConfig, executor: Executor, questions: list[Question], note: Note) -> dict[str, Any]:
+    from eval.benchmarks.env import measure_env
+
+    many = open_questions(config.model_copy(update={"limit": 0}), "train", without=executor.prompt)
+    return measure_env(executor, many, config.seconds, note).as_json()
+
+
+def _search(config: BenchConfig, executor: Executor, questions: list[Question], note: Note) -> dict[str, Any]:
+    from eval.benchmarks.search import measure_search
+
+    return measure_search(executor, questions, config.mcts, note).as_json()
+
+
 _MEASURES: dict[str, Callable[[BenchConfig, Executor, list[Question], Note], dict[str, Any]]] = {
     "executor": _executor,
+    "rows": _rows,
+    "env": _env,
+    "search": _search,
     "execution": _execution,
 }

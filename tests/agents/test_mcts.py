@@ -45,6 +45,32 @@ def test_every_simulation_evaluates_a_new_program(executor: Executor, questions:
         assert max(max(program.executions(4)) for program in tree.verdicts) <= CONFIG.max_visits
 
 
+def test_few_questions_fill_a_batch_with_different_programs(
+    tiny_llm: FrozenLLM, prompt: Prompt, questions: list[Question]
+) -> None:
+    config = CONFIG.model_copy(update={"rows": 8})
+    counts: list[int] = []
+    executor = Executor(tiny_llm, prompt)
+    trees = search(executor, questions[:2], config, on_round=counts.append)
+    assert counts[:2] == [2, 8]  # the identities, then four programs of each tree
+    assert sum(counts) == 2 * (CONFIG.simulations + 1)
+    for tree in trees:
+        assert len(tree.verdicts) == CONFIG.simulations + 1
+        edges = [edge for node in tree.nodes.values() for edge in node.edges]
+        assert sum(edge.visits for edge in tree.nodes[tree.identity].edges) == tree.visits(tree.identity) - 1
+        assert all(edge.total <= edge.visits for edge in edges)
+        lowest = -config.layer_cost * 2  # a wrong program of twice the depth: no virtual loss is left behind
+        assert all(edge.total >= lowest * edge.visits for edge in edges)
+
+
+def test_with_questions_enough_rows_change_nothing(
+    tiny_llm: FrozenLLM, prompt: Prompt, questions: list[Question]
+) -> None:
+    step_by_step = search(Executor(tiny_llm, prompt), questions, CONFIG)
+    full = search(Executor(tiny_llm, prompt), questions, CONFIG.model_copy(update={"rows": len(questions)}))
+    assert [list(tree.verdicts) for tree in full] == [list(tree.verdicts) for tree in step_by_step]
+
+
 def test_a_space_that_runs_out_ends_the_search(tiny_llm: FrozenLLM, prompt: Prompt, questions: list[Question]) -> None:
     config = MctsConfig(simulations=400, max_visits=1)  # only skips: 15 programs of 4 layers
     tree = search(Executor(tiny_llm, prompt), questions[:1], config)[0]

@@ -1,0 +1,229 @@
+"""``polar bench env``: environment steps a second of 64 lanes beside one environment, and the policy's own share.
+
+What is played: programs of a menu, as a trained policy plays them, on questions that were not played before until all
+of them were. The environment with caches and the lanes remember what they have executed; the one without forgets it
+before every step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
+from agents.fixed import RandomAgent
+from agents.policy import NETWORK, PolicyAgent
+from polar_env.answering import answer
+from polar_env.envs import ProgramVectorEnv
+from polar_env.envs.episode import Observation
+from polar_env.envs.sb3 import ProgramVecEnv
+from polar_env.executor import Executor
+from polar_env.program import Program
+from polar_env.questions import Question
+from polar_env.runtime import torch_threads
+
+__all__ = ["EnvBenchmark", "measure_env"]
+
+LANES = 64
+_MENU = 16
+_ROUNDS = 3
+_STEPS, _BATCH_SIZE, _EPOCHS = 64, 1024, 4
+"""What `polar train` does by default."""
+_ANSWERS = 8
+
+
+@dataclass(frozen=True)
+class EnvBenchmark:
+    """What environment steps cost.
+
+    Attributes:
+        lanes64_speedup: steps a second of 64 lanes over those of one environment without caches.
+        lanes64_speedup_cached: the same over one environment with caches, both on new questions.
+        lanes64_speedup_known: the same where every state and verdict is known, so that no layer runs at all.
+        steps_per_second: of 64 lanes on new questions.
+        steps_per_second_known: of 64 lanes where everything is known.
+        policy_share: share of PPO's time, rollout and update, that is not spent in the environment; on new questions.
+        policy_share_of_answer: share of the time of one answer, choosing its program and generating, that the policy's
+            network takes.
+    """
+
+    lanes64_speedup: float
+    lanes64_speedup_cached: float
+    lanes64_speedup_known: float
+    steps_per_second: float
+    steps_per_second_known: float
+    policy_share: float
+    policy_share_of_answer: float
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures, rounded to what they can carry."""
+        return {key: round(value, 4) for key, value in asdict(self).items()}
+
+
+class _MenuPlayer:
+    """Plays programs of a menu, a random one in each episode, in any number of lanes.
+
+    Args:
+        executor: executes; shared by nobody else, so that what it knows is what was played here.
+        questions: the questions of the episodes.
+        lanes: how many.
+    """
+
+    def __init__(self, executor: Executor, questions: Sequence[Question], lanes: int) -> None:
+        self.executor = executor
+        self.env = ProgramVectorEnv(lanes, executor, questions)
+        self.rng = np.random.default_rng(0)
+        self.programs = RandomAgent(executor.depth, pool=_MENU).pool
+        self.menu = [self.env.rules.language.encode(program) for program in self.programs]
+        self.plans = [self.plan() for _ in range(lanes)]
+        self.env.reset(seed=0)
+
+    def plan(self) -> list[int]:
+        """The actions of a random program, last first."""
+        return list(reversed(self.menu[self.rng.integers(len(self.menu))]))
+
+    def actions(self) -> NDArray[np.int64]:
+        """The next action in each lane."""
+        for lane, plan in enumerate(self.plans):
+            if not plan:
+                self.plans[lane] = self.plan()
+        return np.array([plan.pop() for plan in self.plans])
+
+    def steps_per_second(self, seconds: float, forget: bool = False) -> float:
+        """Play for a while."""
+        started, steps = time.perf_counter(), 0
+        while time.perf_counter() - started < seconds:
+            if forget:
+                self.executor.clear()
+            self.env.step(self.actions())
+            steps += self.env.num_envs
+        return steps / (time.perf_counter() - started)
+
+
+def measure_env(
+    executor: Executor, questions: Sequence[Question], seconds: float, note: Callable[[str], None] = lambda _: None
+) -> EnvBenchmark:
+    """Measure everything.
+
+    Args:
+        executor: gives the LLM, the prompt and the memory bound.
+        questions: many, so that new ones do not run out while it is measured.
+        seconds: about how long each rate is measured.
+        note: told what has been measured.
+    """
+
+    def fresh() -> Executor:
+        one = Executor(executor.llm, executor.prompt, executor.memory_bytes // 4, threads=executor.threads)
+        one.check(questions)
+        return one
+
+    players = {
+        "without caches": (_MenuPlayer(fresh(), questions, 1), True),
+        "with caches": (_MenuPlayer(fresh(), questions, 1), False),
+        "lanes": (_MenuPlayer(fresh(), questions, LANES), False),
+    }
+    for name in ("with caches", "lanes"):
+        _know(players[name][0].executor, players[name][0].programs, questions[:1])  # the menu's keys and values
+    rates: dict[str, list[float]] = {name: [] for name in players}
+    for _ in range(_ROUNDS):
+        for name, (player, forget) in players.items():
+            rates[name].append(player.steps_per_second(seconds / _ROUNDS, forget))
+    steps = {name: float(np.median(found)) for name, found in rates.items()}
+    note("; ".join(f"{name}: {rate:.0f} steps/s" for name, rate in steps.items()))
+    known = {lanes: _rate_where_all_is_known(fresh(), questions[:8], lanes, seconds) for lanes in (1, LANES)}
+    note(f"everything known: one environment {known[1]:.0f} steps/s, {LANES} lanes {known[LANES]:.0f}")
+    share, of_answer = _policy_shares(fresh(), questions)
+    note(f"the policy takes {share:.1%} of PPO's time and {of_answer:.2%} of an answer's")
+    return EnvBenchmark(
+        lanes64_speedup=steps["lanes"] / steps["without caches"],
+        lanes64_speedup_cached=steps["lanes"] / steps["with caches"],
+        lanes64_speedup_known=known[LANES] / known[1],
+        steps_per_second=steps["lanes"],
+        steps_per_second_known=known[LANES],
+        policy_share=share,
+        policy_share_of_answer=of_answer,
+    )
+
+
+def _know(executor: Executor, menu: Sequence[Program], questions: Sequence[Question]) -> None:
+    """Execute all programs of a menu on some questions, and observe every state on their way."""
+    identity = executor.llm.identity
+    executor.verdicts([(question, program) for question in questions for program in [identity, *menu]])
+    states = [program.layers[:length] for program in menu for length in range(len(program) + 1)]
+    executor.features([(question, state) for question in questions for state in states])
+
+
+def _rate_where_all_is_known(executor: Executor, questions: Sequence[Question], lanes: int, seconds: float) -> float:
+    player = _MenuPlayer(executor, questions, lanes)
+    _know(executor, player.programs, questions)
+    executed = executor.stats.executed_layers
+    rate = player.steps_per_second(seconds / _ROUNDS)
+    assert executor.stats.executed_layers == executed, "something was executed, so not all was known"
+    return rate
+
+
+class _TimedVecEnv(ProgramVecEnv):
+    """Plays a menu whatever the policy says, and counts the environment's seconds."""
+
+    def __init__(self, player: _MenuPlayer) -> None:
+        self.player, self.seconds = player, 0.0
+        super().__init__(player.env)
+
+    def reset(self) -> VecEnvObs:
+        """Start episodes and their plans."""
+        self.player.plans = [self.player.plan() for _ in self.player.plans]
+        return super().reset()
+
+    def step_async(self, actions: NDArray[np.int64]) -> None:
+        """Take the menu's actions instead."""
+        super().step_async(self.player.actions())
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step, timed."""
+        started = time.perf_counter()
+        try:
+            return super().step_wait()
+        finally:
+            self.seconds += time.perf_counter() - started
+
+
+class _TimedAgent(PolicyAgent):
+    """Counts the seconds of the policy's network."""
+
+    seconds = 0.0
+
+    def act(self, observation: Observation, masks: NDArray[np.bool_], deterministic: bool) -> NDArray[np.int64]:
+        """Act, timed."""
+        started = time.perf_counter()
+        try:
+            return super().act(observation, masks, deterministic)
+        finally:
+            self.seconds += time.perf_counter() - started
+
+
+def _policy_shares(executor: Executor, questions: Sequence[Question]) -> tuple[float, float]:
+    """The policy's share of PPO's time, and of the time of one answer; the policy is new, its size is that of all."""
+    from sb3_contrib import MaskablePPO
+
+    player = _MenuPlayer(executor, questions, LANES)
+    _know(executor, player.programs, questions[:1])
+    env = _TimedVecEnv(player)
+    model = MaskablePPO(
+        "MultiInputPolicy", env, n_steps=_STEPS, batch_size=_BATCH_SIZE, n_epochs=_EPOCHS, gamma=1.0,
+        policy_kwargs=NETWORK, seed=0, device="cpu",
+    )  # fmt: skip
+    with torch_threads(1):
+        started = time.perf_counter()
+        model.learn(2 * _STEPS * LANES)
+        total = time.perf_counter() - started
+    agent = _TimedAgent(model, player.env.rules)
+    started = time.perf_counter()
+    for question in questions[:_ANSWERS]:
+        executor.clear()
+        answer(executor, [question], agent.propose([question])[0][0])
+    return 1 - env.seconds / total, agent.seconds / (time.perf_counter() - started)

@@ -1,0 +1,105 @@
+"""``polar bench rows``: random programs in one batch beside one by one.
+
+No two rows share a program, so nothing is gained but by running rows that need the same layer together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from eval.benchmarks.timing import time_ratio
+from polar_env.actions import Draft, SegmentsLanguage
+from polar_env.executor import Executor
+from polar_env.program import Program
+from polar_env.questions import Question
+
+__all__ = ["RowsBenchmark", "measure_rows"]
+
+SIZES = (4, 32, 256)
+_ALONE = 8
+"""Rows that are run one by one in each round."""
+
+
+@dataclass(frozen=True)
+class RowsBenchmark:
+    """Times as fast as one by one, for each number of rows.
+
+    Attributes:
+        speedup_4: four rows, the prompt without its worked examples.
+        speedup_32: 32 rows.
+        speedup_256: 256 rows.
+        few_shot_speedup_4: four rows, the prompt with its examples: most of the work is then to run these under each
+            row's own program, which is a batch of its own already.
+        few_shot_speedup_32: 32 rows.
+        few_shot_speedup_256: 256 rows.
+        layers: mean layers of the programs.
+        alone_samples: how many rows were run one by one for each ratio.
+    """
+
+    speedup_4: float
+    speedup_32: float
+    speedup_256: float
+    few_shot_speedup_4: float
+    few_shot_speedup_32: float
+    few_shot_speedup_256: float
+    layers: float
+    alone_samples: int
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures, rounded to what they can carry."""
+        return {key: round(value, 3) for key, value in asdict(self).items()}
+
+
+def measure_rows(
+    executor: Executor, questions: Sequence[Question], seconds: float, note: Callable[[str], None] = lambda _: None
+) -> RowsBenchmark:
+    """Time batches of random programs of the segments language, a program for each row, from nothing.
+
+    Args:
+        executor: gives the LLM, the prompt and the memory bound.
+        questions: rows take them in turn.
+        seconds: about how long each ratio is measured.
+        note: told what has been measured.
+    """
+    rng = np.random.default_rng(0)
+    language = SegmentsLanguage(executor.depth)
+    programs = [_random_program(language, rng) for _ in range(max(SIZES))]
+    pairs = [(questions[i % len(questions)], program) for i, program in enumerate(programs)]
+    found: dict[str, float] = {}
+    for name, examples in (("", ()), ("few_shot_", executor.prompt.examples)):
+        prompt = executor.prompt.model_copy(update={"examples": examples})
+        one = Executor(executor.llm, prompt, executor.memory_bytes, threads=executor.threads)
+        one.check(questions)
+        for size in SIZES:
+            found[f"{name}speedup_{size}"] = _speedup(one, pairs[:size], seconds)
+            note(f"{prompt.name}, {size} rows: {found[f'{name}speedup_{size}']:.2f} times as fast as one by one")
+    layers = float(np.mean([len(program) for program in programs]))
+    return RowsBenchmark(**found, layers=layers, alone_samples=_ALONE)
+
+
+def _random_program(language: SegmentsLanguage, rng: np.random.Generator) -> Program:
+    """A program of actions drawn uniformly among the allowed ones."""
+    draft = Draft()
+    while not draft.finished:
+        draft = language.apply(draft, int(rng.choice(np.flatnonzero(language.mask(draft)))))
+    return Program(draft.layers)
+
+
+def _speedup(executor: Executor, pairs: list[tuple[Question, Program]], seconds: float) -> float:
+    """Rows a second in one batch, over rows a second one by one; both from nothing."""
+    alone = pairs[:: max(1, len(pairs) // _ALONE)][:_ALONE]
+
+    def together() -> None:
+        executor.clear()
+        executor.verdicts(pairs)
+
+    def one_by_one() -> None:
+        for pair in alone:
+            executor.clear()
+            executor.verdicts([pair])
+
+    return len(pairs) / len(alone) / time_ratio(together, one_by_one, seconds)

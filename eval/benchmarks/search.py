@@ -1,0 +1,92 @@
+"""``polar bench search``: trees in lock step beside one tree after the other, and beside matrix products alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from agents.mcts import MctsConfig, search
+from eval.benchmarks.roofline import Roofline
+from polar_env.executor import Executor
+from polar_env.questions import Question
+
+__all__ = ["SearchBenchmark", "measure_search"]
+
+_ALONE = 4
+"""Questions that are also searched one after the other."""
+
+
+@dataclass(frozen=True)
+class SearchBenchmark:
+    """What a search costs.
+
+    Attributes:
+        simulations_per_second: programs evaluated a second over all trees, from nothing.
+        lock_step_speedup: the same over that of one tree after the other, step by step, on some of the questions.
+        virtual_loss_speedup: one tree with 32 programs a round, over the same tree step by step.
+        roofline_share: time of the matrix products of the layer executions really done, over the time taken.
+        sharing: layer executions asked for, over those done on question rows.
+        questions: trees in lock step.
+        simulations: programs evaluated per tree, besides the identity.
+    """
+
+    simulations_per_second: float
+    lock_step_speedup: float
+    virtual_loss_speedup: float
+    roofline_share: float
+    sharing: float
+    questions: int
+    simulations: int
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures, rounded to what they can carry."""
+        return {key: round(value, 4) for key, value in asdict(self).items()}
+
+
+def measure_search(
+    executor: Executor,
+    questions: Sequence[Question],
+    config: MctsConfig,
+    note: Callable[[str], None] = lambda _: None,
+) -> SearchBenchmark:
+    """Search the questions in lock step, and some of them alone.
+
+    Args:
+        executor: measured from nothing.
+        questions: one tree each.
+        config: the search's settings.
+        note: told what has been measured.
+    """
+    roofline = Roofline(executor.llm)
+    executor.verdicts([(questions[0], executor.llm.identity)])  # warms up
+    alone, filled = [], []
+    for question in questions[:_ALONE]:
+        alone.append(_rate(executor, [question], config)[0])
+        filled.append(_rate(executor, [question], config.model_copy(update={"rows": 32}))[0])
+        note(f"one tree: {alone[-1]:.1f} programs/s, with 32 rows a round {filled[-1]:.1f}")
+    before = executor.stats.copy()
+    rate, seconds = _rate(executor, questions, config)
+    steps = executor.stats.since(before)
+    roofline.measure(steps.calls, samples=5)
+    note(f"{len(questions)} trees in lock step: {rate:.1f} programs/s")
+    mean = sum(alone) / len(alone)
+    return SearchBenchmark(
+        simulations_per_second=rate,
+        lock_step_speedup=rate / mean,
+        virtual_loss_speedup=sum(filled) / len(filled) / mean,
+        roofline_share=roofline.flops(steps.calls) / roofline.rate / seconds,
+        sharing=steps.sharing,
+        questions=len(questions),
+        simulations=config.simulations,
+    )
+
+
+def _rate(executor: Executor, questions: Sequence[Question], config: MctsConfig) -> tuple[float, float]:
+    """Programs evaluated a second, and the seconds."""
+    verdicts, started = executor.stats.verdicts, time.perf_counter()
+    with executor.from_nothing():
+        search(executor, questions, config)
+    seconds = time.perf_counter() - started
+    return (executor.stats.verdicts - verdicts) / seconds, seconds
