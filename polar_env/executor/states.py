@@ -72,6 +72,7 @@ class _Run:
         self._wanted: set[StateKey] = set()
         self._prefixes: set[str] = set()  # ids of texts that stand before others
         self._slot_users: Counter[StateKey] = Counter()
+        self._queued: set[StateKey] = set()
         self._waiting: dict[int, list[Target]] = defaultdict(list)  # rows that need this layer next
         self._blocked: dict[StateKey, list[Target]] = defaultdict(list)  # rows that need these keys and values first
 
@@ -125,7 +126,10 @@ class _Run:
                 self._step(layer, batch)
 
     def _queue(self, text: Text, node: Node) -> None:
-        """Let a state that is there wait for the layers that follow it."""
+        """Let a state that is there wait for the layers that follow it; once, though a known one may be made again when
+        only its keys and values were forgotten.
+        """
+        self._queued.add((text.id, node))
         for layer in self._following.get((text.id, node), ()):
             if text.prefix is not None and (slot := (text.prefix.id, node + step_of(layer))) not in self.slots:
                 self._blocked[slot].append((text, node))
@@ -170,7 +174,8 @@ class _Run:
             self._slot_users[slot] -= 1
             if not self._slot_users[slot]:
                 del self.slots[slot]
-        if (text.id, after) in self.ends or (text.id, after) in self._pending:
+        wanted = (text.id, after) in self.ends or (text.id, after) in self._pending
+        if wanted and (text.id, after) not in self._queued:
             self.live[text.id, after] = hidden
             self._queue(text, after)
 

@@ -61,11 +61,30 @@ def execution_order(programs: Sequence[Program]) -> list[Visit]:
             at[row] += 1
 
 
+class Indices:
+    """Index tensors by their numbers, made once: every token needs the same ones, and a device waits for each."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, ...], Tensor] = {}
+
+    def tensor(self, numbers: tuple[int, ...], device: torch.device) -> Tensor:
+        """The numbers as ``long`` on the device."""
+        if numbers not in self._made:
+            self._made[numbers] = torch.tensor(numbers, device=device)
+        return self._made[numbers]
+
+    def picks(self, numbers: tuple[int, ...], device: torch.device) -> slice | Tensor:
+        """Neighbours as a slice, whose reading is free, others as an index, whose reading is a copy."""
+        if numbers == tuple(range(numbers[0], numbers[0] + len(numbers))):
+            return slice(numbers[0], numbers[0] + len(numbers))
+        return self.tensor(numbers, device)
+
+
 class _LayerSlots:
     """All slots of one layer: keys and values ``[N, G, C, E]``, of which column 0 is the token ``first``."""
 
-    def __init__(self, count: int, window: int | None) -> None:
-        self.count, self.window, self.first = count, window, 0
+    def __init__(self, count: int, window: int | None, indices: Indices) -> None:
+        self.count, self.window, self.first, self.indices = count, window, 0, indices
         self.borrowed = False  # tensors that the model made: never written to, they may be views
         self.keys: Tensor | None = None
         self.values: Tensor | None = None
@@ -80,7 +99,7 @@ class _LayerSlots:
         """The first token that new ones after ``past`` others may attend to."""
         return 0 if self.window is None else max(0, past - self.window + 1)
 
-    def append(self, slots: Sequence[int], keys: Tensor, values: Tensor, past: int) -> tuple[Tensor, Tensor]:
+    def append(self, slots: tuple[int, ...], keys: Tensor, values: Tensor, past: int) -> tuple[Tensor, Tensor]:
         """Write ``[B, G, T, E]`` behind column ``past`` of some slots; returns what their new tokens attend to."""
         if self.keys is None and len(slots) == self.count:
             self.keys, self.values, self.borrowed = keys, values, True  # the prompt of all slots: nothing to copy
@@ -90,7 +109,7 @@ class _LayerSlots:
         assert self.values is not None
         end = past + keys.shape[-2] - self.first
         new, seen = slice(past - self.first, end), slice(self.first_needed(past) - self.first, end)
-        picks = self._picks(slots, keys.device)
+        picks = self.indices.picks(slots, keys.device)
         self.keys[:, :, new][picks] = keys
         self.values[:, :, new][picks] = values
         if past == 0:
@@ -103,13 +122,6 @@ class _LayerSlots:
         if self.keys is not None and self.values is not None:
             index = torch.tensor(slots, device=self.keys.device)
             self.keys, self.values, self.borrowed = self.keys[index], self.values[index], False
-
-    def _picks(self, slots: Sequence[int], device: torch.device) -> slice | Tensor:
-        """Neighbours as a slice, whose reading is free, others as an index, whose reading is a copy."""
-        neighbours = range(slots[0], slots[0] + len(slots))
-        if list(slots) == list(neighbours):
-            return slice(neighbours.start, neighbours.stop)
-        return torch.tensor(slots, device=device)
 
     def _make_room(self, keys: Tensor, values: Tensor, past: int) -> None:
         """Grow by a quarter where columns are short; a window drops the tokens that nobody can attend to any more."""
@@ -147,8 +159,10 @@ class ProgramCache:
     def __init__(self, programs: Sequence[Program], windows: Sequence[int | None]) -> None:
         self.length = 0
         self._windows = tuple(windows)
+        self.indices = Indices()
         self._layers = {
-            layer: _LayerSlots(len(visits), windows[layer]) for layer, visits in self._set_programs(programs).items()
+            layer: _LayerSlots(len(visits), windows[layer], self.indices)
+            for layer, visits in self._set_programs(programs).items()
         }
 
     @property
@@ -163,7 +177,10 @@ class ProgramCache:
 
     def slot(self, visit: Visit) -> _VisitSlots:
         """What the layer of a visit takes for a cache."""
-        slots = [self._slot_of[row][step] for row, step in zip(visit.rows, visit.steps, strict=True)]
+        slots = self._slots_of.get(visit)
+        if slots is None:
+            slots = tuple(self._slot_of[row][step] for row, step in zip(visit.rows, visit.steps, strict=True))
+            self._slots_of[visit] = slots
         return _VisitSlots(self._layers[visit.layer], slots, self.length)
 
     def crop(self, length: int) -> None:
@@ -209,13 +226,14 @@ class ProgramCache:
         for found in slots.values():
             for slot, (row, step) in enumerate(found):
                 self._slot_of[row][step] = slot
+        self._slots_of: dict[Visit, tuple[int, ...]] = {}
         return slots
 
 
 class _VisitSlots:
     """Some slots of one layer, as an attention module sees a cache."""
 
-    def __init__(self, layer: _LayerSlots, slots: list[int], past: int) -> None:
+    def __init__(self, layer: _LayerSlots, slots: tuple[int, ...], past: int) -> None:
         self._layer, self._slots, self._past = layer, slots, past
 
     def get_seq_length(self, layer_idx: int = 0) -> int:

@@ -218,7 +218,7 @@ class FrozenLLM:
             if len(visit.rows) == len(hidden):
                 part = hidden = self.apply(visit.layer, hidden, inputs, cache.slot(visit))
             else:
-                rows = torch.tensor(visit.rows, device=self.device)
+                rows = cache.indices.tensor(visit.rows, self.device)
                 part = self.apply(visit.layer, hidden[rows], inputs, cache.slot(visit), rows)
                 hidden = hidden.index_copy(0, rows, part)
             if find_non_finite:

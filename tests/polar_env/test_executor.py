@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from polar_env.encoding import EncodedQuestion
-from polar_env.errors import NonFiniteError, ProgramError, QuestionTooLongError
+from polar_env.errors import MemoryBoundError, NonFiniteError, ProgramError, QuestionTooLongError
 from polar_env.executor import NO_CHANCE, Executor, Verdict
-from polar_env.llm import FrozenLLM, as_model
+from polar_env.llm import FrozenLLM, as_model, fastest, load_llm
 from polar_env.program import Program, single_edits
 from polar_env.questions import Example, Prompt, Question
 from tests.conftest import character_tokenizer, tiny_llama
@@ -181,3 +184,87 @@ def test_verdicts_on_families_with_other_positions(name: str, questions: list[Qu
     expected = sum(float(log_probs[start + i, token]) for i, token in enumerate(encoded.answers[0]))
     verdicts = executor.verdicts([(question, program) for question in questions])
     assert verdicts[0].log_prob == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_bound_too_small_for_a_question_is_refused_with_the_number_needed(
+    tiny_llm: FrozenLLM, prompt: Prompt, questions: list[Question]
+) -> None:
+    with pytest.raises(MemoryBoundError, match=f"question {questions[0].id}.*it needs") as refused:
+        Executor(tiny_llm, prompt, memory_bytes=1 << 14).check(questions)
+    needed = float(str(refused.value).split("it needs ")[1].split(" MiB")[0])
+    Executor(tiny_llm, prompt, memory_bytes=int((needed + 0.1) * (1 << 20))).verdicts([(questions[0], Program((0, 2)))])
+
+
+def test_memory_keeps_its_bound_over_many_programs(
+    tiny_llm: FrozenLLM, prompt: Prompt, questions: list[Question]
+) -> None:
+    bound = 4 << 20
+    executor = Executor(tiny_llm, prompt, memory_bytes=bound)
+    rng = np.random.default_rng(0)
+    programs = [Program(tuple(rng.integers(0, 4, size=rng.integers(1, 9)).tolist())) for _ in range(1500)]
+    for start in range(0, len(programs), 100):
+        pairs = [(questions[i % 12], p) for i, p in enumerate(programs[start : start + 100])]
+        executor.verdicts(pairs)
+        executor.features([(question, program.layers[:2]) for question, program in pairs])
+        assert executor.memory_used <= bound
+    assert executor.memory_used > bound / 2
+
+
+def test_questions_of_many_lengths_share_batches(tiny_llm: FrozenLLM) -> None:
+    """Shorter rows are padded: four lengths, one batch for each layer, and the same verdicts as alone."""
+    asked = [Question(text="1" * length, answer="2" * (1 + length % 2)) for length in (3, 4, 6, 8)]
+    executor = Executor(tiny_llm, Prompt(style="bare"))
+    together = executor.verdicts([(question, tiny_llm.identity) for question in asked])
+    assert sum(executor.stats.calls.values()) == tiny_llm.depth
+    for question, verdict in zip(asked, together, strict=True):
+        alone = Executor(tiny_llm, Prompt(style="bare")).verdicts([(question, tiny_llm.identity)])[0]
+        assert alone.right == verdict.right
+        assert alone.log_prob == pytest.approx(verdict.log_prob, abs=1e-4)
+
+
+def test_what_many_questions_begin_with_is_executed_once(tiny_llm: FrozenLLM, questions: list[Question]) -> None:
+    few, many = Executor(tiny_llm, PROMPTS["few-shot"]), Executor(tiny_llm, PROMPTS["few-shot"])
+    many.check(questions)
+    lengths = [executor.encoder(questions[0]).past for executor in (few, many)]
+    assert lengths[1] - lengths[0] == len("What is ")
+    pairs = [(question, program) for question in questions for program in some_programs(tiny_llm.depth)]
+    for ours, theirs in zip(many.verdicts(pairs), few.verdicts(pairs), strict=True):
+        assert ours.right == theirs.right
+        assert ours.log_prob == pytest.approx(theirs.log_prob, abs=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_verdicts_regenerated_in_other_batches(tiny_folder: Path, questions: list[Question], dtype: str) -> None:
+    """The verdict-stability test: exact in float32; in bfloat16 few may change, and none by much."""
+    llm = load_llm(str(tiny_folder), dtype=dtype)
+    pairs = [(question, program) for question in questions for program in some_programs(llm.depth)]
+    together = Executor(llm, PROMPTS["few-shot"]).verdicts(pairs)
+    changed, moved = [], []
+    for size in (1, 5):
+        executor = Executor(llm, PROMPTS["few-shot"])
+        for start in range(0, len(pairs), 11):
+            some = slice(start, start + size)
+            for got, expected in zip(executor.verdicts(pairs[some]), together[some], strict=True):
+                changed.append(got.right != expected.right)
+                moved.append(abs(got.log_prob - expected.log_prob))
+    assert sum(changed) == 0 if dtype == "float32" else np.mean(changed) < 0.1
+    assert max(moved) < (1e-4 if dtype == "float32" else 0.5)
+
+
+def test_the_fastest_dtype_and_threads_are_measured(
+    tiny_folder: Path, tiny_llm: FrozenLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pretend(faster: torch.dtype) -> None:
+        monkeypatch.setattr(fastest, "seconds_per_layer", lambda llm, *_: 1.0 if llm.dtype is faster else 2.0)
+
+    pretend(torch.bfloat16)
+    assert load_llm(str(tiny_folder), dtype="auto").dtype is torch.bfloat16
+    pretend(torch.float32)
+    assert load_llm(str(tiny_folder), dtype="auto").dtype is torch.float32
+    monkeypatch.undo()
+    assert fastest.fastest_dtype(tiny_llm) in fastest.CANDIDATES
+    before = torch.get_num_threads()
+    assert 1 <= fastest.fastest_threads(tiny_llm) <= (os.cpu_count() or 1)
+    assert torch.get_num_threads() == before
+    monkeypatch.setattr(fastest, "seconds_per_layer", lambda *_: 1.0 / torch.get_num_threads())
+    assert fastest.fastest_threads(tiny_llm) == len(os.sched_getaffinity(0))
