@@ -138,11 +138,9 @@ class ProgramRules:
         ]
         rewards = [-self.layer_cost * layers / self.depth for layers in paid]
         over = [i for i, episode in enumerate(moved) if episode.draft.finished]
-        identity = self.executor.llm.identity
-        pairs = [(moved[i].question, moved[i].program) for i in over]
-        if self.relative:
-            pairs += [(question, identity) for question, _ in pairs]
-        verdicts = self.executor.verdicts(pairs)
+        verdicts = self.executor.verdicts(
+            [(moved[i].question, moved[i].program) for i in over] + self._identities(moved, over)
+        )
         for position, i in enumerate(over):
             verdict = verdicts[position]
             baseline = verdicts[position + len(over)].right if self.relative else False
@@ -152,6 +150,16 @@ class ProgramRules:
             rewards = [r + s for r, s in zip(rewards, self._shape(moved), strict=True)]
         moved = [replace(e, ret=e.ret + reward) for e, reward in zip(moved, rewards, strict=True)]
         return moved, rewards
+
+    def _identities(self, episodes: Sequence[Episode], over: Sequence[int]) -> list[tuple[Question, Program]]:
+        """The identity on the questions of episodes that are over, which their infos tell; if it is new for one of
+        them, also on all others in flight: they will need it, and together it costs least.
+        """
+        identity = self.executor.llm.identity
+        asked = [episodes[i].question for i in over]
+        if not all(self.executor.knows(question, identity) for question in asked):
+            asked += [episode.question for episode in episodes if not episode.draft.finished]
+        return [(question, identity) for question in asked]
 
     def _shape(self, episodes: list[Episode]) -> list[float]:
         """Potential differences ``gamma * phi(s') - phi(s)``; writes the new potentials into ``episodes``.
@@ -174,7 +182,8 @@ class ProgramRules:
         hidden = self.executor.features([(e.question, done) for e, done in zip(episodes, layers, strict=True)])
         counts = np.zeros((len(episodes), self.depth), np.float32)
         for row, episode in zip(counts, episodes, strict=True):
-            np.add.at(row, list(episode.draft.layers), 1.0)
+            if episode.draft.layers:
+                row[:] = np.bincount(episode.draft.layers, minlength=self.depth)
         cursor = [[e.draft.cursor / self.depth] for e in episodes]
         budget = [[1.0 - len(e.draft.layers) / self.language.max_steps] for e in episodes]
         return {

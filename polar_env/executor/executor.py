@@ -156,6 +156,10 @@ class Executor:
         self.stats.seconds += time.perf_counter() - started
         return [found[question.id, node] for question, node in asked]
 
+    def knows(self, question: Question, program: Program) -> bool:
+        """Whether a verdict is in memory."""
+        return (question.id, node_of(program.layers)) in self._verdicts.entries
+
     def remember(self, question: Question, program: Program, verdict: Verdict) -> None:
         """Take in a verdict that was found before, by the same model under the same prompt."""
         self._verdicts.put((question.id, node_of(program.layers)), verdict, _VERDICT_BYTES)

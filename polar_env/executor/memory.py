@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Generic, TypeVar
@@ -17,12 +19,12 @@ _BYTES = 2
 
 def step_of(layer: int) -> Node:
     """The prefix that is one layer; adding it to a node executes that layer next."""
-    return layer.to_bytes(_BYTES, "little")
+    return array("H", (layer,)).tobytes()
 
 
 def node_of(layers: Sequence[int]) -> Node:
     """A sequence of layers as a node."""
-    return b"".join(map(step_of, layers))
+    return array("H", layers).tobytes()
 
 
 def parent_of(node: Node) -> Node:
@@ -32,7 +34,7 @@ def parent_of(node: Node) -> Node:
 
 def last_layer(node: Node) -> int:
     """The layer executed last."""
-    return int.from_bytes(node[-_BYTES:], "little")
+    return int.from_bytes(node[-_BYTES:], sys.byteorder)
 
 
 Key = TypeVar("Key")
