@@ -83,6 +83,28 @@ def test_quickstart_again_goes_on_and_changes_nothing(run: tuple[Path, dict[str,
         assert again[method] == summary[method]
 
 
+def test_a_later_search_finds_its_verdicts_on_disk(
+    run: tuple[Path, dict[str, object]], tiny_folder: Path, home: Path, tmp_path: Path
+) -> None:
+    out, _ = run
+    config = tmp_path / "search.yaml"
+    config.write_text(yaml.safe_dump({key: SMALL[key] for key in ("questions", "tree_questions", "mcts", "race")}))
+    arguments = ("search", "--model", str(tiny_folder), "--config", str(config), "--prompt", str(out / "prompt.yaml"))
+    again = polar(*arguments, "--out", str(tmp_path / "again"), "--json")
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert json.loads(again.stdout)["layer_executions"] == 0
+    alone = polar(*arguments, "--out", str(tmp_path / "alone"), "--verdicts", "none", "--json")
+    assert json.loads(alone.stdout)["layer_executions"] > 0
+    assert json.loads(alone.stdout)["survivors"] == json.loads(again.stdout)["survivors"]
+    assert len(list((home / "verdicts").glob("*.sqlite"))) == 1
+
+
+def test_a_memory_bound_too_small_says_what_is_needed(tiny_folder: Path, tmp_path: Path) -> None:
+    done = polar("search", "--model", str(tiny_folder), "--memory-gib", "0.5", "--out", str(tmp_path))
+    assert done.returncode == 2
+    assert "Give --memory-gib" in done.stderr
+
+
 def test_run_answers_one_question(run: tuple[Path, dict[str, object]]) -> None:
     out, _ = run
     agent = str(out / "agents" / "ppo")

@@ -40,7 +40,7 @@ __all__ = [
 C = TypeVar("C", bound="ModelConfig")
 DEFAULT_PROMPT = "restate-6"
 PROMPT_FILE = "prompt.yaml"
-_LIBRARIES_BYTES = 1 << 30
+_LIBRARIES_BYTES = 3 << 29
 """What Python, torch, transformers and the plots take in main memory, with room for what an allocator leaves unused."""
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 """Everything that is not a result goes to standard error."""

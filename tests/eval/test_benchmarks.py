@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import pytest
+import torch
 
+from agents.mcts import MctsConfig
+from eval.benchmarks.env import measure_env
 from eval.benchmarks.execution import different_programs, measure_execution
+from eval.benchmarks.executor import measure_executor, restacked_verdicts
+from eval.benchmarks.roofline import Roofline
+from eval.benchmarks.rows import measure_rows
+from eval.benchmarks.search import measure_search
 from eval.benchmarks.timing import time_ratio
+from polar_env.executor import Executor, Verdict
 from polar_env.llm import FrozenLLM
+from polar_env.program import Program
+from polar_env.questions import Question
 
 
 def test_a_ratio_is_the_median_over_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,6 +42,61 @@ def test_programs_are_different_and_near_the_identity(tiny_llm: FrozenLLM) -> No
     assert len(set(programs)) == 32
     assert all(abs(len(program) - tiny_llm.depth) <= 12 for program in programs)
     assert different_programs(tiny_llm, 32) == programs
+
+
+def test_the_restacked_models_find_the_same_verdicts(executor: Executor, questions: list[Question]) -> None:
+    programs = [Program((0, 1, 2, 3)), Program((0, 1, 3)), Program((0, 1, 1, 2, 3))]
+    truth = restacked_verdicts(executor, questions, programs)
+    assert len(truth) == len(questions) * len(programs)
+    assert 0 < sum(truth.values()) < len(truth)
+    pairs = [(question, program) for question in questions for program in programs]
+    found = executor.verdicts(pairs)
+    assert {(q.id, p): verdict.right for (q, p), verdict in zip(pairs, found, strict=True)} == truth
+
+
+def test_the_executor_is_measured(executor: Executor, questions: list[Question]) -> None:
+    notes: list[str] = []
+    result = measure_executor(executor, questions, programs=12, check=3, note=notes.append).as_json()
+    assert result["verdicts"] == 12 * len(questions)
+    assert result["checked_verdicts"] == 3 * len(questions)
+    assert result["wrong_verdicts"] == 0
+    assert 0 < result["roofline_share"] < 1
+    assert result["ratio_to_generate"] > 1
+    assert result["generate_samples"] == 16
+
+
+def test_a_wrong_verdict_is_counted(
+    executor: Executor, questions: list[Question], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdicts = executor.verdicts
+    monkeypatch.setattr(
+        executor, "verdicts", lambda pairs: [Verdict(not verdict.right, 0.0) for verdict in verdicts(pairs)]
+    )
+    result = measure_executor(executor, questions[:4], programs=2, check=2)
+    assert result.wrong_verdicts == result.checked_verdicts == 8
+
+
+def test_the_roofline_counts_the_products_that_were_done(tiny_llm: FrozenLLM) -> None:
+    roofline = Roofline(tiny_llm)
+    layer = tiny_llm.layers[0]
+    products = sum(module.weight.numel() for module in layer.modules() if isinstance(module, torch.nn.Linear))
+    assert roofline.flops(Counter({10: 3, 5: 2})) == 2 * products * (10 * 3 + 5 * 2)
+    roofline.measure(Counter({64: 4, 16: 2}))
+    assert roofline.rate > 0
+
+
+def test_rows_env_and_search_are_measured(executor: Executor, questions: list[Question]) -> None:
+    rows = measure_rows(executor, questions, seconds=0.01).as_json()
+    assert {"speedup_4", "speedup_32", "speedup_256"} <= rows.keys()
+    assert all(value > 0 for value in rows.values())
+    env = measure_env(executor, questions, seconds=0.3).as_json()
+    assert env["lanes64_speedup"] > 0
+    assert env["lanes64_speedup_cached"] > 0
+    assert 0 < env["policy_share"] < 1
+    assert 0 < env["policy_share_of_answer"] < 1
+    search = measure_search(executor, questions, MctsConfig(simulations=4)).as_json()
+    assert search["questions"] == len(questions)
+    assert 0 < search["roofline_share"] < 1
 
 
 def test_everything_is_measured(tiny_llm: FrozenLLM) -> None:
