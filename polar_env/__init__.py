@@ -10,7 +10,7 @@ from polar_env.errors import PolarError
 from polar_env.program import Program
 
 if TYPE_CHECKING:
-    from polar_env.envs import ProgramEnv, ProgramVectorEnv
+    from polar_env.envs import ProgramEnv, ProgramVectorEnv, check_vector_env
     from polar_env.executor import Executor, Verdict
     from polar_env.llm import FrozenLLM, load_llm
     from polar_env.questions import Prompt, Question, load_questions
@@ -26,6 +26,7 @@ __all__ = [
     "Prompt",
     "Question",
     "Verdict",
+    "check_vector_env",
     "load_llm",
     "load_questions",
 ]
@@ -38,6 +39,7 @@ _LAZY = {
     "Prompt": "questions",
     "Question": "questions",
     "Verdict": "executor",
+    "check_vector_env": "envs",
     "load_llm": "llm",
     "load_questions": "questions",
 }

@@ -23,6 +23,7 @@ __all__ = [
     "QuestionTooLongError",
     "TraceError",
     "UnknownNameError",
+    "VectorEnvError",
 ]
 
 
@@ -110,3 +111,7 @@ class UnknownNameError(PolarError, ValueError):
         if hint:
             message += f" {hint}"
         super().__init__(message)
+
+
+class VectorEnvError(PolarError, AssertionError):
+    """A vector environment breaks its contract; the message names lane and step, what was expected and the mend."""

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from polar_env.envs.vector_env import ProgramVectorEnv
+from polar_env.errors import ConfigError
 
 __all__ = ["ProgramVecEnv"]
 
@@ -20,10 +22,18 @@ class ProgramVecEnv(VecEnv):
     Finished episodes carry ``infos[i]["episode"]`` (return and length), as SB3's monitor would write it.
 
     Args:
-        env: the vector environment.
+        env: the vector environment, with same-step autoreset.
+
+    Raises:
+        ConfigError: for another mode of autoreset.
     """
 
     def __init__(self, env: ProgramVectorEnv) -> None:
+        if env.autoreset_mode != AutoresetMode.SAME_STEP:
+            raise ConfigError(
+                f"the vector environment resets in mode {env.autoreset_mode.value}, SB3 counts on SameStep; leave "
+                "autoreset_mode away."
+            )
         self.env = env
         self._actions: NDArray[np.int64] = np.zeros(env.num_envs, np.int64)
         self._lengths = np.zeros(env.num_envs, np.int64)

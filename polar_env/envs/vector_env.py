@@ -1,4 +1,7 @@
-"""The natively vectorised environment: many lanes, one LLM, one batch per distinct layer."""
+"""The natively vectorised environment: many lanes, one LLM, one batch per distinct layer.
+
+Axis letters: ``N`` lanes, ``A`` actions.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from polar_env.envs.episode import Episode, Observation, ProgramRules, make_executor
-from polar_env.errors import EpisodeError
+from polar_env.errors import ConfigError, EpisodeError, ForbiddenActionError, UnknownNameError
 from polar_env.questions import Prompt, Question
 
 __all__ = ["ProgramVectorEnv"]
 
 
 class ProgramVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
-    """``num_envs`` lanes of `ProgramEnv` over one shared LLM, with same-step autoreset.
+    """``num_envs`` lanes of `ProgramEnv` over one shared LLM.
 
     Lanes that need the same layer run as one batch; states reached before are not executed again. Lane ``i`` seeded
     with ``seed + i`` plays exactly the episodes of a `ProgramEnv` with that seed. All arrays are fresh at each step.
@@ -26,6 +29,10 @@ class ProgramVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
     Args:
         num_envs: number of lanes ``N``.
         model: see `ProgramEnv`, as all other arguments.
+        autoreset_mode: when a lane whose episode ended starts the next one (`gymnasium.vector.AutoresetMode`).
+            ``SameStep``: at once, its last observation is in ``infos["final_obs"]``. ``NextStep``: at the next step,
+            which ignores its action and pays 0 (what RLlib counts on, and Gymnasium's wrappers of vector observations).
+            ``Disabled``: at ``reset(options={"reset_mask": ...})`` (what TorchRL prefers).
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
@@ -38,8 +45,13 @@ class ProgramVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         prompt: str | Prompt = "restate-6",
         split: str | None = "train",
         render_mode: str | None = None,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
         **rules: Any,
     ) -> None:
+        if num_envs < 1:
+            raise ConfigError(f"num_envs is {num_envs}; it counts lanes and is at least 1.")
+        self.autoreset_mode = _autoreset_mode(autoreset_mode)
+        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         executor, loaded = make_executor(model, questions, prompt, split)
         self.rules = ProgramRules(executor, loaded, **rules)
         self.num_envs = num_envs
@@ -54,55 +66,88 @@ class ProgramVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode in every lane; an int seed gives lane ``i`` the seed ``seed + i``."""
-        seeds: Sequence[int | None]
-        if seed is None or isinstance(seed, int):
-            seeds = [None if seed is None else seed + lane for lane in range(self.num_envs)]
-        else:
-            seeds = seed
-        for lane, lane_seed in enumerate(seeds):
-            if lane_seed is not None:
+        """Start an episode in every lane, or in those that ``options["reset_mask"]`` names, ``bool [N]``.
+
+        Args:
+            seed: an int gives lane ``i`` the seed ``seed + i``; a sequence has one for each lane, where None leaves the
+                lane's generator as it is.
+            options: ``reset_mask``, and those of `ProgramEnv`.
+
+        Raises:
+            ConfigError: for seeds or a mask that do not fit the lanes.
+        """
+        chosen = self._reset_mask(options)
+        for lane, lane_seed in enumerate(self._seeds(seed)):
+            if lane_seed is not None and chosen[lane]:
                 self.generators[lane] = np.random.Generator(np.random.PCG64(np.random.SeedSequence(lane_seed)))
-        self.episodes = [self.rules.begin(generator, options) for generator in self.generators]
+        self.episodes = [
+            self.rules.begin(generator, options) if chosen[lane] else self.episodes[lane]
+            for lane, generator in enumerate(self.generators)
+        ]
+        # Also where a lane goes on: its mask would be empty otherwise.
         return self.rules.observe(self.episodes), self._infos(self.episodes)
 
     def step(
         self, actions: NDArray[np.int64]
     ) -> tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """One action in each lane, ``[N]``; lanes whose episode ends start the next one at once.
+        """One action in each lane, ``[N]``; when a lane starts its next episode: see ``autoreset_mode``.
 
-        Where lane ``i`` ended, ``infos["final_obs"][i]`` and ``infos["final_info"]`` hold the last ones.
+        With same-step autoreset, ``infos["final_obs"][i]`` and ``infos["final_info"]`` hold the last ones of a lane
+        ``i`` that ended.
 
         Raises:
-            EpisodeError: before the first reset; ForbiddenActionError for an action that its lane's mask forbids.
+            EpisodeError: before the first reset, or where a lane is over and autoreset is disabled.
+            ConfigError: unless there is one integer for each lane.
+            ForbiddenActionError: for an action that its lane's mask forbids; names the lane, and no lane has moved.
         """
-        if not self.episodes:
-            raise EpisodeError("there is no episode yet; call reset() first.")
-        after, rewards = self.rules.step(self.episodes, [int(action) for action in actions])
-        over = np.array([episode.draft.finished for episode in after])
+        after, rewards = self._advance(self._actions(actions))  # [N], float64 [N]
+        over = np.array([episode.draft.finished for episode in after])  # bool [N]
+        truncated = np.zeros(self.num_envs, dtype=bool)  # bool [N]
+        if self.autoreset_mode != AutoresetMode.SAME_STEP or not over.any():
+            self.episodes = after
+            return self.rules.observe(after), rewards, over, truncated, self._infos(after)
         self.episodes = [
             self.rules.begin(generator, None) if finished else episode
             for episode, finished, generator in zip(after, over, self.generators, strict=True)
         ]
-        infos = self._infos(self.episodes)
-        if over.any():
-            ended = [episode for episode in after if episode.draft.finished]
-            rows = iter(_unbatch(self.rules.observe(ended), len(ended)))
-            final_obs = np.full(self.num_envs, None, dtype=object)
-            for lane in np.flatnonzero(over):
-                final_obs[lane] = next(rows)
-            infos |= {
-                "final_obs": final_obs,
-                "_final_obs": over.copy(),
-                "final_info": self._infos(after, over),
-                "_final_info": over.copy(),
-            }
-        truncated = np.zeros(self.num_envs, dtype=bool)
-        return self.rules.observe(self.episodes), np.array(rewards), over, truncated, infos
+        infos = self._infos(self.episodes) | {
+            "final_obs": self._final_observations(after, over),
+            "_final_obs": over.copy(),
+            "final_info": self._infos(after, over),
+            "_final_info": over.copy(),
+        }
+        return self.rules.observe(self.episodes), rewards, over, truncated, infos
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Allowed actions of every lane, ``bool [N, A]``, True = allowed."""
         return np.stack([self.rules.mask(episode) for episode in self.episodes])
+
+    def _advance(self, actions: list[int]) -> tuple[list[Episode], NDArray[np.float64]]:
+        """The episodes after one action each, and the rewards ``[N]``; lanes that were over begin anew, for 0."""
+        running = [lane for lane, episode in enumerate(self.episodes) if not episode.draft.finished]
+        try:
+            moved, paid = self.rules.step(
+                [self.episodes[lane] for lane in running], [actions[lane] for lane in running]
+            )
+        except ForbiddenActionError as error:
+            lane = next(lane for lane in running if not self._allows(self.episodes[lane], actions[lane]))
+            raise ForbiddenActionError(f"lane {lane} (question {self.episodes[lane].question.id}): {error}") from error
+        after, rewards = dict(zip(running, moved, strict=True)), np.zeros(self.num_envs)
+        rewards[running] = paid
+        lanes = enumerate(self.generators)
+        return [after[i] if i in after else self.rules.begin(generator, None) for i, generator in lanes], rewards
+
+    def _allows(self, episode: Episode, action: int) -> bool:
+        return 0 <= action < self.rules.language.n_actions and bool(self.rules.mask(episode)[action])
+
+    def _final_observations(self, after: Sequence[Episode], over: NDArray[np.bool_]) -> NDArray[np.object_]:
+        """The last observations of the lanes that are over, ``object [N]``; None in the others."""
+        ended = np.flatnonzero(over).tolist()
+        batch = self.rules.observe([after[lane] for lane in ended])
+        final = np.full(self.num_envs, None, dtype=object)
+        for row, lane in enumerate(ended):
+            final[lane] = {name: values[row].copy() for name, values in batch.items()}
+        return final
 
     def _infos(self, episodes: Sequence[Episode], wanted: NDArray[np.bool_] | None = None) -> dict[str, Any]:
         """The lanes' infos in Gymnasium's vector form: arrays by key, with ``_key`` telling which lanes have it."""
@@ -112,6 +157,60 @@ class ProgramVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
                 infos = self._add_info(infos, self.rules.info(episode), lane)
         return infos
 
+    def _actions(self, actions: NDArray[np.int64]) -> list[int]:
+        """The actions as ints, once it is sure that the lanes can take them."""
+        if not self.episodes:
+            raise EpisodeError("there is no episode yet; call reset() first.")
+        given = np.asarray(actions)
+        if given.shape != (self.num_envs,) or given.dtype.kind not in "iu":
+            raise ConfigError(
+                f"step() was given actions of shape {given.shape} and type {given.dtype}; "
+                f"pass one integer for each lane, shape ({self.num_envs},)."
+            )
+        over = [lane for lane, episode in enumerate(self.episodes) if episode.draft.finished]
+        if over and self.autoreset_mode == AutoresetMode.DISABLED:
+            raise EpisodeError(f"lanes {over} are over; call reset(options={{'reset_mask': terminated}}) first.")
+        return [int(action) for action in given]
 
-def _unbatch(observation: Observation, count: int) -> list[Observation]:
-    return [{name: values[row].copy() for name, values in observation.items()} for row in range(count)]
+    def _reset_mask(self, options: dict[str, Any] | None) -> NDArray[np.bool_]:
+        """Which lanes to reset, ``bool [N]``."""
+        mask = (options or {}).get("reset_mask")
+        if mask is None:
+            return np.ones(self.num_envs, dtype=bool)
+        fits = isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.shape == (self.num_envs,)
+        if not fits or not mask.any():
+            raise ConfigError(
+                f"reset_mask is {mask!r}; it is a bool array of shape ({self.num_envs},), True somewhere."
+            )
+        if not self.episodes and not mask.all():
+            raise EpisodeError(
+                f"lanes {np.flatnonzero(~mask).tolist()} have no episode yet; the first reset is of all."
+            )
+        return np.array(mask)
+
+    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        """One seed for each lane; None where there is none."""
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, int | np.integer):
+            return [_lane_seed(int(seed) + lane, lane) for lane in range(self.num_envs)]
+        if isinstance(seed, str) or not np.iterable(seed):
+            raise ConfigError(f"seed {seed!r} is neither an integer nor a sequence of them, one for each lane.")
+        if len(seed) != self.num_envs:
+            raise ConfigError(f"reset() was given {len(seed)} seeds for {self.num_envs} lanes; pass one for each lane.")
+        return [_lane_seed(one, lane) for lane, one in enumerate(seed)]
+
+
+def _lane_seed(seed: Any, lane: int) -> int | None:
+    if seed is None:
+        return None
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ConfigError(f"seed {seed!r} for lane {lane} is not possible; a seed is an integer and at least 0.")
+    return int(seed)
+
+
+def _autoreset_mode(mode: str | AutoresetMode) -> AutoresetMode:
+    try:
+        return AutoresetMode(mode)
+    except ValueError:
+        raise UnknownNameError("autoreset mode", str(mode), [known.value for known in AutoresetMode]) from None
