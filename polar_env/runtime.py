@@ -11,7 +11,7 @@ from functools import cache
 
 import torch
 
-__all__ = ["grouped_heads", "keep_freed_memory", "torch_threads"]
+__all__ = ["grouped_heads", "keep_freed_memory", "return_freed_memory", "torch_threads"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Names of glibc's mallopt(3) parameters."""
@@ -46,6 +46,17 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, 1 << 30)
         mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def return_freed_memory() -> None:
+    """Give back to the system what lies unused between blocks in use; the counterweight to `keep_freed_memory`.
+
+    Kept states leave and enter among large short-lived tensors, and the holes between them grow without bound.
+    """
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 @contextmanager

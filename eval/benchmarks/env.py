@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from agents.fixed import RandomAgent
 from agents.policy import NETWORK, PolicyAgent
+from eval.benchmarks.roofline import Roofline
 from polar_env.answering import answer
 from polar_env.envs import ProgramVectorEnv
 from polar_env.envs.episode import Observation
@@ -46,6 +47,7 @@ class EnvBenchmark:
         lanes64_speedup_cached: the same over one environment with caches, both on new questions.
         lanes64_speedup_known: the same where every state and verdict is known, so that no layer runs at all.
         steps_per_second: of 64 lanes on new questions.
+        roofline_share: time of the matrix products of the layers that these lanes ran, over the time taken.
         steps_per_second_known: of 64 lanes where everything is known.
         policy_share: share of PPO's time, rollout and update, that is not spent in the environment; on new questions.
         policy_share_of_answer: share of the time of one answer, choosing its program and generating, that the policy's
@@ -56,6 +58,7 @@ class EnvBenchmark:
     lanes64_speedup_cached: float
     lanes64_speedup_known: float
     steps_per_second: float
+    roofline_share: float
     steps_per_second_known: float
     policy_share: float
     policy_share_of_answer: float
@@ -130,9 +133,15 @@ def measure_env(
     for name in ("with caches", "lanes"):
         _know(players[name][0].executor, players[name][0].programs, questions[:1])  # the menu's keys and values
     rates: dict[str, list[float]] = {name: [] for name in players}
+    lanes, roofline, shares = players["lanes"][0].executor, Roofline(executor.llm), []
     for _ in range(_ROUNDS):
         for name, (player, forget) in players.items():
+            before, started = lanes.stats.copy(), time.perf_counter()
             rates[name].append(player.steps_per_second(seconds / _ROUNDS, forget))
+            if player.executor is lanes:
+                calls, took = lanes.stats.since(before).calls, time.perf_counter() - started
+                roofline.measure(calls)
+                shares.append(roofline.share(calls, took))
     steps = {name: float(np.median(found)) for name, found in rates.items()}
     note("; ".join(f"{name}: {rate:.0f} steps/s" for name, rate in steps.items()))
     known = {lanes: _rate_where_all_is_known(fresh(), questions[:8], lanes, seconds) for lanes in (1, LANES)}
@@ -144,6 +153,7 @@ def measure_env(
         lanes64_speedup_cached=steps["lanes"] / steps["with caches"],
         lanes64_speedup_known=known[LANES] / known[1],
         steps_per_second=steps["lanes"],
+        roofline_share=float(np.median(shares)),
         steps_per_second_known=known[LANES],
         policy_share=share,
         policy_share_of_answer=of_answer,

@@ -7,6 +7,7 @@ identity for shorter programs, one row after the other for mixed batches.
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from eval.benchmarks.roofline import Roofline
 from eval.benchmarks.timing import best_seconds, time_ratio
 from polar_env.errors import ModelError
 from polar_env.llm import FrozenLLM
@@ -48,6 +50,8 @@ class ExecutionBenchmark:
         mixed_rows_same_tokens: share of those rows whose tokens are the same both ways.
         memory_growth: resident memory after all short generations over that after the first tenth, minus 1.
         generations: how many generations that was.
+        prefill_tokens_per_second: of the identity, at the largest size.
+        roofline_share: time of the matrix products of its layers alone, over the time taken.
         prefill_ratios: for each size, ``rows x tokens``.
         generate_ratios: for each size.
         threads: torch's threads.
@@ -62,6 +66,8 @@ class ExecutionBenchmark:
     mixed_rows_same_tokens: float
     memory_growth: float
     generations: int
+    prefill_tokens_per_second: float
+    roofline_share: float
     prefill_ratios: dict[str, float]
     generate_ratios: dict[str, float]
     threads: int
@@ -125,6 +131,10 @@ def _measure(llm: FrozenLLM, seconds: float, generations: int, note: Callable[[s
     note(
         f"{MIXED_ROWS} rows of {MIXED_ROWS} programs: {speedup:.2f} times as fast as one by one, {same:.0%} same tokens"
     )
+    tokens = sizes[-1][0] * sizes[-1][1]
+    took = best_seconds(_our_prefill(llm, _random_ids(llm, *sizes[-1]), llm.identity), 3)
+    roofline, calls = Roofline(llm), Counter({tokens: llm.depth})
+    roofline.measure(calls)
     growth = _memory_growth(llm, generations)
     note(f"memory after {generations} generations: {growth:+.2%}")
     return ExecutionBenchmark(
@@ -137,6 +147,8 @@ def _measure(llm: FrozenLLM, seconds: float, generations: int, note: Callable[[s
         mixed_rows_same_tokens=same,
         memory_growth=growth,
         generations=generations,
+        prefill_tokens_per_second=tokens / took,
+        roofline_share=roofline.share(calls, took),
         prefill_ratios=prefill,
         generate_ratios=generate,
         threads=torch.get_num_threads(),

@@ -123,7 +123,7 @@ def measure_executor(
         verdicts_per_second=rate,
         ratio_to_generate=rate * mean(decoding),
         ratio_to_ended=rate * mean(ending),
-        roofline_share=flops / roofline.rate / done.seconds,
+        roofline_share=roofline.share(done.calls, done.seconds),
         gflops=flops / done.seconds / 1e9,
         roofline_gflops=roofline.rate / 1e9,
         sharing=done.sharing,

@@ -40,6 +40,10 @@ class Roofline:
         """Floating-point operations per second, over all that was measured."""
         return self._flops / self._seconds
 
+    def share(self, calls: Counter[int], seconds: float) -> float:
+        """Time that the products of some calls alone would take, over the seconds that were taken."""
+        return self.flops(calls) / self.rate / seconds
+
     @torch.inference_mode()
     def measure(self, calls: Counter[int], samples: int = 3) -> None:
         """Time the products of some sizes, spread over the tokens of ``calls``; what was measured before counts on."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from eval.benchmarks.roofline import Roofline
 from eval.benchmarks.timing import time_ratio
 from polar_env.actions import Draft, SegmentsLanguage
 from polar_env.executor import Executor
@@ -20,6 +21,7 @@ from polar_env.questions import Question
 __all__ = ["RowsBenchmark", "measure_rows"]
 
 SIZES = (4, 32, 256)
+FEW_SHOT_SIZES = (4, 32)
 _ALONE = 8
 """Rows that are run one by one in each round."""
 
@@ -35,7 +37,8 @@ class RowsBenchmark:
         few_shot_speedup_4: four rows, the prompt with its examples: most of the work is then to run these under each
             row's own program, which is a batch of its own already.
         few_shot_speedup_32: 32 rows.
-        few_shot_speedup_256: 256 rows.
+        rows_per_second: of 256 rows, the prompt without its examples.
+        roofline_share: time of the matrix products of these rows' layers alone, over the time taken.
         layers: mean layers of the programs.
         alone_samples: how many rows were run one by one for each ratio.
     """
@@ -45,7 +48,8 @@ class RowsBenchmark:
     speedup_256: float
     few_shot_speedup_4: float
     few_shot_speedup_32: float
-    few_shot_speedup_256: float
+    rows_per_second: float
+    roofline_share: float
     layers: float
     alone_samples: int
 
@@ -70,15 +74,23 @@ def measure_rows(
     programs = [_random_program(language, rng) for _ in range(max(SIZES))]
     pairs = [(questions[i % len(questions)], program) for i, program in enumerate(programs)]
     found: dict[str, float] = {}
+    roofline = Roofline(executor.llm)
     for name, examples in (("", ()), ("few_shot_", executor.prompt.examples)):
         prompt = executor.prompt.model_copy(update={"examples": examples})
         one = Executor(executor.llm, prompt, executor.memory_bytes, threads=executor.threads)
         one.check(questions)
-        for size in SIZES:
+        for size in FEW_SHOT_SIZES if examples else SIZES:
             found[f"{name}speedup_{size}"] = _speedup(one, pairs[:size], seconds)
             note(f"{prompt.name}, {size} rows: {found[f'{name}speedup_{size}']:.2f} times as fast as one by one")
+        if not examples:
+            one.clear()
+            before = one.stats.copy()
+            one.verdicts(pairs)
+            done = one.stats.since(before)
+            roofline.measure(done.calls)
+            rate, share = len(pairs) / done.seconds, roofline.share(done.calls, done.seconds)
     layers = float(np.mean([len(program) for program in programs]))
-    return RowsBenchmark(**found, layers=layers, alone_samples=_ALONE)
+    return RowsBenchmark(**found, rows_per_second=rate, roofline_share=share, layers=layers, alone_samples=_ALONE)
 
 
 def _random_program(language: SegmentsLanguage, rng: np.random.Generator) -> Program:

@@ -76,7 +76,7 @@ def measure_search(
         simulations_per_second=rate,
         lock_step_speedup=rate / mean,
         virtual_loss_speedup=sum(filled) / len(filled) / mean,
-        roofline_share=roofline.flops(steps.calls) / roofline.rate / seconds,
+        roofline_share=roofline.share(steps.calls, seconds),
         sharing=steps.sharing,
         questions=len(questions),
         simulations=config.simulations,

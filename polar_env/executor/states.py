@@ -22,7 +22,7 @@ from polar_env.executor.memory import ROOT, BoundedCache, Node, last_layer, pare
 from polar_env.executor.stats import ExecutionStats
 from polar_env.llm.frozen import FrozenLLM
 from polar_env.llm.slots import Slot
-from polar_env.runtime import grouped_heads
+from polar_env.runtime import grouped_heads, return_freed_memory
 
 __all__ = ["StateCache", "execute"]
 
@@ -34,6 +34,9 @@ _PADDING = 0.03
 """Most padding in a batch, as a share of its tokens."""
 _SMALL_TOKENS = 128
 """A batch of fewer tokens may have more padding: matrix products of few rows are slow anyway."""
+
+_TRIM_EVERY = 1 << 28
+"""Bytes of new states after which freed memory goes back to the system."""
 
 StateKey = tuple[str, Node]
 """A text's id and a program prefix."""
@@ -117,11 +120,15 @@ class _Run:
             self._go()
 
     def _go(self) -> None:
+        before = self.cache.taken_in
         self._pending = {key: len(layers) for key, layers in self._following.items()}
         for text_id, node in list(self.live):
             self._queue(self._texts[text_id], node)
         while self._waiting:
             layer = min(self._waiting)
+            if self.cache.taken_in > before + _TRIM_EVERY:
+                before = self.cache.taken_in
+                return_freed_memory()
             for batch in _batches(self._waiting.pop(layer)):
                 self._step(layer, batch)
 

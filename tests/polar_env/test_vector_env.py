@@ -10,6 +10,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from polar_env.envs import ProgramEnv, ProgramVectorEnv
+from polar_env.envs.sb3 import ProgramVecEnv
 from polar_env.errors import ConfigError, EpisodeError, ForbiddenActionError, QuestionTooLongError, UnknownNameError
 from polar_env.executor import Executor
 from polar_env.questions import Question
@@ -170,3 +171,8 @@ def test_a_step_in_which_every_lane_only_resets(executor: Executor, questions: l
     assert not terminated.any()
     assert batch["program"].sum() == 0
     assert infos["_question"].all()
+
+
+def test_sb3_wants_same_step_autoreset(executor: Executor, questions: list[Question]) -> None:
+    with pytest.raises(ConfigError, match="NextStep, SB3 counts on SameStep"):
+        ProgramVecEnv(make(executor, questions, autoreset_mode="NextStep"))
