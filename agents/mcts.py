@@ -4,7 +4,7 @@ After CoLa (arXiv 2507.07996, section 3): the root is the identity program, an a
 by ``Q + c sqrt(ln V / v) - lambda * len / D``. Many questions are searched in lock step, one new program each, so that
 the executor always gets full batches; where there are fewer questions than rows in a batch, a tree gives several
 programs at once, which virtual loss keeps apart. Random numbers come from the seed, the question and the program at
-hand: a tree does not depend on which questions are searched beside it.
+hand: with one program a round (the default) a tree does not depend on which questions are searched beside it.
 
 Letters: ``V`` visits of a node, ``v`` visits of an edge, ``Q`` mean reward of an edge, ``D`` the model's depth.
 """
@@ -61,6 +61,7 @@ class _Edge:
     child: Program
     visits: int = 0
     total: float = 0.0
+    virtual: int = 0  # losses that are only assumed
 
 
 @dataclass
@@ -113,25 +114,26 @@ class Tree:
         Virtual loss (Chaslot et al. 2008): until all are chosen, each counts as evaluated and lost.
         """
         found: dict[Program, Leaf] = {}
-        edges: dict[int, tuple[_Edge, int, float]] = {}
-        nodes: dict[Program, int] = {}
+        charged: list[tuple[_Edge, ...]] = []
         for _ in range(count + _MAX_WALKS):
             leaf = self.select()
             if leaf is not None:
                 found.setdefault(leaf.program, leaf)
             if leaf is None or not leaf.path or len(found) == count:
                 break
-            for edge in leaf.path:
-                edges.setdefault(id(edge), (edge, edge.visits, edge.total))
-                edge.visits, edge.total = edge.visits + 1, edge.total - 1.0
-            for program in (self.identity, *(edge.child for edge in leaf.path)):
-                nodes.setdefault(program, self.nodes[program].visits)
-                self.nodes[program].visits += 1
-        for edge, visits, total in edges.values():
-            edge.visits, edge.total = visits, total
-        for program, visits in nodes.items():
-            self.nodes[program].visits = visits
+            charged.append(leaf.path)
+            self._charge(leaf.path, 1)
+        for path in charged:
+            self._charge(path, -1)
         return list(found.values())
+
+    def _charge(self, path: tuple[_Edge, ...], times: int) -> None:
+        """Count a walk as evaluated and lost, or take that back."""
+        self.nodes[self.identity].visits += times
+        for edge in path:
+            edge.visits += times
+            edge.virtual += times
+            self.nodes[edge.child].visits += times
 
     def select(self) -> Leaf | None:
         """Walk down to a program that is new; None once no new program can be reached.
@@ -197,7 +199,11 @@ class Tree:
         if edge.visits == 0:
             return math.inf
         explore = self.config.exploration * math.sqrt(math.log(max(1, node.visits)) / edge.visits)
-        return edge.total / edge.visits + explore - self.config.length_penalty * edge.child.cost(self.depth)
+        return (
+            (edge.total - edge.virtual) / edge.visits
+            + explore
+            - self.config.length_penalty * edge.child.cost(self.depth)
+        )
 
     def visits(self, program: Program) -> int:
         """How often the search came through a program."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from polar_env.llm.frozen import FrozenLLM
 
 __all__ = ["EncodedQuestion", "Encoder", "Text"]
-
-_MANY = 16
-"""Fewest questions whose common beginning is worth a prefix of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +85,9 @@ class Encoder:
     def __init__(self, llm: FrozenLLM, prompt: Prompt) -> None:
         self.tokenizer, self.context_length = llm.tokenizer, llm.context_length
         self.prompt = prompt
-        self._encoded: dict[str, EncodedQuestion] = {}
-        self._prefixes: list[Text] = []  # longest first
-        self._add_prefix([self.prompt_ids(probe, probe) for probe in ("What is 1?", "0 =", "Say")])
+        self._encoded: dict[Question, EncodedQuestion] = {}
+        shared = _common_prefix([self.prompt_ids(probe, probe) for probe in ("What is 1?", "0 =", "Say")])
+        self._prefix = Text("prompt", torch.tensor([shared])) if shared else None
 
     def __call__(self, question: Question) -> EncodedQuestion:
         """The question's token ids.
@@ -99,29 +95,10 @@ class Encoder:
         Raises:
             QuestionTooLongError: if prompt and answer exceed the model's context.
         """
-        found = self._encoded.get(question.id)
+        found = self._encoded.get(question)
         if found is None:
-            found = self._encoded[question.id] = self._encode(question)
+            found = self._encoded[question] = self._encode(question)
         return found
-
-    def share(self, questions: Sequence[Question]) -> None:
-        """Let what many questions begin with, beyond the prompt's own beginning, be executed once for all of them."""
-        new = [question for question in questions if question.id not in self._encoded]
-        if len(new) >= _MANY:
-            self._add_prefix([self.prompt_ids(question.text, question.bare) for question in new])
-
-    def _add_prefix(self, prompts: list[list[int]]) -> None:
-        shared = _common_prefix([prompt[:-1] for prompt in prompts])  # every question keeps a token of its own
-        if len(shared) > max((text.rows.shape[1] for text in self._prefixes), default=0):
-            self._prefixes.insert(0, Text(f"prefix of {len(shared)} tokens", torch.tensor([shared])))
-
-    def _prefix_of(self, prompt: list[int]) -> Text | None:
-        """The longest prefix that a prompt begins with and is longer than."""
-        for text in self._prefixes:
-            length = text.rows.shape[1]
-            if length < len(prompt) and prompt[:length] == text.rows[0].tolist():
-                return text
-        return None
 
     def prompt_ids(self, text: str, bare: str | None = None) -> list[int]:
         """Token ids of the whole prompt that asks ``text`` (``bare`` as an equation)."""
@@ -150,13 +127,18 @@ class Encoder:
                 f"'{self.prompt.name}'; the model's context has {self.context_length}. "
                 "Leave it out or use fewer examples."
             )
-        prefix = self._prefix_of(prompt)
+        prefix = self._prefix
+        if prefix is not None and prompt[: prefix.rows.shape[1]] != prefix.rows[0].tolist():
+            prefix = None
         own_prompt = prompt if prefix is None else prompt[prefix.rows.shape[1] :]
         length = max(len(own_prompt) + len(answer) - 1 for answer in answers)
         rows = torch.zeros(len(answers), length, dtype=torch.long)
         for row, answer in zip(rows, answers, strict=True):
             row[: len(own_prompt) + len(answer) - 1] = torch.tensor([*own_prompt, *answer[:-1]])
-        return EncodedQuestion(question.id, rows, prefix, len(own_prompt), tuple(answers), question.gold)
+        # Not the question's id alone, which ignores capitals and blanks: they are other tokens.
+        return EncodedQuestion(
+            question.text + question.id, rows, prefix, len(own_prompt), tuple(answers), question.gold
+        )
 
 
 def _common_prefix(sequences: list[list[int]]) -> tuple[int, ...]:

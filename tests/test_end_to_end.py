@@ -158,13 +158,13 @@ def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(tiny_folder: Path, tmp
         "--out",
         str(tmp_path),
     ]
-    arguments += ["--in-flight", "2", "--tree-questions", "40", "--mcts.simulations", "20"]
+    arguments += ["--in-flight", "2", "--tree-questions", "100", "--mcts.simulations", "60"]
     code = "import sys; from polar_env.cli import main; sys.exit(main())"
     process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True)
-    for _ in range(600):
+    for _ in range(6000):
         if len(list((tmp_path / "traces").glob("shard-*.parquet"))) >= 2:
             break
-        time.sleep(0.1)
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors

@@ -50,10 +50,11 @@ class ExecutorBenchmark:
         generate_samples: how many of them were decoded for comparison.
         wrong_verdicts: verdicts that differ from the re-stacked model's.
         checked_verdicts: how many were compared.
-        peak_rss_gib: the most resident memory while the executor ran.
-        bfloat16_ratio: rate in bfloat16 over that in float32, on every eighth program; None where that is not asked.
+        peak_rss_gib: the most resident memory of the process until the executor was done, with weights and libraries.
+        bfloat16_ratio: rate in bfloat16 over that in float32, one run each after the other on every eighth program;
+            None where the model is not in float32.
         bfloat16_disagreement: share of those verdicts that differ from the float32 ones.
-        bfloat16_unstable: share of those verdicts that change when each question is executed alone.
+        bfloat16_unstable: share of about 100 of those verdicts that change when each pair is executed alone.
     """
 
     verdicts_per_second: float
@@ -99,7 +100,8 @@ def measure_executor(
     roofline, before = Roofline(llm), executor.stats.copy()
     right: dict[tuple[str, Program], bool] = {}
     decoding, ending = [], []
-    executor.verdicts([(question, llm.identity) for question in questions])  # loads, warms up
+    executor.verdicts([(question, llm.identity) for question in questions])  # both warm up
+    _seconds_to_generate(llm, llm.identity, executor.encoder(questions[0]))
     with executor.from_nothing():
         executor.stats = before.copy()
         for number, part in enumerate(parts):
@@ -117,7 +119,7 @@ def measure_executor(
     rate, flops = done.verdicts / done.seconds, roofline.flops(done.calls)
     note(f"{rate:.1f} verdicts/s; one takes the peers {mean(decoding):.2f} s, {mean(ending):.2f} s where it may end")
     checked = _spread(chosen, check)
-    truth = restacked_verdicts(executor, questions, checked, note)
+    truth = restacked_verdicts(executor, [q for q in questions if not q.choices], checked, note)
     bfloat16 = _compare_bfloat16(executor, questions, parts[0], note) if llm.dtype is torch.float32 else (None,) * 3
     return ExecutorBenchmark(
         verdicts_per_second=rate,
@@ -174,6 +176,7 @@ def restacked_verdicts(
     Questions of one length run as one batch behind the shared prompt, in transformers' own cache.
     """
     encoded = sorted((executor.encoder(question) for question in questions), key=lambda e: (e.past, e.rows.shape[1]))
+    ids = {executor.encoder(question).id: question.id for question in questions}
     right: dict[tuple[str, Program], bool] = {}
     for number, program in enumerate(programs):
         model: Any = as_model(executor.llm, program)
@@ -187,7 +190,7 @@ def restacked_verdicts(
             greedy = model(input_ids=rows, past_key_values=cache, use_cache=True).logits.argmax(-1).tolist()
             for e, tokens in zip(batch, greedy, strict=True):
                 answer = list(e.answers[e.gold])
-                right[e.id, program] = tokens[e.answer_slice(e.gold)] == answer
+                right[ids[e.id], program] = tokens[e.answer_slice(e.gold)] == answer
         if number % 20 == 19:
             note(f"re-stacked models: {number + 1} of {len(programs)} programs")
     return right

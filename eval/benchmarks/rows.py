@@ -35,7 +35,7 @@ class RowsBenchmark:
         speedup_32: 32 rows.
         speedup_256: 256 rows.
         few_shot_speedup_4: four rows, the prompt with its examples: most of the work is then to run these under each
-            row's own program, which is a batch of its own already.
+            row's own program, which is a batch of its own already. None where the prompt has no examples.
         few_shot_speedup_32: 32 rows.
         rows_per_second: of 256 rows, the prompt without its examples.
         roofline_share: time of the matrix products of these rows' layers alone, over the time taken.
@@ -46,16 +46,16 @@ class RowsBenchmark:
     speedup_4: float
     speedup_32: float
     speedup_256: float
-    few_shot_speedup_4: float
-    few_shot_speedup_32: float
     rows_per_second: float
     roofline_share: float
     layers: float
     alone_samples: int
+    few_shot_speedup_4: float | None = None
+    few_shot_speedup_32: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """All figures, rounded to what they can carry."""
-        return {key: round(value, 3) for key, value in asdict(self).items()}
+        return {key: value if value is None else round(value, 3) for key, value in asdict(self).items()}
 
 
 def measure_rows(
@@ -75,7 +75,8 @@ def measure_rows(
     pairs = [(questions[i % len(questions)], program) for i, program in enumerate(programs)]
     found: dict[str, float] = {}
     roofline = Roofline(executor.llm)
-    for name, examples in (("", ()), ("few_shot_", executor.prompt.examples)):
+    examples_of = {"": (), "few_shot_": executor.prompt.examples} if executor.prompt.examples else {"": ()}
+    for name, examples in examples_of.items():
         prompt = executor.prompt.model_copy(update={"examples": examples})
         one = Executor(executor.llm, prompt, executor.memory_bytes, threads=executor.threads)
         one.check(questions)

@@ -51,6 +51,7 @@ CONFIG = BenchConfig
 def run(config: BenchConfig) -> dict[str, Any]:
     """Run the benchmark; what has been measured appears line by line."""
     from eval.benchmarks.machine import machine
+    from polar_env.runtime import torch_threads
 
     prompt = open_prompt(config)
     executor = open_executor(config, prompt)
@@ -60,7 +61,8 @@ def run(config: BenchConfig) -> dict[str, Any]:
     def note(line: str) -> None:
         console.print(line, markup=False)
 
-    figures = _MEASURES[config.what](config, executor, questions, note)
+    with torch_threads(executor.threads):  # references, too
+        figures = _MEASURES[config.what](config, executor, questions, note)
     record = {
         "what": config.what,
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -51,8 +51,10 @@ PairKey = tuple[str, Node]
 class Executor:
     """Executes programs on questions under one prompt, and remembers what it has done.
 
-    Everything it keeps is bounded: hidden states, keys and values take three quarters of the bound, observations an
-    eighth, verdicts and states in flight a sixteenth each. In each part what was used least recently goes first.
+    What it keeps is bounded: hidden states, keys and values take three quarters of the bound, observations an eighth,
+    verdicts a sixteenth. In each part what was used least recently goes first. Work is cut so that the states in flight
+    take about the last sixteenth; activations and logits of one batch, and what is in use though it was forgotten, come
+    on top.
 
     Args:
         llm: the frozen LLM.
@@ -115,7 +117,6 @@ class Executor:
             QuestionTooLongError: naming the question.
             MemoryBoundError: if the memory bound is too small for one of them; says how much it needs.
         """
-        self.encoder.share(questions)
         for question in questions:
             self._encode(question)
 
@@ -158,11 +159,11 @@ class Executor:
 
     def knows(self, question: Question, program: Program) -> bool:
         """Whether a verdict is in memory."""
-        return (question.id, node_of(program.layers)) in self._verdicts.entries
+        return (self.encoder(question).id, node_of(program.layers)) in self._verdicts.entries
 
     def remember(self, question: Question, program: Program, verdict: Verdict) -> None:
         """Take in a verdict that was found before, by the same model under the same prompt."""
-        self._verdicts.put((question.id, node_of(program.layers)), verdict, _VERDICT_BYTES)
+        self._verdicts.put((self.encoder(question).id, node_of(program.layers)), verdict, _VERDICT_BYTES)
 
     def features(self, pairs: Sequence[tuple[Question, tuple[int, ...]]]) -> NDArray[np.float32]:
         """What a policy may see of partly executed programs; the answer's tokens never enter.
@@ -198,8 +199,9 @@ class Executor:
             needed = math.ceil(self._pair_bytes(encoded) / _IN_FLIGHT)
             if needed > self.memory_bytes:
                 raise MemoryBoundError(
-                    f"the memory bound of {_mib(self.memory_bytes)} is too small for question {question.id} "
-                    f"({question.text[:60]!r}): it needs {_mib(needed)}. Raise the bound, or leave the question out."
+                    f"{_mib(self.memory_bytes)} of memory beside the weights are too small for question {question.id} "
+                    f"({question.text[:60]!r}): it needs {_mib(needed)}. Raise the bound by the difference, or leave "
+                    "the question out."
                 )
             self._checked.add(encoded.id)
         return encoded

@@ -151,19 +151,20 @@ class _Run:
         slot = Slot()
         if text.prefix is not None:
             made_before = [self.slots[text.prefix.id, node + step] for _, node in batch]
-            keys, values = zip(*made_before, strict=True)
-            slot = Slot(_by_row(keys, rows), _by_row(values, rows))  # [B, G, P, E]
+            all_keys, all_values = zip(*made_before, strict=True)
+            slot = Slot(_by_row(all_keys, rows), _by_row(all_values, rows))  # [B, G, P, E]
         # Shorter rows are padded on the right, where causal attention never looks.
         hidden = pad_sequence([row for state in states for row in state], batch_first=True)  # [B, T, H]
         hidden = self.llm.apply(layer, hidden, self.llm.shape_inputs(text.past, hidden.shape[1]), slot)
         self.stats.calls[hidden.shape[0] * hidden.shape[1]] += 1
-        for number, ((text, node), made) in enumerate(zip(batch, hidden.split(rows), strict=True)):
+        row = 0
+        for (text, node), made in zip(batch, hidden.split(rows), strict=True):
+            length = text.rows.shape[1]
             if text.id in self._prefixes and slot.keys is not None and slot.values is not None:
-                length = text.rows.shape[1]
-                self._take_in_slot(
-                    (text.id, node + step), layer, slot.keys[number, :, :length], slot.values[number, :, :length]
-                )
-            self._take_in(text, node, node + step, made[:, : text.rows.shape[1]])
+                keys, values = slot.keys[row, :, :length], slot.values[row, :, :length]
+                self._take_in_slot((text.id, node + step), layer, keys, values)
+            self._take_in(text, node, node + step, made[:, :length])
+            row += len(made)
 
     def _take_in(self, text: Text, before: Node, after: Node, hidden: Tensor) -> None:
         """Keep a new state, and forget what nothing more will be made of."""

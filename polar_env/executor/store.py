@@ -30,8 +30,9 @@ _PATIENCE = 60.0
 """Seconds to wait for other processes."""
 _AT_ONCE = 500
 """Keys of one query."""
-_TABLE = """CREATE TABLE IF NOT EXISTS verdicts
-    (key BLOB PRIMARY KEY, right INTEGER, log_prob REAL, said BLOB, checksum INTEGER) WITHOUT ROWID"""
+_TABLE = """CREATE TABLE verdicts
+    (key BLOB PRIMARY KEY, right INTEGER NOT NULL, log_prob REAL NOT NULL, said BLOB NOT NULL,
+    checksum INTEGER NOT NULL) WITHOUT ROWID"""
 Row = tuple[bytes, int, float, bytes, int]
 Result = TypeVar("Result")
 
@@ -117,8 +118,11 @@ class VerdictStore:
 
     def _open(self) -> sqlite3.Connection:
         """This process's connection."""
-        if self._connection is not None and self._process == os.getpid():
-            return self._connection
+        if self._connection is not None:
+            if self._process == os.getpid() and self.path.exists() and self.path.stat().st_ino == self._file:
+                return self._connection
+            if self._process == os.getpid():
+                self.close()  # another process has set the file aside
         with self._alone():
             connection = sqlite3.connect(self.path, timeout=_PATIENCE, check_same_thread=False)
             try:
@@ -127,6 +131,9 @@ class VerdictStore:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
                 _check_version(connection)
+            except BaseException:
+                connection.close()
+                raise
             finally:
                 self._file, self._process = self.path.stat().st_ino, os.getpid()
         self._connection = connection
@@ -137,7 +144,7 @@ class VerdictStore:
         self.close()
         with self._alone():
             if self.path.exists() and self.path.stat().st_ino == self._file:
-                aside = self.path.with_suffix(f".{time.strftime('%Y%m%d-%H%M%S')}.set-aside")
+                aside = self.path.with_suffix(f".{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9}.set-aside")
                 self.path.rename(aside)
                 for suffix in ("-wal", "-shm"):
                     self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
@@ -160,12 +167,15 @@ class VerdictStore:
 def _check_version(connection: sqlite3.Connection) -> None:
     """Make the table in a new file; refuse a file of another version."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if not connection.execute("SELECT name FROM sqlite_master").fetchone():
+    table = connection.execute("SELECT sql FROM sqlite_master").fetchone()
+    if table is None:
         with connection:
             connection.execute(_TABLE)
             connection.execute(f"PRAGMA user_version = {VERSION}")
     elif version != VERSION:
         raise _Untrusted(f"they are of version {version}, this is version {VERSION}")
+    elif table[0] != _TABLE:
+        raise _Untrusted("the table is another one")
 
 
 def _row(key: bytes, verdict: Verdict) -> Row:
@@ -175,7 +185,11 @@ def _row(key: bytes, verdict: Verdict) -> Row:
 
 def _verdict(row: Row) -> Verdict:
     key, right, log_prob, said, checksum = row
-    if checksum != _checksum(key, bool(right), log_prob, said):
+    try:
+        intact = checksum == _checksum(key, bool(right), log_prob, said) and right in (0, 1)
+    except (TypeError, ValueError, OverflowError):  # SQLite lets a column hold anything
+        intact = False
+    if not intact:
         raise _Untrusted("a row does not match its checksum")
     return Verdict(bool(right), log_prob, tuple(array("q", said)))
 

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from polar_env.encoding import EncodedQuestion
+from polar_env.encoding import EncodedQuestion, Text
 from polar_env.errors import MemoryBoundError, NonFiniteError, ProgramError, QuestionTooLongError
-from polar_env.executor import NO_CHANCE, Executor, Verdict
+from polar_env.executor import NO_CHANCE, ExecutionStats, Executor, Verdict
+from polar_env.executor.memory import BoundedCache, node_of
+from polar_env.executor.states import execute
 from polar_env.llm import FrozenLLM, as_model, fastest, load_llm
 from polar_env.program import Program, single_edits
 from polar_env.questions import Example, Prompt, Question
@@ -222,15 +224,29 @@ def test_questions_of_many_lengths_share_batches(tiny_llm: FrozenLLM) -> None:
         assert alone.log_prob == pytest.approx(verdict.log_prob, abs=1e-4)
 
 
-def test_what_many_questions_begin_with_is_executed_once(tiny_llm: FrozenLLM, questions: list[Question]) -> None:
-    few, many = Executor(tiny_llm, PROMPTS["few-shot"]), Executor(tiny_llm, PROMPTS["few-shot"])
-    many.check(questions)
-    lengths = [executor.encoder(questions[0]).past for executor in (few, many)]
-    assert lengths[1] - lengths[0] == len("What is ")
-    pairs = [(question, program) for question in questions for program in some_programs(tiny_llm.depth)]
-    for ours, theirs in zip(many.verdicts(pairs), few.verdicts(pairs), strict=True):
-        assert ours.right == theirs.right
-        assert ours.log_prob == pytest.approx(theirs.log_prob, abs=1e-4)
+def test_choices_beside_the_prompt_of_others(tiny_llm: FrozenLLM) -> None:
+    """Rows of a question with choices and the few-shot prompt of another may share a batch; each keeps its own keys."""
+    executor = Executor(tiny_llm, PROMPTS["few-shot"])
+    encode = executor.encoder
+    open_one = Question(text="2 + 2", answer="4")
+    behind = encode(open_one)
+    assert behind.prefix is not None
+    choices = (behind.prefix.rows[:, :20] + torch.arange(3)[:, None]) % tiny_llm.vocabulary_size
+    alone = Text("choices", choices)  # three rows without a prefix
+    node = node_of(tiny_llm.identity.layers)
+    expected = execute(tiny_llm, [(behind, node)], BoundedCache(1 << 24), ExecutionStats())[0]
+    found = execute(tiny_llm, [(alone, node), (behind, node)], BoundedCache(1 << 24), ExecutionStats())[1]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_capitals_make_another_question(tiny_llm: FrozenLLM) -> None:
+    questions = [Question(text=text, answer="1") for text in ("How many a in Anna?", "How many A in Anna?")]
+    assert questions[0].id == questions[1].id
+    executor = Executor(tiny_llm, PROMPTS["few-shot"])
+    together = executor.verdicts([(question, tiny_llm.identity) for question in questions])
+    alone = [Executor(tiny_llm, PROMPTS["few-shot"]).verdicts([(q, tiny_llm.identity)])[0] for q in questions]
+    assert [verdict.log_prob for verdict in together] == pytest.approx([v.log_prob for v in alone], abs=1e-4)
+    assert together[0].log_prob != pytest.approx(together[1].log_prob, abs=1e-3)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

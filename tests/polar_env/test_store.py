@@ -72,6 +72,21 @@ def damage_value(path: Path) -> None:
     connection.close()
 
 
+def damage_type(path: Path) -> None:
+    """A text where a number belongs, which SQLite lets pass."""
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE verdicts SET log_prob = 'half'")
+    connection.commit()
+    connection.close()
+
+
+def change_table(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("ALTER TABLE verdicts RENAME TO others")
+    connection.commit()
+    connection.close()
+
+
 def make_newer(path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute(f"PRAGMA user_version = {VERSION + 1}")
@@ -82,7 +97,7 @@ def make_newer(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [(damage_page, "damaged|malformed"), (damage_header, "not a database"), (damage_value, "checksum"),
-     (make_newer, f"of version {VERSION + 1}")],
+     (damage_type, "checksum"), (change_table, "another one"), (make_newer, f"of version {VERSION + 1}")],
 )  # fmt: skip
 def test_a_file_that_cannot_be_trusted_is_set_aside(tmp_path: Path, damage: object, words: str) -> None:
     store = store_in(tmp_path)
@@ -104,6 +119,18 @@ def test_nothing_is_lost_when_writing_finds_the_damage(tmp_path: Path) -> None:
     with pytest.warns(VerdictStoreWarning):
         store.put(dict(list(SOME.items())[20:]))
     assert store.get(list(SOME)) == dict(list(SOME.items())[20:])
+
+
+def test_a_process_goes_on_in_the_file_that_another_one_began(tmp_path: Path) -> None:
+    one, other = store_in(tmp_path), store_in(tmp_path)
+    one.put(dict(list(SOME.items())[:10]))
+    assert len(other) == 10
+    damage_value(one.path)
+    with pytest.warns(VerdictStoreWarning):
+        one.get(list(SOME))  # sets the file aside
+    one.put(dict(list(SOME.items())[:20]))
+    other.put(dict(list(SOME.items())[20:]))
+    assert store_in(tmp_path).get(list(SOME)) == SOME
 
 
 def write_many(folder: str, first: int) -> None:
