@@ -161,7 +161,12 @@ def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(tiny_folder: Path, tmp
     ]
     arguments += ["--in-flight", "2", "--tree-questions", "100", "--mcts.simulations", "60"]
     code = "import sys; from polar_env.cli import main; sys.exit(main())"
-    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # ignored in background jobs
+    )
     for _ in range(6000):
         if len(list((tmp_path / "traces").glob("shard-*.parquet"))) >= 2:
             break
