@@ -148,7 +148,7 @@ class PolicyAgent:
 
     @torch.inference_mode()
     def act(self, observation: Observation, masks: NDArray[np.bool_], deterministic: bool) -> NDArray[np.int64]:
-        """An action for each row: what the model's ``predict`` gives, in a quarter of its time."""
+        """An action for each row: what the model's ``predict`` gives, without its detours."""
         policy = self.model.policy
         with torch_threads(1):
             features: Any = policy.extract_features({k: torch.as_tensor(v) for k, v in observation.items()})

@@ -36,9 +36,9 @@ def torch_threads(count: int) -> Iterator[None]:
 def keep_freed_memory() -> None:
     """Tell glibc to keep large freed blocks for the next tensors, instead of giving them back to the system each time.
 
-    Every layer makes tensors of some megabytes; having the system clear their pages anew each time took a quarter of
-    the time of a search on two cores. Where the user has set ``MALLOC_*`` variables, or another allocator is loaded,
-    nothing is changed.
+    Every layer makes tensors of some megabytes; having the system clear their pages anew each time took a fifth of the
+    time of 960 verdicts on two cores (39 s against 31 s). Where the user has set ``MALLOC_*`` variables, or another
+    allocator is loaded, nothing is changed.
     """
     if not sys.platform.startswith("linux") or any(name.startswith("MALLOC_") for name in os.environ):
         return

@@ -1,8 +1,8 @@
 """``polar bench env``: environment steps a second of 64 lanes beside one environment, and the policy's own share.
 
-What is played: programs of a menu, as a trained policy plays them, on questions that were not played before until all
-of them were. The environment with caches and the lanes remember what they have executed; the one without forgets it
-before every step.
+What is played: programs of a menu, as a trained policy plays them, on questions drawn from all train questions, so
+that most of them are new. The environment with caches and the lanes remember what they have executed; the one without
+forgets it before every step.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class EnvBenchmark:
 
     Attributes:
         lanes64_speedup: steps a second of 64 lanes over those of one environment without caches.
-        lanes64_speedup_cached: the same over one environment with caches, both on new questions.
+        lanes64_speedup_cached: the same over one environment with caches, both on mostly new questions.
         lanes64_speedup_known: the same where every state and verdict is known, so that no layer runs at all.
-        steps_per_second: of 64 lanes on new questions.
+        steps_per_second: of 64 lanes on mostly new questions.
         roofline_share: time of the matrix products of the layers that these lanes ran, over the time taken.
         steps_per_second_known: of 64 lanes where everything is known.
         policy_share: share of PPO's time, rollout and update, that is not spent in the environment; on new questions.
