@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from agents.fixed import RandomAgent
 from agents.policy import NETWORK, PolicyAgent
+from eval.benchmarks.figures import Figures
 from eval.benchmarks.roofline import Roofline
 from polar_env.answering import answer
 from polar_env.envs import ProgramVectorEnv
@@ -39,7 +39,7 @@ _ANSWERS = 8
 
 
 @dataclass(frozen=True)
-class EnvBenchmark:
+class EnvBenchmark(Figures):
     """What environment steps cost.
 
     Attributes:
@@ -62,10 +62,6 @@ class EnvBenchmark:
     steps_per_second_known: float
     policy_share: float
     policy_share_of_answer: float
-
-    def as_json(self) -> dict[str, Any]:
-        """All figures, rounded to what they can carry."""
-        return {key: round(value, 4) for key, value in asdict(self).items()}
 
 
 class _MenuPlayer:

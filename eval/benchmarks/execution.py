@@ -10,7 +10,7 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from eval.benchmarks.figures import Figures
 from eval.benchmarks.roofline import Roofline
 from eval.benchmarks.timing import best_seconds, time_ratio
 from polar_env.errors import ModelError
@@ -35,7 +36,7 @@ MIXED_ROWS = 32
 
 
 @dataclass(frozen=True)
-class ExecutionBenchmark:
+class ExecutionBenchmark(Figures):
     """What running programs costs beside its references.
 
     Attributes:
@@ -71,16 +72,6 @@ class ExecutionBenchmark:
     prefill_ratios: dict[str, float]
     generate_ratios: dict[str, float]
     threads: int
-
-    def as_json(self) -> dict[str, Any]:
-        """All figures, rounded to what they can carry."""
-        figures = asdict(self)
-        for key, value in figures.items():
-            if isinstance(value, dict):
-                figures[key] = {size: round(ratio, 4) for size, ratio in value.items()}
-            elif isinstance(value, float):
-                figures[key] = round(value, 4)
-        return figures
 
 
 def measure_execution(

@@ -9,13 +9,14 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
 import torch
 from transformers import DynamicCache
 
+from eval.benchmarks.figures import Figures
 from eval.benchmarks.machine import peak_rss_gib
 from eval.benchmarks.roofline import Roofline
 from polar_env.encoding import EncodedQuestion
@@ -35,7 +36,7 @@ Pairs = list[tuple[Question, Program]]
 
 
 @dataclass(frozen=True)
-class ExecutorBenchmark:
+class ExecutorBenchmark(Figures):
     """What verdicts cost.
 
     Attributes:
@@ -72,10 +73,6 @@ class ExecutorBenchmark:
     bfloat16_ratio: float | None
     bfloat16_disagreement: float | None
     bfloat16_unstable: float | None
-
-    def as_json(self) -> dict[str, Any]:
-        """All figures, rounded to what they can carry."""
-        return {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()}
 
 
 def measure_executor(

@@ -6,11 +6,11 @@ No two rows share a program, so nothing is gained but by running rows that need 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
+from eval.benchmarks.figures import Figures
 from eval.benchmarks.roofline import Roofline
 from eval.benchmarks.timing import time_ratio
 from polar_env.actions import Draft, SegmentsLanguage
@@ -27,7 +27,7 @@ _ALONE = 8
 
 
 @dataclass(frozen=True)
-class RowsBenchmark:
+class RowsBenchmark(Figures):
     """Times as fast as one by one, for each number of rows.
 
     Attributes:
@@ -52,10 +52,6 @@ class RowsBenchmark:
     alone_samples: int
     few_shot_speedup_4: float | None = None
     few_shot_speedup_32: float | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """All figures, rounded to what they can carry."""
-        return {key: value if value is None else round(value, 3) for key, value in asdict(self).items()}
 
 
 def measure_rows(

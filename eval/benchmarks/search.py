@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from agents.mcts import MctsConfig, search
+from eval.benchmarks.figures import Figures
 from eval.benchmarks.roofline import Roofline
 from polar_env.executor import Executor
 from polar_env.questions import Question
@@ -19,7 +19,7 @@ _ALONE = 4
 
 
 @dataclass(frozen=True)
-class SearchBenchmark:
+class SearchBenchmark(Figures):
     """What a search costs.
 
     Attributes:
@@ -39,10 +39,6 @@ class SearchBenchmark:
     sharing: float
     questions: int
     simulations: int
-
-    def as_json(self) -> dict[str, Any]:
-        """All figures, rounded to what they can carry."""
-        return {key: round(value, 4) for key, value in asdict(self).items()}
 
 
 def measure_search(

@@ -11,7 +11,7 @@ import tyro
 from pydantic import Field
 
 from agents.mcts import MctsConfig
-from polar_env.cli.common import QuestionsConfig, console, open_executor, open_prompt, open_questions
+from polar_env.cli.common import QuestionsConfig, console, open_executor, open_llm, open_prompt, open_questions
 
 if TYPE_CHECKING:
     from polar_env.executor import Executor
@@ -51,27 +51,21 @@ CONFIG = BenchConfig
 def run(config: BenchConfig) -> dict[str, Any]:
     """Run the benchmark; what has been measured appears line by line."""
     from eval.benchmarks.machine import machine
+    from polar_env.llm.fastest import fastest_threads
     from polar_env.runtime import torch_threads
 
-    prompt = open_prompt(config)
-    executor = open_executor(config, prompt)
-    questions = open_questions(config, "train", without=prompt)
-    executor.check(questions)
-
-    def note(line: str) -> None:
-        console.print(line, markup=False)
-
-    with torch_threads(executor.threads):  # references, too
-        figures = _MEASURES[config.what](config, executor, questions, note)
+    llm = open_llm(config.model, config.dtype, config.device)
+    threads = config.threads or fastest_threads(llm)
+    config = config.model_copy(update={"threads": threads})
+    with torch_threads(threads):  # references, too
+        figures = _MEASURES[config.what](config, lambda line: console.print(line, markup=False))
     record = {
         "what": config.what,
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "machine": machine(executor.llm.device),
+        "machine": machine(llm.device),
         "model": config.model,
-        "dtype": str(executor.llm.dtype).removeprefix("torch."),
-        "threads": executor.threads,
-        "prompt": prompt.name,
-        "questions": len(questions),
+        "dtype": str(llm.dtype).removeprefix("torch."),
+        "threads": threads,
         **figures,
     }
     config.out.mkdir(parents=True, exist_ok=True)
@@ -84,38 +78,51 @@ def run(config: BenchConfig) -> dict[str, Any]:
     return record
 
 
-def _executor(config: BenchConfig, executor: Executor, questions: list[Question], note: Note) -> dict[str, Any]:
-    from eval.benchmarks.executor import measure_executor
-
-    return measure_executor(executor, questions, config.programs, config.check, note).as_json()
-
-
-def _execution(config: BenchConfig, executor: Executor, questions: list[Question], note: Note) -> dict[str, Any]:
+def _execution(config: BenchConfig, note: Note) -> dict[str, Any]:
     from eval.benchmarks.execution import measure_execution
 
-    return measure_execution(executor.llm, config.seconds, config.generations, note).as_json()
+    llm = open_llm(config.model, config.dtype, config.device)
+    return measure_execution(llm, config.seconds, config.generations, note).as_json()
 
 
-def _rows(config: BenchConfig, executor: Executor, questions: list[Question], note: Note) -> dict[str, Any]:
+def _asked(config: BenchConfig) -> tuple[Executor, list[Question], dict[str, Any]]:
+    """The executor, the questions that fit it, and what a record says of them."""
+    prompt = open_prompt(config)
+    executor = open_executor(config, prompt)
+    questions = open_questions(config, "train", without=prompt)
+    executor.check(questions)
+    return executor, questions, {"prompt": prompt.name, "questions": len(questions)}
+
+
+def _executor(config: BenchConfig, note: Note) -> dict[str, Any]:
+    from eval.benchmarks.executor import measure_executor
+
+    executor, questions, asked = _asked(config)
+    return asked | measure_executor(executor, questions, config.programs, config.check, note).as_json()
+
+
+def _rows(config: BenchConfig, note: Note) -> dict[str, Any]:
     from eval.benchmarks.rows import measure_rows
 
-    return measure_rows(executor, questions, config.seconds, note).as_json()
+    executor, questions, asked = _asked(config)
+    return asked | measure_rows(executor, questions, config.seconds, note).as_json()
 
 
-def _env(config: BenchConfig, executor: Executor, questions: list[Question], note: Note) -> dict[str, Any]:
+def _env(config: BenchConfig, note: Note) -> dict[str, Any]:
     from eval.benchmarks.env import measure_env
 
-    many = open_questions(config.model_copy(update={"limit": 0}), "train", without=executor.prompt)
-    return measure_env(executor, many, config.seconds, note).as_json()
+    executor, questions, asked = _asked(config.model_copy(update={"limit": 0}))
+    return asked | measure_env(executor, questions, config.seconds, note).as_json()
 
 
-def _search(config: BenchConfig, executor: Executor, questions: list[Question], note: Note) -> dict[str, Any]:
+def _search(config: BenchConfig, note: Note) -> dict[str, Any]:
     from eval.benchmarks.search import measure_search
 
-    return measure_search(executor, questions, config.mcts, note).as_json()
+    executor, questions, asked = _asked(config)
+    return asked | measure_search(executor, questions, config.mcts, note).as_json()
 
 
-_MEASURES: dict[str, Callable[[BenchConfig, Executor, list[Question], Note], dict[str, Any]]] = {
+_MEASURES: dict[str, Callable[[BenchConfig, Note], dict[str, Any]]] = {
     "executor": _executor,
     "rows": _rows,
     "env": _env,

@@ -121,3 +121,17 @@ def test_export_from_the_command_line(tiny_folder: Path, tmp_path: Path, capsys:
     assert "layer 9 is out of range" in capsys.readouterr().err
     assert main(["export", "--model", str(tiny_folder)]) == 2
     assert "give a program and a folder" in capsys.readouterr().err
+
+
+def test_execution_is_measured_on_a_model_without_a_chat_template(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It asks no questions, so no prompt may stand in its way."""
+    folder = tmp_path / "plain"
+    tiny_llama().save_pretrained(folder)
+    character_tokenizer().save_pretrained(folder)
+    arguments = ["--model", str(folder), "--seconds", "0.01", "--generations", "20", "--out", str(tmp_path)]
+    assert main(["bench", "execution", *arguments, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert json.loads((tmp_path / "bench.jsonl").read_text()) == printed
+    assert printed["identity_prefill_ratio"] > 0
