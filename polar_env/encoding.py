@@ -63,10 +63,15 @@ class EncodedQuestion(Text):
     @cached_property
     def digest(self) -> bytes:
         """16 bytes over all that decides a verdict: every token, and which candidate is the gold one."""
-        prefix = [] if self.prefix is None else self.prefix.rows[0].tolist()
-        prompt = prefix + self.rows[0, : self.prompt_length].tolist()
+        prompt = self.whole_row[: self.past + self.prompt_length].tolist()
         content = json.dumps([prompt, self.answers, self.gold])
         return hashlib.blake2b(content.encode(), digest_size=16).digest()
+
+    @property
+    def whole_row(self) -> Tensor:
+        """Prefix, prompt and gold answer in one piece, ``long [past + T]``."""
+        row = self.rows[self.gold]
+        return row if self.prefix is None else torch.cat([self.prefix.rows[0], row])
 
     def answer_slice(self, candidate: int) -> slice:
         """The positions of a row whose next token is a token of the answer."""

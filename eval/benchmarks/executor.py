@@ -147,18 +147,12 @@ def _spread(programs: list[Program], count: int) -> list[Program]:
 @torch.inference_mode()
 def _seconds_to_generate(llm: FrozenLLM, program: Program, question: EncodedQuestion, **options: Any) -> float:
     """Seconds that plain transformers take to decode one answer under the re-stacked model."""
-    ids = _whole_row(question)[:, : question.past + question.prompt_length].to(llm.device)
+    ids = question.whole_row[None, : question.past + question.prompt_length].to(llm.device)
     generate: Any = as_model(llm, program).generate
     started = time.perf_counter()
     mask = torch.ones_like(ids)
     generate(ids, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=0, **options)
     return time.perf_counter() - started
-
-
-def _whole_row(question: EncodedQuestion) -> torch.Tensor:
-    """Prompt and gold answer, ``[1, past + T]``."""
-    row = question.rows[question.gold :][:1]
-    return row if question.prefix is None else torch.cat([question.prefix.rows, row], dim=1)
 
 
 @torch.inference_mode()
@@ -179,7 +173,7 @@ def restacked_verdicts(
         model: Any = as_model(executor.llm, program)
         for length in dict.fromkeys((e.past, e.rows.shape[1]) for e in encoded):
             batch = [e for e in encoded if (e.past, e.rows.shape[1]) == length]
-            rows = torch.cat([e.rows[e.gold :][:1] for e in batch]).to(executor.llm.device)
+            rows = torch.stack([e.rows[e.gold] for e in batch]).to(executor.llm.device)
             cache = DynamicCache()
             if batch[0].prefix is not None:
                 model(input_ids=batch[0].prefix.rows.to(executor.llm.device), past_key_values=cache, use_cache=True)

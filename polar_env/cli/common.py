@@ -28,7 +28,6 @@ __all__ = [
     "ModelConfig",
     "QuestionsConfig",
     "console",
-    "memory_left",
     "open_executor",
     "open_llm",
     "open_prompt",
@@ -150,11 +149,11 @@ def _executor(
     llm = open_llm(model, dtype, device)
     folder = Path(verdicts) if verdicts else cache_folder() / "verdicts"
     store = None if verdicts == "none" else VerdictStore(folder, llm.fingerprint, str(llm.dtype).split(".")[-1])
-    bound = memory_left(llm, memory_gib)
+    bound = _memory_left(llm, memory_gib)
     return Executor(llm, Prompt.model_validate_json(prompt), bound, store, threads or fastest_threads(llm))
 
 
-def memory_left(llm: FrozenLLM, memory_gib: float) -> int:
+def _memory_left(llm: FrozenLLM, memory_gib: float) -> int:
     """Bytes that a memory bound leaves beside the model's weights and the libraries.
 
     Args:

@@ -17,6 +17,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from polar_env.encoding import EncodedQuestion, Encoder
 from polar_env.errors import MemoryBoundError, NonFiniteError
 from polar_env.executor.memory import BoundedCache, Node, node_of
 from polar_env.executor.readout import judge, pool
-from polar_env.executor.states import execute
+from polar_env.executor.states import StateCache, execute
 from polar_env.executor.stats import ExecutionStats
 from polar_env.executor.store import VerdictStore
 from polar_env.executor.verdict import NO_CHANCE, Verdict
@@ -44,8 +45,11 @@ _IN_FLIGHT = 1 - _STATES - _FEATURES - _VERDICTS
 _VERDICT_BYTES = 512
 """A verdict in memory, with its key."""
 
+Pair = tuple[EncodedQuestion, Node]
+"""A question and a program (or program prefix) as a node."""
 PairKey = tuple[str, Node]
-"""A question's id and a program (or program prefix) as a node."""
+"""The same, with the encoded question's id."""
+Known = TypeVar("Known")
 
 
 class Executor:
@@ -79,12 +83,12 @@ class Executor:
         self.threads = threads or torch.get_num_threads()
         self.encoder = Encoder(llm, prompt)
         self.stats = ExecutionStats()
-        self._checked: set[str] = set()
+        self._read_store = True
         self.clear()
 
     def clear(self) -> None:
         """Forget all verdicts and states in memory."""
-        self._states: BoundedCache[tuple[str, str, Node], Tensor] = BoundedCache(int(self.memory_bytes * _STATES))
+        self._states = StateCache(int(self.memory_bytes * _STATES))
         self._features: BoundedCache[PairKey, NDArray[np.float16]] = BoundedCache(int(self.memory_bytes * _FEATURES))
         self._verdicts: BoundedCache[PairKey, Verdict] = BoundedCache(int(self.memory_bytes * _VERDICTS))
 
@@ -97,8 +101,6 @@ class Executor:
             yield
         finally:
             self._read_store = before
-
-    _read_store = True
 
     @property
     def depth(self) -> int:
@@ -138,17 +140,9 @@ class Executor:
         """
         started = time.perf_counter()
         asked = [(self._encode(question), node_of(program.check(self.depth).layers)) for question, program in pairs]
-        found: dict[PairKey, Verdict] = {}
-        missing: dict[PairKey, tuple[EncodedQuestion, Node]] = {}
-        for question, node in asked:
-            known = self._verdicts.get((question.id, node))
-            if known is None:
-                missing[question.id, node] = question, node
-            else:
-                found[question.id, node] = known
+        found, missing = _divided(asked, self._verdicts)
         found |= self._stored(missing)
-        # Programs in lexicographic order share the longest prefixes within a chunk.
-        todo = sorted((pair for key, pair in missing.items() if key not in found), key=lambda pair: pair[1])
+        todo = [pair for key, pair in missing.items() if key not in found]
         for chunk in self._chunks(todo):
             found |= self._judge(chunk)
         self.stats.verdicts += len(pairs)
@@ -177,15 +171,8 @@ class Executor:
         """
         started = time.perf_counter()
         asked = [(self._encode(question), node_of(layers)) for question, layers in pairs]
-        found: dict[PairKey, NDArray[np.float16]] = {}
-        missing: dict[PairKey, tuple[EncodedQuestion, Node]] = {}
-        for question, node in asked:
-            known = self._features.get((question.id, node))
-            if known is None:
-                missing[question.id, node] = question, node
-            else:
-                found[question.id, node] = known
-        for chunk in self._chunks(sorted(missing.values(), key=lambda pair: pair[1])):
+        found, missing = _divided(asked, self._features)
+        for chunk in self._chunks(list(missing.values())):
             for (question, node), feature in zip(chunk, pool([q for q, _ in chunk], self._execute(chunk)), strict=True):
                 found[question.id, node] = feature
                 self._features.put((question.id, node), feature.copy(), feature.nbytes)
@@ -195,18 +182,16 @@ class Executor:
 
     def _encode(self, question: Question) -> EncodedQuestion:
         encoded = self.encoder(question)
-        if encoded.id not in self._checked:
-            needed = math.ceil(self._pair_bytes(encoded) / _IN_FLIGHT)
-            if needed > self.memory_bytes:
-                raise MemoryBoundError(
-                    f"{_mib(self.memory_bytes)} of memory beside the weights are too small for question {question.id} "
-                    f"({question.text[:60]!r}): it needs {_mib(needed)}. Raise the bound by the difference, or leave "
-                    "the question out."
-                )
-            self._checked.add(encoded.id)
+        needed = math.ceil(self._pair_bytes(encoded) / _IN_FLIGHT)
+        if needed > self.memory_bytes:
+            raise MemoryBoundError(
+                f"{_mib(self.memory_bytes)} of memory beside the weights are too small for question {question.id} "
+                f"({question.text[:60]!r}): it needs {_mib(needed)}. Raise the bound by the difference, or leave the "
+                "question out."
+            )
         return encoded
 
-    def _stored(self, missing: dict[PairKey, tuple[EncodedQuestion, Node]]) -> dict[PairKey, Verdict]:
+    def _stored(self, missing: dict[PairKey, Pair]) -> dict[PairKey, Verdict]:
         """The verdicts among those missing that are on disk."""
         if self.store is None or not self._read_store or not missing:
             return {}
@@ -217,7 +202,7 @@ class Executor:
         self.stats.stored_verdicts += len(found)
         return found
 
-    def _judge(self, chunk: Sequence[tuple[EncodedQuestion, Node]]) -> dict[PairKey, Verdict]:
+    def _judge(self, chunk: Sequence[Pair]) -> dict[PairKey, Verdict]:
         """Execute some pairs and judge them."""
         states = self._execute(chunk)
         with torch_threads(self.threads):
@@ -232,16 +217,19 @@ class Executor:
             self.store.put({VerdictStore.key(q.digest, node): made[q.id, node] for q, node in chunk})
         return made
 
-    def _execute(self, chunk: Sequence[tuple[EncodedQuestion, Node]]) -> list[Tensor]:
+    def _execute(self, chunk: Sequence[Pair]) -> list[Tensor]:
         with torch_threads(self.threads):
             return execute(self.llm, chunk, self._states, self.stats)
 
-    def _chunks(self, pairs: Sequence[tuple[EncodedQuestion, Node]]) -> Iterator[list[tuple[EncodedQuestion, Node]]]:
-        """Pairs in order, in chunks whose states in flight keep their part of the memory bound."""
+    def _chunks(self, pairs: Sequence[Pair]) -> Iterator[list[Pair]]:
+        """Pairs in chunks whose states in flight keep their part of the memory bound.
+
+        Programs go in lexicographic order: so they share the longest prefixes within a chunk.
+        """
         most = self.memory_bytes * _IN_FLIGHT
-        chunk: list[tuple[EncodedQuestion, Node]] = []
+        chunk: list[Pair] = []
         size, nodes = 0, set[Node]()
-        for question, node in pairs:
+        for question, node in sorted(pairs, key=lambda pair: pair[1]):
             added = self._pair_bytes(question, shared=node in nodes)
             if chunk and size + added > most:
                 yield chunk
@@ -264,12 +252,24 @@ class Executor:
         """The verdict on a program that makes no numbers; the identity is executed again to name the step at fault."""
         self.stats.non_finite += 1
         if node == node_of(self.llm.identity.layers):
-            row = question.rows[question.gold]
-            if question.prefix is not None:
-                row = torch.cat([question.prefix.rows[0], row])
-            self.llm.run(row[None], self.llm.identity)
+            self.llm.run(question.whole_row[None], self.llm.identity)
             raise NonFiniteError(f"the identity's logits of question {question.id} are NaN.")
         return Verdict(False, NO_CHANCE)
+
+
+def _divided(
+    pairs: Sequence[Pair], cache: BoundedCache[PairKey, Known]
+) -> tuple[dict[PairKey, Known], dict[PairKey, Pair]]:
+    """What is known of some pairs, and the pairs of which nothing is."""
+    found: dict[PairKey, Known] = {}
+    missing: dict[PairKey, Pair] = {}
+    for question, node in pairs:
+        known = cache.get((question.id, node))
+        if known is None:
+            missing[question.id, node] = question, node
+        else:
+            found[question.id, node] = known
+    return found, missing
 
 
 def _mib(count: int) -> str:

@@ -49,11 +49,10 @@ class BoundedCache(Generic[Key, Value]):
 
     Attributes:
         used: bytes of the values that are kept now.
-        taken_in: bytes of all values that were ever put.
     """
 
     def __init__(self, capacity: int) -> None:
-        self.capacity, self.used, self.taken_in = capacity, 0, 0
+        self.capacity, self.used = capacity, 0
         self.entries: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
 
     def get(self, key: Key) -> Value | None:
@@ -70,7 +69,6 @@ class BoundedCache(Generic[Key, Value]):
             self.used -= self.entries.pop(key)[1]
         self.entries[key] = (value, size)
         self.used += size
-        self.taken_in += size
         while self.used > self.capacity:
             _, (_, freed) = self.entries.popitem(last=False)
             self.used -= freed

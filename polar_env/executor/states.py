@@ -41,8 +41,20 @@ _TRIM_EVERY = 1 << 28
 StateKey = tuple[str, Node]
 """A text's id and a program prefix."""
 Target = tuple[Text, Node]
-StateCache = BoundedCache[tuple[str, str, Node], Tensor]
-"""Hidden states, and keys and values of prefix texts, by kind, text and program prefix."""
+
+
+class StateCache(BoundedCache[tuple[str, str, Node], Tensor]):
+    """Hidden states, and keys and values of prefix texts, by kind, text and program prefix."""
+
+    _since_trim = 0
+
+    def keep(self, kind: str, key: StateKey, tensor: Tensor) -> None:
+        """Keep a tensor; from time to time memory that was freed meanwhile goes back to the system."""
+        self.put((kind, *key), tensor, tensor.nbytes)
+        self._since_trim += tensor.nbytes
+        if self._since_trim > _TRIM_EVERY:
+            self._since_trim = 0
+            return_freed_memory()
 
 
 def execute(llm: FrozenLLM, targets: Sequence[Target], cache: StateCache, stats: ExecutionStats) -> list[Tensor]:
@@ -58,7 +70,8 @@ def execute(llm: FrozenLLM, targets: Sequence[Target], cache: StateCache, stats:
     for text, node in targets:
         run.want(text, node)
         run.ends.add((text.id, node))
-    run.go()
+    with grouped_heads(llm.device):
+        run.go()
     return [run.live[text.id, node] for text, node in targets]
 
 
@@ -97,7 +110,7 @@ class _Run:
         known = self.cache.get(("hidden", text.id, node))
         if known is None and node == ROOT:
             known = self.llm.embed(text.rows, text.past)
-            self.cache.put(("hidden", text.id, node), known, known.nbytes)
+            self.cache.keep("hidden", (text.id, node), known)
         return known
 
     def _want_slot(self, prefix: Text, node: Node) -> None:
@@ -116,19 +129,11 @@ class _Run:
 
     def go(self) -> None:
         """Execute what is wanted; the lowest layer first: rows ahead wait there for the others and join their batch."""
-        with grouped_heads(self.llm.device):
-            self._go()
-
-    def _go(self) -> None:
-        before = self.cache.taken_in
         self._pending = {key: len(layers) for key, layers in self._following.items()}
         for text_id, node in list(self.live):
             self._queue(self._texts[text_id], node)
         while self._waiting:
             layer = min(self._waiting)
-            if self.cache.taken_in > before + _TRIM_EVERY:
-                before = self.cache.taken_in
-                return_freed_memory()
             for batch in _batches(self._waiting.pop(layer)):
                 self._step(layer, batch)
 
@@ -172,7 +177,7 @@ class _Run:
         if not self._pending[text.id, before] and (text.id, before) not in self.ends:
             del self.live[text.id, before]
         hidden = hidden.clone()  # a view would keep the whole batch alive in the cache
-        self.cache.put(("hidden", text.id, after), hidden, hidden.nbytes)
+        self.cache.keep("hidden", (text.id, after), hidden)
         if text.id in self._prefixes:
             self.stats.prefix_layers += 1
         else:
@@ -190,8 +195,8 @@ class _Run:
     def _take_in_slot(self, key: StateKey, layer: int, keys: Tensor, values: Tensor) -> None:
         """Keep a prefix text's new keys and values ``[G, P, E]``, and let the rows go on that waited for them."""
         keys, values = keys.clone(), values.clone()
-        self.cache.put(("keys", *key), keys, keys.nbytes)
-        self.cache.put(("values", *key), values, values.nbytes)
+        self.cache.keep("keys", key, keys)
+        self.cache.keep("values", key, values)
         if self._slot_users[key]:
             self.slots[key] = keys, values
             self._waiting[layer] += self._blocked.pop(key, [])

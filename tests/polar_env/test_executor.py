@@ -10,8 +10,8 @@ import torch
 from polar_env.encoding import EncodedQuestion, Text
 from polar_env.errors import MemoryBoundError, NonFiniteError, ProgramError, QuestionTooLongError
 from polar_env.executor import NO_CHANCE, ExecutionStats, Executor, Verdict
-from polar_env.executor.memory import BoundedCache, node_of
-from polar_env.executor.states import execute
+from polar_env.executor.memory import node_of
+from polar_env.executor.states import StateCache, execute
 from polar_env.llm import FrozenLLM, as_model, fastest, load_llm
 from polar_env.program import Program, single_edits
 from polar_env.questions import Example, Prompt, Question
@@ -234,8 +234,8 @@ def test_choices_beside_the_prompt_of_others(tiny_llm: FrozenLLM) -> None:
     choices = (behind.prefix.rows[:, :20] + torch.arange(3)[:, None]) % tiny_llm.vocabulary_size
     alone = Text("choices", choices)  # three rows without a prefix
     node = node_of(tiny_llm.identity.layers)
-    expected = execute(tiny_llm, [(behind, node)], BoundedCache(1 << 24), ExecutionStats())[0]
-    found = execute(tiny_llm, [(alone, node), (behind, node)], BoundedCache(1 << 24), ExecutionStats())[1]
+    expected = execute(tiny_llm, [(behind, node)], StateCache(1 << 24), ExecutionStats())[0]
+    found = execute(tiny_llm, [(alone, node), (behind, node)], StateCache(1 << 24), ExecutionStats())[1]
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
