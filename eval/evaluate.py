@@ -62,7 +62,7 @@ class Results(ShardedTable):
             "model": executor.llm.name,
             "fingerprint": executor.llm.fingerprint,
             "depth": executor.depth,
-            "dtype": str(executor.llm.dtype).removeprefix("torch."),
+            "dtype": executor.llm.dtype_name,
             "prompt": executor.prompt.model_dump(mode="json"),
             "questions": [question.id for question in questions],
             "config": config,
@@ -145,30 +145,27 @@ def evaluate_oracle(
     seed: int = 0,
     on_progress: Callable[[str, int], None] | None = None,
 ) -> None:
-    """Search held-out questions with the gold answer in sight: the shortest right program found, as an upper bound.
-
-    Where verdicts come from disk, no seconds are recorded: they would not be the search's own.
-    """
+    """Search held-out questions with the gold answer in sight: the shortest right program found, as an upper bound."""
     done = {row["question_id"] for row in results.rows() if row["method"] == ORACLE}
     todo = [question for question in questions if question.id not in done]
-    executor.clear()
-    for batch in (todo[i : i + _BATCH] for i in range(0, len(todo), _BATCH)):
-        started, stored = time.perf_counter(), executor.stats.stored_verdicts
-        trees = search(executor, batch, config, seed)
-        seconds = None if executor.stats.stored_verdicts > stored else (time.perf_counter() - started) / len(batch)
-        best = [(tree, best_programs(tree)[0]) for tree in trees]
-        results.append(
-            [
-                _row(executor, ORACLE, tree.question, program, tree.verdicts[program], seconds, len(tree.verdicts))
-                for tree, program in best
-            ]
-        )
-        if on_progress is not None:
-            on_progress(ORACLE, len(batch))
+    with executor.from_nothing():
+        for batch in (todo[i : i + _BATCH] for i in range(0, len(todo), _BATCH)):
+            started = time.perf_counter()
+            trees = search(executor, batch, config, seed)
+            seconds = (time.perf_counter() - started) / len(batch)
+            best = [(tree, best_programs(tree)[0]) for tree in trees]
+            results.append(
+                [
+                    _row(executor, ORACLE, tree.question, program, tree.verdicts[program], seconds, len(tree.verdicts))
+                    for tree, program in best
+                ]
+            )
+            if on_progress is not None:
+                on_progress(ORACLE, len(batch))
 
 
 def _row(
-    executor: Executor, method: str, question: Question, program: Any, verdict: Any, seconds: float | None, tried: int
+    executor: Executor, method: str, question: Question, program: Any, verdict: Any, seconds: float, tried: int
 ) -> dict[str, Any]:
     return {
         "method": method,

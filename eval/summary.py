@@ -31,7 +31,7 @@ class MethodSummary:
             oracle, which is no peer.
         p_value: McNemar's exact test against the identity.
         mean_cost: mean executed layers / D.
-        seconds: mean seconds per question; None where some verdicts came from disk.
+        seconds: mean seconds per question.
         questions: how many.
         executions: mean executions of each layer, ``[D]``.
         programs: distinct programs that it chose.
@@ -42,7 +42,7 @@ class MethodSummary:
     delta: Estimate | None
     p_value: float | None
     mean_cost: float
-    seconds: float | None
+    seconds: float
     questions: int
     executions: NDArray[np.float64]
     programs: int
@@ -67,7 +67,6 @@ def summarise(rows: Sequence[Row], depth: int, seed: int = 0) -> dict[str, Metho
     summaries = {}
     for method, by_question in by_method.items():
         measured = list(by_question.values())
-        seconds = [row["seconds"] for row in measured]
         pairs = [(row["right"], identity[i]["right"]) for i, row in by_question.items() if i in identity]
         right, base = zip(*pairs, strict=True) if pairs else ((), ())
         compared = method not in (IDENTITY, ORACLE) and pairs
@@ -77,7 +76,7 @@ def summarise(rows: Sequence[Row], depth: int, seed: int = 0) -> dict[str, Metho
             delta=paired_difference(right, base, seed) if compared else None,
             p_value=mcnemar(right, base) if compared else None,
             mean_cost=float(np.mean([row["cost"] for row in measured])),
-            seconds=None if None in seconds else float(np.mean(seconds)),
+            seconds=float(np.mean([row["seconds"] for row in measured])),
             questions=len(measured),
             executions=np.mean([Program.parse(row["program"]).executions(depth) for row in measured], axis=0),
             programs=len({row["program"] for row in measured}),
@@ -106,11 +105,10 @@ def markdown_table(summaries: dict[str, MethodSummary]) -> str:
     for s in summaries.values():
         name = f"{s.method} (upper bound)" if s.method == ORACLE else s.method
         delta = s.delta.percent(sign=True) if s.delta else ""
-        milliseconds = "" if s.seconds is None else f"{1000 * s.seconds:.0f}"
         p_value = "" if s.p_value is None else f"{s.p_value:.2g}"
         lines.append(
             f"| {name} | {s.pass_at_1.percent()} | {delta} | {p_value} | {s.mean_cost:.3f} | "
-            f"{milliseconds} | {s.programs} | {s.questions} |"
+            f"{1000 * s.seconds:.0f} | {s.programs} | {s.questions} |"
         )
     return "\n".join(lines)
 
