@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from polar_env.llm import FrozenLLM, load_llm
 from polar_env.program import Program
 from polar_env.questions import Example, Prompt, Question
 from polar_env.questions.prompts import RenderedPrompt
+from polar_env.runtime import torch_threads
 
 os.environ.setdefault("WANDB_MODE", "offline")
 settings.register_profile("shared machine", deadline=None)
@@ -60,6 +62,13 @@ def tiny_llama(depth: int = 4, seed: int = 0, dtype: torch.dtype = torch.float32
         pad_token_id=1,
     )
     return LlamaForCausalLM(config).to(dtype)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Networks and models as small as these are slower on two threads, on a busy machine far slower."""
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -130,7 +130,7 @@ class TraceSet:
             "model": executor.llm.name,
             "fingerprint": executor.llm.fingerprint,
             "depth": executor.depth,
-            "dtype": str(executor.llm.dtype).removeprefix("torch."),
+            "dtype": executor.llm.dtype_name,
             "prompt": json.loads(executor.prompt.model_dump_json()),
             "config": config,
         }

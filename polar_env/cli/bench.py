@@ -64,7 +64,7 @@ def run(config: BenchConfig) -> dict[str, Any]:
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "machine": machine(llm.device),
         "model": config.model,
-        "dtype": str(llm.dtype).removeprefix("torch."),
+        "dtype": llm.dtype_name,
         "threads": threads,
         **figures,
     }

@@ -148,7 +148,7 @@ def _executor(
 
     llm = open_llm(model, dtype, device)
     folder = Path(verdicts) if verdicts else cache_folder() / "verdicts"
-    store = None if verdicts == "none" else VerdictStore(folder, llm.fingerprint, str(llm.dtype).split(".")[-1])
+    store = None if verdicts == "none" else VerdictStore(folder, llm.fingerprint, llm.dtype_name)
     bound = _memory_left(llm, memory_gib)
     return Executor(llm, Prompt.model_validate_json(prompt), bound, store, threads or fastest_threads(llm))
 
@@ -158,7 +158,7 @@ def _memory_left(llm: FrozenLLM, memory_gib: float) -> int:
 
     Args:
         llm: the model.
-        memory_gib: the bound in GiB; 0 is 4 GiB, or twice the weights where that is more.
+        memory_gib: the bound in GiB; 0 is 4 GiB, or the libraries and twice the weights where that is more.
 
     Raises:
         MemoryBoundError: if nothing is left; says how much is needed.

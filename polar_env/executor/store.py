@@ -12,6 +12,7 @@ import os
 import sqlite3
 import time
 import warnings
+import weakref
 import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -60,7 +61,7 @@ class VerdictStore:
     def __init__(self, folder: Path, fingerprint: str, dtype: str) -> None:
         self.path = folder / f"{fingerprint}-{dtype}.sqlite"
         self._connection: sqlite3.Connection | None = None
-        self._process = self._file = 0
+        self._file = 0
 
     @staticmethod
     def key(question: bytes, program: Node) -> bytes:
@@ -117,12 +118,10 @@ class VerdictStore:
             raise OSError(f"{self.path}: {problem}; free the disk, or stop what holds the file.") from problem
 
     def _open(self) -> sqlite3.Connection:
-        """This process's connection."""
-        if self._connection is not None:
-            if self._process == os.getpid() and self.path.exists() and self.path.stat().st_ino == self._file:
-                return self._connection
-            if self._process == os.getpid():
-                self.close()  # another process has set the file aside
+        """A connection to the file that is there now."""
+        if self._connection is not None and self.path.exists() and self.path.stat().st_ino == self._file:
+            return self._connection
+        self.close()  # another process may have set the file aside
         with self._alone():
             connection = sqlite3.connect(self.path, timeout=_PATIENCE, check_same_thread=False)
             try:
@@ -135,8 +134,9 @@ class VerdictStore:
                 connection.close()
                 raise
             finally:
-                self._file, self._process = self.path.stat().st_ino, os.getpid()
+                self._file = self.path.stat().st_ino
         self._connection = connection
+        _OPEN.add(self)
         return connection
 
     def _set_aside(self, problem: Exception) -> None:
@@ -162,6 +162,17 @@ class VerdictStore:
         with self.path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+_OPEN: weakref.WeakSet[VerdictStore] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for store in list(_OPEN):
+        store.close()
+
+
+os.register_at_fork(before=_close_all)  # SQLite's connections must not be carried over to a child
 
 
 def _check_version(connection: sqlite3.Connection) -> None:

@@ -74,6 +74,11 @@ class FrozenLLM:
         return int(self.model.get_input_embeddings().num_embeddings)
 
     @property
+    def dtype_name(self) -> str:
+        """The floating-point type's name, without the library's."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
     def attention(self) -> str:
         """Transformers' name of the attention implementation."""
         return str(self.model.config.get_text_config()._attn_implementation)
@@ -232,7 +237,7 @@ class FrozenLLM:
             if not real.isfinite().all():
                 raise NonFiniteError(
                     f"step {step} (layer {visit.layer}) of row {row} makes NaN or infinite hidden states in "
-                    f"{str(self.dtype).removeprefix('torch.')}. Leave this program out, or run the model in a dtype "
+                    f"{self.dtype_name}. Leave this program out, or run the model in a dtype "
                     "that reaches further (float32 further than float16)."
                 )
 

@@ -2,10 +2,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sb3_contrib import MaskablePPO
 
 from agents.fixed import RandomAgent, StaticAgent
 from agents.load import load_agent
+from agents.policy import NETWORK, PolicyAgent
+from polar_env.envs import ProgramVectorEnv
+from polar_env.envs.sb3 import ProgramVecEnv
 from polar_env.errors import ConfigError, ProgramError, UnknownNameError
 from polar_env.executor import Executor
 from polar_env.program import Program
@@ -42,3 +47,19 @@ def test_folder_without_an_agent(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="holds no agent"):
         read_card(tmp_path)
+
+
+def test_acting_is_what_predict_does(executor: Executor, questions: list[Question]) -> None:
+    env = ProgramVectorEnv(12, executor, questions)
+    model = MaskablePPO("MultiInputPolicy", ProgramVecEnv(env), n_steps=4, batch_size=8, policy_kwargs=NETWORK, seed=3)
+    model.learn(48)  # so that it does not prefer the same action everywhere
+    agent = PolicyAgent(model, env.rules)
+    observation, infos = env.reset(seed=0)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        masks = infos["action_mask"]
+        expected, _ = model.predict(observation, action_masks=masks, deterministic=True)
+        assert agent.act(observation, masks, deterministic=True).tolist() == expected.tolist()
+        sampled = agent.act(observation, masks, deterministic=False)
+        assert masks[np.arange(len(masks)), sampled].all()
+        observation, *_, infos = env.step(np.array([rng.choice(np.flatnonzero(mask)) for mask in masks]))

@@ -151,6 +151,21 @@ def test_two_processes_lose_nothing(tmp_path: Path) -> None:
     assert store_in(tmp_path).get(keys) == {key: Verdict(True, float(n)) for n, key in enumerate(keys)}
 
 
+def put_last(store: VerdictStore) -> None:
+    store.put(dict(list(SOME.items())[20:]))
+
+
+def test_a_forked_child_shares_the_file_not_the_connection(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    store.put(dict(list(SOME.items())[:10]))
+    child = multiprocessing.get_context("fork").Process(target=put_last, args=(store,))
+    child.start()
+    store.put(dict(list(SOME.items())[10:20]))
+    child.join()
+    assert child.exitcode == 0
+    assert store.get(list(SOME)) == SOME
+
+
 def test_what_was_put_outlives_a_process_that_is_killed(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path; from tests.polar_env.test_store import SOME, store_in;"
