@@ -6,10 +6,11 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from polar_env.errors import QuestionTooLongError
 from polar_env.questions import Prompt, Question
@@ -28,55 +29,69 @@ class Text:
         id: names it.
         rows: token ids, padded on the right; ``long [C, T]``.
         prefix: the text of one row that stands before each of them; None where there is none.
+        role: the few-shot ``prompt``, a ``question`` or its ``choices``.
+        precedes: whether other texts stand behind it, so that its keys and values will be wanted.
     """
 
     id: str
     rows: Tensor
     prefix: Text | None = None
+    role: Literal["prompt", "question", "choices"] = "question"
+    precedes: bool = False
 
-    @property
+    @cached_property
+    def before(self) -> tuple[Text, ...]:
+        """All texts that stand before the rows, in reading order."""
+        return () if self.prefix is None else (*self.prefix.before, self.prefix)
+
+    @cached_property
     def past(self) -> int:
         """Tokens before the rows."""
-        return 0 if self.prefix is None else self.prefix.rows.shape[1]
+        return sum(text.rows.shape[1] for text in self.before)
 
-    @property
-    def order(self) -> tuple[str, int]:
-        """Sorts texts by their prefix, then by length: neighbours fit into one batch."""
-        return "" if self.prefix is None else self.prefix.id, self.rows.shape[1]
+    @cached_property
+    def shape(self) -> tuple[tuple[int, ...], int]:
+        """Tokens of each text before the rows, and of a row: texts that differ in the last alone fit into one batch."""
+        return tuple(text.rows.shape[1] for text in self.before), self.rows.shape[1]
 
 
 @dataclass(frozen=True, eq=False)
-class EncodedQuestion(Text):
-    """One question's token ids: for each of ``C`` candidate answers a row of the prompt behind the prefix, then the
-    answer without its last token, which nothing follows.
+class EncodedQuestion:
+    """One question's token ids.
 
     Attributes:
-        prompt_length: tokens of a row that belong to the prompt.
-        answers: for each candidate, its token ids with the end of the answer.
+        id: names it.
+        text: one row, the prompt behind the few-shot prefix. Where there is one answer, it follows without its last
+            token, after which nothing comes.
+        prompt_length: tokens of the row that belong to the prompt.
+        answers: for each of ``C`` candidate answers its token ids, with the end of the answer.
         gold: index of the gold candidate.
+        choices: behind the text, the ``C`` answers without their last tokens; None where nothing is left of them, or
+            there is only one answer.
     """
 
-    prompt_length: int = 0
-    answers: tuple[tuple[int, ...], ...] = ()
-    gold: int = 0
+    id: str
+    text: Text
+    prompt_length: int
+    answers: tuple[tuple[int, ...], ...]
+    gold: int
+    choices: Text | None = None
 
     @cached_property
     def digest(self) -> bytes:
         """16 bytes over all that decides a verdict: every token, and which candidate is the gold one."""
-        prompt = self.whole_row[: self.past + self.prompt_length].tolist()
-        content = json.dumps([prompt, self.answers, self.gold])
+        content = json.dumps([self.prompt_row.tolist(), self.answers, self.gold])
         return hashlib.blake2b(content.encode(), digest_size=16).digest()
 
     @property
-    def whole_row(self) -> Tensor:
-        """Prefix, prompt and gold answer in one piece, ``long [past + T]``."""
-        row = self.rows[self.gold]
-        return row if self.prefix is None else torch.cat([self.prefix.rows[0], row])
+    def prompt_row(self) -> Tensor:
+        """Prefix and prompt in one piece, ``long [past + prompt_length]``."""
+        return torch.cat([*(text.rows[0] for text in self.text.before), self.text.rows[0, : self.prompt_length]])
 
-    def answer_slice(self, candidate: int) -> slice:
-        """The positions of a row whose next token is a token of the answer."""
-        start = self.prompt_length - 1
-        return slice(start, start + len(self.answers[candidate]))
+    @property
+    def whole_row(self) -> Tensor:
+        """The prompt and the gold answer without its last token in one piece."""
+        return torch.cat([self.prompt_row, torch.tensor(self.answers[self.gold][:-1], dtype=torch.long)])
 
 
 class Encoder:
@@ -91,8 +106,15 @@ class Encoder:
         self.tokenizer, self.context_length = llm.tokenizer, llm.context_length
         self.prompt = prompt
         self._encoded: dict[Question, EncodedQuestion] = {}
-        shared = _common_prefix([self.prompt_ids(probe, probe) for probe in ("What is 1?", "0 =", "Say")])
-        self._prefix = Text("prompt", torch.tensor([shared])) if shared else None
+        # What all questions share and, with a few words more, those that begin as all examples do.
+        anything = [self.prompt_ids(probe, probe) for probe in ("What is 1?", "0 =", "Say")]
+        examples = [self.prompt_ids(example.question, example.bare) for example in prompt.examples]
+        shared = {_common_prefix(prompts) for prompts in (anything, examples) if len(prompts) > 1}
+        self._prefixes = [
+            Text(f"prompt of {len(tokens)} tokens", torch.tensor([tokens]), role="prompt", precedes=True)
+            for tokens in sorted(shared, key=len, reverse=True)
+            if tokens
+        ]
 
     def __call__(self, question: Question) -> EncodedQuestion:
         """The question's token ids.
@@ -123,8 +145,8 @@ class Encoder:
             whole = self._tokens(rendered.prompt + tail)
             # Most tokenizers split at the boundary; one that merges across it gets the answer's own tokens.
             joined = whole[: len(prompt)] == prompt
-            own = self.tokenizer(tail, add_special_tokens=False).input_ids
-            answers.append(tuple(whole[len(prompt) :] if joined else own))
+            alone = self.tokenizer(tail, add_special_tokens=False).input_ids
+            answers.append(tuple(whole[len(prompt) :] if joined else alone))
         longest = len(prompt) + max(map(len, answers))
         if longest > self.context_length:
             raise QuestionTooLongError(
@@ -132,18 +154,24 @@ class Encoder:
                 f"'{self.prompt.name}'; the model's context has {self.context_length}. "
                 "Leave it out or use fewer examples."
             )
-        prefix = self._prefix
-        if prefix is not None and prompt[: prefix.rows.shape[1]] != prefix.rows[0].tolist():
-            prefix = None
-        own_prompt = prompt if prefix is None else prompt[prefix.rows.shape[1] :]
-        length = max(len(own_prompt) + len(answer) - 1 for answer in answers)
-        rows = torch.zeros(len(answers), length, dtype=torch.long)
-        for row, answer in zip(rows, answers, strict=True):
-            row[: len(own_prompt) + len(answer) - 1] = torch.tensor([*own_prompt, *answer[:-1]])
+        prefix = next((each for each in self._prefixes if _begins_with(prompt, each.rows[0].tolist())), None)
+        own = prompt if prefix is None else prompt[prefix.rows.shape[1] :]
         # Not the question's id alone, which ignores capitals and blanks: they are other tokens.
-        return EncodedQuestion(
-            question.text + question.id, rows, prefix, len(own_prompt), tuple(answers), question.gold
-        )
+        name = question.text + question.id
+        if len(answers) == 1:
+            text = Text(name, torch.tensor([[*own, *answers[0][:-1]]]), prefix)
+            return EncodedQuestion(name, text, len(own), tuple(answers), question.gold)
+        rows = [torch.tensor(answer[:-1], dtype=torch.long) for answer in answers]
+        padded = pad_sequence(rows, batch_first=True)  # [C, T]
+        several = padded.shape[1] > 0
+        text = Text(name, torch.tensor([own]), prefix, precedes=several)
+        choices = Text(f"choices of {name}", padded, text, role="choices") if several else None
+        return EncodedQuestion(name, text, len(own), tuple(answers), question.gold, choices)
+
+
+def _begins_with(tokens: list[int], beginning: list[int]) -> bool:
+    """Whether at least one token follows a beginning: there must be something to execute."""
+    return len(tokens) > len(beginning) and tokens[: len(beginning)] == beginning
 
 
 def _common_prefix(sequences: list[list[int]]) -> tuple[int, ...]:

@@ -46,7 +46,7 @@ class ExecutorBenchmark(Figures):
         roofline_share: time of the matrix products of the layer executions really done, over the time taken.
         gflops: billions of such floating-point operations a second.
         roofline_gflops: those of the matrix products alone.
-        sharing: layer executions asked for, over those done on question rows.
+        sharing: layer executions asked for, over those done on questions.
         verdicts: how many verdicts were timed.
         generate_samples: how many of them were decoded for comparison.
         wrong_verdicts: verdicts that differ from the re-stacked model's.
@@ -147,7 +147,7 @@ def _spread(programs: list[Program], count: int) -> list[Program]:
 @torch.inference_mode()
 def _seconds_to_generate(llm: FrozenLLM, program: Program, question: EncodedQuestion, **options: Any) -> float:
     """Seconds that plain transformers take to decode one answer under the re-stacked model."""
-    ids = question.whole_row[None, : question.past + question.prompt_length].to(llm.device)
+    ids = question.prompt_row[None].to(llm.device)
     generate: Any = as_model(llm, program).generate
     started = time.perf_counter()
     mask = torch.ones_like(ids)
@@ -166,22 +166,22 @@ def restacked_verdicts(
 
     Questions of one length run as one batch behind the shared prompt, in transformers' own cache.
     """
-    encoded = sorted((executor.encoder(question) for question in questions), key=lambda e: (e.past, e.rows.shape[1]))
-    ids = {executor.encoder(question).id: question.id for question in questions}
+    encoded = {question.id: executor.encoder(question) for question in questions}
     right: dict[tuple[str, Program], bool] = {}
     for number, program in enumerate(programs):
         model: Any = as_model(executor.llm, program)
-        for length in dict.fromkeys((e.past, e.rows.shape[1]) for e in encoded):
-            batch = [e for e in encoded if (e.past, e.rows.shape[1]) == length]
-            rows = torch.stack([e.rows[e.gold] for e in batch]).to(executor.llm.device)
+        for shape in sorted({each.text.shape for each in encoded.values()}):
+            batch = {name: each for name, each in encoded.items() if each.text.shape == shape}
+            texts = [each.text for each in batch.values()]
             cache = DynamicCache()
-            if batch[0].prefix is not None:
-                model(input_ids=batch[0].prefix.rows.to(executor.llm.device), past_key_values=cache, use_cache=True)
+            if texts[0].prefix is not None:
+                model(input_ids=texts[0].prefix.rows.to(executor.llm.device), past_key_values=cache, use_cache=True)
                 cache.batch_repeat_interleave(len(batch))
+            rows = torch.cat([text.rows for text in texts]).to(executor.llm.device)
             greedy = model(input_ids=rows, past_key_values=cache, use_cache=True).logits.argmax(-1).tolist()
-            for e, tokens in zip(batch, greedy, strict=True):
-                answer = list(e.answers[e.gold])
-                right[ids[e.id], program] = tokens[e.answer_slice(e.gold)] == answer
+            for (name, each), tokens in zip(batch.items(), greedy, strict=True):
+                start, answer = each.prompt_length - 1, list(each.answers[0])
+                right[name, program] = tokens[start : start + len(answer)] == answer
         if number % 20 == 19:
             note(f"re-stacked models: {number + 1} of {len(programs)} programs")
     return right

@@ -69,6 +69,7 @@ def run(config: SearchConfig) -> dict[str, Any]:
         "survivors": [str(program) for program in survivors],
         "layer_executions": stats.executed_layers,
         "prefix_layer_executions": stats.prefix_layers,
+        "choice_layer_executions": stats.choice_layers,
         "sharing_factor": stats.sharing,
         "seconds": stats.seconds,
     }

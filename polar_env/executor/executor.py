@@ -7,7 +7,7 @@ Search, environments, agents and evaluation all go through it. What it saves, la
 2. Programs share prefixes: hidden states are kept by (question, program prefix).
 3. Whatever question and program a row belongs to, rows that need the same layer next run as one batch.
 4. The few-shot text before the question is the same for all questions: its keys and values under a program prefix are
-   computed once.
+   computed once. So are a question's, before its choices.
 5. What was judged once is known, in memory and, with a `VerdictStore`, on disk.
 """
 
@@ -17,6 +17,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -24,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polar_env.encoding import EncodedQuestion, Encoder
+from polar_env.encoding import EncodedQuestion, Encoder, Text
 from polar_env.errors import MemoryBoundError, NonFiniteError
 from polar_env.executor.memory import BoundedCache, Node, node_of
 from polar_env.executor.readout import judge, pool
@@ -173,7 +174,8 @@ class Executor:
         asked = [(self._encode(question), node_of(layers)) for question, layers in pairs]
         found, missing = _divided(asked, self._features)
         for chunk in self._chunks(list(missing.values())):
-            for (question, node), feature in zip(chunk, pool([q for q, _ in chunk], self._execute(chunk)), strict=True):
+            states = self._execute([(question.text, node) for question, node in chunk])
+            for (question, node), feature in zip(chunk, pool([q for q, _ in chunk], states), strict=True):
                 found[question.id, node] = feature
                 self._features.put((question.id, node), feature.copy(), feature.nbytes)
         self.stats.asked_layers += sum(1 for _, layers in pairs if layers)  # one step further each
@@ -204,9 +206,12 @@ class Executor:
 
     def _judge(self, chunk: Sequence[Pair]) -> dict[PairKey, Verdict]:
         """Execute some pairs and judge them."""
-        states = self._execute(chunk)
+        choices = [(question.choices, node) for question, node in chunk if question.choices is not None]
+        states = iter(self._execute([(question.text, node) for question, node in chunk] + choices))
+        texts = list(islice(states, len(chunk)))
+        behind = [None if question.choices is None else next(states) for question, _ in chunk]
         with torch_threads(self.threads):
-            verdicts = judge(self.llm, [question for question, _ in chunk], states)
+            verdicts = judge(self.llm, [question for question, _ in chunk], texts, behind)
         made: dict[PairKey, Verdict] = {}
         for (question, node), verdict in zip(chunk, verdicts, strict=True):
             if math.isnan(verdict.log_prob):
@@ -217,9 +222,9 @@ class Executor:
             self.store.put({VerdictStore.key(q.digest, node): made[q.id, node] for q, node in chunk})
         return made
 
-    def _execute(self, chunk: Sequence[Pair]) -> list[Tensor]:
+    def _execute(self, targets: Sequence[tuple[Text, Node]]) -> list[Tensor]:
         with torch_threads(self.threads):
-            return execute(self.llm, chunk, self._states, self.stats)
+            return execute(self.llm, targets, self._states, self.stats)
 
     def _chunks(self, pairs: Sequence[Pair]) -> Iterator[list[Pair]]:
         """Pairs in chunks whose states in flight keep their part of the memory bound.
@@ -242,10 +247,12 @@ class Executor:
             yield chunk
 
     def _pair_bytes(self, question: EncodedQuestion, shared: bool = False) -> int:
-        """Bytes in flight for one pair: hidden states before and after a step and, unless another pair of the same
-        program has them, the prefix's with its keys and values.
+        """Bytes in flight for one pair: hidden states before and after a step of all its texts, and keys and values of
+        those that precede others; without the few-shot prompt's, where another pair of the same program has them.
         """
-        tokens = 2 * question.rows.numel() + (0 if shared else 4 * question.past)
+        last = question.choices or question.text
+        texts = [each for each in (*last.before, last) if not (shared and each.role == "prompt")]
+        tokens = sum((4 if each.precedes else 2) * each.rows.numel() for each in texts)
         return tokens * self.llm.width * self.llm.dtype.itemsize
 
     def _non_finite(self, question: EncodedQuestion, node: Node) -> Verdict:

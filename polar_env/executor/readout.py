@@ -1,7 +1,7 @@
 """From final hidden states to verdicts, reading out only the positions before answer tokens.
 
-Axis letters: ``C`` candidate answers of a question (1 unless it is multiple choice), ``T`` tokens of a row, ``H``
-width, ``N`` positions read out, ``V`` vocabulary.
+Axis letters: ``C`` candidate answers of a question (1 unless it is multiple choice), ``T`` tokens of a row, ``L``
+tokens of an answer, ``H`` width, ``N`` positions read out, ``V`` vocabulary.
 """
 
 from __future__ import annotations
@@ -25,10 +25,21 @@ _POSITIONS = 64
 """Positions read out at once: their logits stay in the cache of a CPU."""
 
 
-def judge(llm: FrozenLLM, questions: Sequence[EncodedQuestion], states: Sequence[Tensor]) -> list[Verdict]:
-    """Verdicts from final hidden states ``[C, T, H]``; a log-probability is NaN where the program made no numbers."""
+def judge(
+    llm: FrozenLLM, questions: Sequence[EncodedQuestion], texts: Sequence[Tensor], choices: Sequence[Tensor | None]
+) -> list[Verdict]:
+    """Verdicts; a log-probability is NaN where the program made no numbers.
+
+    Args:
+        llm: reads out.
+        questions: the questions.
+        texts: for each, the final hidden states of its text, ``[1, T, H]``.
+        choices: and those of its choices, ``[C, T, H]``, where it has any.
+    """
     rows = [
-        hidden[c, q.answer_slice(c)] for q, hidden in zip(questions, states, strict=True) for c in range(len(hidden))
+        positions
+        for question, hidden, behind in zip(questions, texts, choices, strict=True)
+        for positions in _answer_positions(question, hidden[0], behind)
     ]
     gold = [torch.tensor(answer) for question in questions for answer in question.answers]
     log_probs, greedy = _read_out(llm, torch.cat(rows), torch.cat(gold).to(llm.device))
@@ -42,6 +53,19 @@ def judge(llm: FrozenLLM, questions: Sequence[EncodedQuestion], states: Sequence
             verdicts.append(_choice(question, [float(log_probs[part].mean()) for part in parts]))
         at = int(ends[-1])
     return verdicts
+
+
+def _answer_positions(question: EncodedQuestion, text: Tensor, choices: Tensor | None) -> list[Tensor]:
+    """For each candidate answer the hidden states ``[L, H]`` that its tokens are read from: the first one follows the
+    prompt's last token.
+    """
+    last = question.prompt_length - 1
+    if choices is None:
+        return [text[last : last + len(answer)] for answer in question.answers]
+    return [
+        torch.cat([text[last : last + 1], row[: len(answer) - 1]])
+        for row, answer in zip(choices, question.answers, strict=True)
+    ]
 
 
 @torch.inference_mode()
@@ -70,15 +94,14 @@ def _choice(question: EncodedQuestion, means: list[float]) -> Verdict:
 
 
 @torch.inference_mode()
-def pool(questions: Sequence[EncodedQuestion], states: Sequence[Tensor]) -> NDArray[np.float16]:
-    """What a policy sees of hidden states ``[C, T, H]``: see `Executor.features`; ``[N, 2 H]``."""
-    both = torch.stack([_pooled(q.prompt_length, hidden[0]) for q, hidden in zip(questions, states, strict=True)])
+def pool(questions: Sequence[EncodedQuestion], texts: Sequence[Tensor]) -> NDArray[np.float16]:
+    """What a policy sees of hidden states ``[1, T, H]`` of questions' texts: see `Executor.features`; ``[N, 2 H]``."""
+    both = torch.stack([_pooled(hidden[0, : q.prompt_length]) for q, hidden in zip(questions, texts, strict=True)])
     both = both / both.pow(2).mean(-1, keepdim=True).sqrt().clamp(min=1e-6)  # [N, 2, H]
     both = both.nan_to_num(0.0, 0.0, 0.0)  # what a program spoils says nothing, but must not spoil a policy
     return both.flatten(1).cpu().numpy().astype(np.float16)
 
 
-def _pooled(prompt_length: int, hidden: Tensor) -> Tensor:
+def _pooled(prompt: Tensor) -> Tensor:
     """The last prompt token's hidden state, and the mean over the prompt's; ``[T, H]`` to ``[2, H]``."""
-    prompt = hidden[:prompt_length].float()
-    return torch.stack([prompt[-1], prompt.mean(0)])
+    return torch.stack([prompt[-1].float(), prompt.float().mean(0)])

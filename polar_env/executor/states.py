@@ -2,9 +2,10 @@
 
 Programs share prefixes, so what must be executed is a tree for each text. Rows of whatever text and tree that need the
 same layer next run as one batch. A prompt that stands before many questions is a text of its own: the keys and values
-of its steps are made once and serve the rows of all questions behind it, which wait for them.
+of its steps are made once and serve the rows of all questions behind it, which wait for them. So is a question that
+stands before several choices.
 
-Axis letters: ``B`` rows, ``C`` rows of one text, ``P`` tokens of the prefix text, ``T`` tokens of a row, ``H`` width,
+Axis letters: ``B`` rows, ``C`` rows of one text, ``P`` tokens of a text before it, ``T`` tokens of a row, ``H`` width,
 ``G`` KV heads, ``E`` head width.
 """
 
@@ -82,11 +83,10 @@ class _Run:
         self.llm, self.cache, self.stats = llm, cache, stats
         self.ends: set[StateKey] = set()
         self.live: dict[StateKey, Tensor] = {}  # hidden states [C, T, H] that something will still be made of
-        self.slots: dict[StateKey, tuple[Tensor, Tensor]] = {}  # keys and values [G, P, E] of a prefix text's step
+        self.slots: dict[StateKey, tuple[Tensor, Tensor]] = {}  # a step's keys and values [G, P, E]
         self._texts: dict[str, Text] = {}
         self._following: dict[StateKey, dict[int, None]] = defaultdict(dict)  # the layers to be executed next
         self._wanted: set[StateKey] = set()
-        self._prefixes: set[str] = set()  # ids of texts that stand before others
         self._slot_users: Counter[StateKey] = Counter()
         self._queued: set[StateKey] = set()
         self._waiting: dict[int, list[Target]] = defaultdict(list)  # rows that need this layer next
@@ -101,10 +101,16 @@ class _Run:
             if known is not None:
                 self.live[text.id, node] = known
                 return
-            self._following[text.id, parent_of(node)][last_layer(node)] = None
-            if text.prefix is not None:
-                self._want_slot(text.prefix, node)
+            self._plan_step(text, node)
             node = parent_of(node)
+
+    def _plan_step(self, text: Text, node: Node) -> None:
+        """Plan the last step before a state, with the keys and values that it reads."""
+        layers = self._following[text.id, parent_of(node)]
+        if last_layer(node) not in layers:
+            layers[last_layer(node)] = None
+            for before in text.before:
+                self._want_slot(before, node)
 
     def _known(self, text: Text, node: Node) -> Tensor | None:
         known = self.cache.get(("hidden", text.id, node))
@@ -113,10 +119,9 @@ class _Run:
             self.cache.keep("hidden", (text.id, node), known)
         return known
 
-    def _want_slot(self, prefix: Text, node: Node) -> None:
-        """Plan the way to the keys and values that a prefix text's last step makes."""
-        key = (prefix.id, node)
-        self._prefixes.add(prefix.id)
+    def _want_slot(self, text: Text, node: Node) -> None:
+        """Plan the way to the keys and values that a text's last step makes."""
+        key = (text.id, node)
         self._slot_users[key] += 1
         if self._slot_users[key] > 1:
             return
@@ -124,8 +129,8 @@ class _Run:
         if keys is not None and values is not None:
             self.slots[key] = keys, values
             return
-        self._following[prefix.id, parent_of(node)][last_layer(node)] = None
-        self.want(prefix, parent_of(node))
+        self._plan_step(text, node)
+        self.want(text, parent_of(node))
 
     def go(self) -> None:
         """Execute what is wanted; the lowest layer first: rows ahead wait there for the others and join their batch."""
@@ -143,21 +148,23 @@ class _Run:
         """
         self._queued.add((text.id, node))
         for layer in self._following.get((text.id, node), ()):
-            if text.prefix is not None and (slot := (text.prefix.id, node + step_of(layer))) not in self.slots:
-                self._blocked[slot].append((text, node))
-            else:
-                self._waiting[layer].append((text, node))
+            self._let_wait((text, node), layer)
+
+    def _let_wait(self, target: Target, layer: int) -> None:
+        """Let a state wait for a layer, or first for keys and values of a text before it."""
+        text, node = target
+        for before in text.before:
+            if (slot := (before.id, node + step_of(layer))) not in self.slots:
+                self._blocked[slot].append(target)
+                return
+        self._waiting[layer].append(target)
 
     def _step(self, layer: int, batch: list[Target]) -> None:
         """Execute a layer on states of one shape."""
         states = [self.live[text.id, node] for text, node in batch]
         text, step = batch[0][0], step_of(layer)
         rows = [len(state) for state in states]
-        slot = Slot()
-        if text.prefix is not None:
-            made_before = [self.slots[text.prefix.id, node + step] for _, node in batch]
-            all_keys, all_values = zip(*made_before, strict=True)
-            slot = Slot(_by_row(all_keys, rows), _by_row(all_values, rows))  # [B, G, P, E]
+        slot = self._slot(batch, step, rows)
         # Shorter rows are padded on the right, where causal attention never looks.
         hidden = pad_sequence([row for state in states for row in state], batch_first=True)  # [B, T, H]
         hidden = self.llm.apply(layer, hidden, self.llm.shape_inputs(text.past, hidden.shape[1]), slot)
@@ -165,11 +172,20 @@ class _Run:
         row = 0
         for (text, node), made in zip(batch, hidden.split(rows), strict=True):
             length = text.rows.shape[1]
-            if text.id in self._prefixes and slot.keys is not None and slot.values is not None:
-                keys, values = slot.keys[row, :, :length], slot.values[row, :, :length]
+            if text.precedes:
+                keys, values = slot.keys[-1][row, :, :length], slot.values[-1][row, :, :length]
                 self._take_in_slot((text.id, node + step), layer, keys, values)
             self._take_in(text, node, node + step, made[:, :length])
             row += len(made)
+
+    def _slot(self, batch: list[Target], step: Node, rows: list[int]) -> Slot:
+        """The keys and values of all texts before the rows of a batch, in reading order; each ``[B, G, P, E]``."""
+        past: tuple[list[Tensor], list[Tensor]] = [], []
+        for before in zip(*(text.before for text, _ in batch), strict=True):
+            slots = [self.slots[text.id, node + step] for text, (_, node) in zip(before, batch, strict=True)]
+            for parts, tensors in zip(past, zip(*slots, strict=True), strict=True):
+                parts.append(_by_row(tensors, rows))
+        return Slot(*past)
 
     def _take_in(self, text: Text, before: Node, after: Node, hidden: Tensor) -> None:
         """Keep a new state, and forget what nothing more will be made of."""
@@ -178,12 +194,9 @@ class _Run:
             del self.live[text.id, before]
         hidden = hidden.clone()  # a view would keep the whole batch alive in the cache
         self.cache.keep("hidden", (text.id, after), hidden)
-        if text.id in self._prefixes:
-            self.stats.prefix_layers += 1
-        else:
-            self.stats.executed_layers += 1
-        if text.prefix is not None:
-            slot = (text.prefix.id, after)
+        self.stats.count(text.role)
+        for each in text.before:
+            slot = (each.id, after)
             self._slot_users[slot] -= 1
             if not self._slot_users[slot]:
                 del self.slots[slot]
@@ -193,25 +206,26 @@ class _Run:
             self._queue(text, after)
 
     def _take_in_slot(self, key: StateKey, layer: int, keys: Tensor, values: Tensor) -> None:
-        """Keep a prefix text's new keys and values ``[G, P, E]``, and let the rows go on that waited for them."""
+        """Keep a step's new keys and values ``[G, P, E]``, and let the rows go on that waited for them."""
         keys, values = keys.clone(), values.clone()
         self.cache.keep("keys", key, keys)
         self.cache.keep("values", key, values)
         if self._slot_users[key]:
             self.slots[key] = keys, values
-            self._waiting[layer] += self._blocked.pop(key, [])
+            for target in self._blocked.pop(key, []):
+                self._let_wait(target, layer)
 
 
 def _batches(rows: list[Target]) -> Iterator[list[Target]]:
-    """Rows behind one prefix and of like length, at most `BATCH_TOKENS` tokens together."""
+    """Rows of like length behind as many tokens, at most `BATCH_TOKENS` tokens together."""
     batch: list[Target] = []
     count = tokens = 0
-    for target in sorted(rows, key=lambda row: row[0].order):
+    for target in sorted(rows, key=lambda row: row[0].shape):
         text = target[0]
         count, tokens = count + len(text.rows), tokens + text.rows.numel()
         padded = count * text.rows.shape[1]  # this one is the longest so far
         wasteful = padded > max(_SMALL_TOKENS, (1 + _PADDING) * tokens)
-        if batch and (text.prefix is not batch[0][0].prefix or padded > BATCH_TOKENS or wasteful):
+        if batch and (text.shape[0] != batch[0][0].shape[0] or padded > BATCH_TOKENS or wasteful):
             yield batch
             batch, count, tokens = [], len(text.rows), text.rows.numel()
         batch.append(target)

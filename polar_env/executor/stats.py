@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from dataclasses import dataclass, field, fields
+from typing import Literal
 
 __all__ = ["ExecutionStats"]
 
@@ -18,8 +19,9 @@ class ExecutionStats:
         cached_verdicts: of these, how many were known already, in memory or on disk.
         stored_verdicts: of these, how many came from the verdict store on disk.
         asked_layers: layer executions that the programs asked for spell out, one by one.
-        executed_layers: layer executions really done on question rows.
-        prefix_layers: layer executions really done on the shared prompt prefix.
+        executed_layers: layer executions really done on questions.
+        prefix_layers: layer executions really done on the few-shot prompt before all questions.
+        choice_layers: layer executions really done on the choices behind a question.
         non_finite: verdicts on programs that made NaN.
         seconds: time spent executing.
         calls: how often a layer was called with how many tokens.
@@ -31,6 +33,7 @@ class ExecutionStats:
     asked_layers: int = 0
     executed_layers: int = 0
     prefix_layers: int = 0
+    choice_layers: int = 0
     non_finite: int = 0
     seconds: float = 0.0
     calls: Counter[int] = field(default_factory=Counter)
@@ -42,8 +45,14 @@ class ExecutionStats:
 
     @property
     def sharing(self) -> float:
-        """Layer executions asked for over those done on question rows."""
+        """Layer executions asked for over those done on questions."""
         return self.asked_layers / max(1, self.executed_layers)
+
+    def count(self, role: Literal["prompt", "question", "choices"]) -> None:
+        """Count one layer execution on a text."""
+        self.prefix_layers += role == "prompt"
+        self.executed_layers += role == "question"
+        self.choice_layers += role == "choices"
 
     def copy(self) -> ExecutionStats:
         """The figures of now, which later work does not change."""

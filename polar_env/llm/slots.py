@@ -23,24 +23,28 @@ class Slot:
     """The keys and values of one step.
 
     Args:
-        keys: keys of earlier tokens, ``[B, G, S, E]``; None for an empty slot.
-        values: values of earlier tokens, ``[B, G, S, E]``.
+        keys: keys of earlier tokens in pieces ``[B, G, S, E]`` that follow one another; none for an empty slot.
+        values: values of earlier tokens, in the same pieces.
+
+    Attributes:
+        keys: all keys; the new tokens' are the last piece.
+        values: all values.
     """
 
-    def __init__(self, keys: Tensor | None = None, values: Tensor | None = None) -> None:
-        self.keys, self.values = keys, values
+    def __init__(self, keys: Sequence[Tensor] = (), values: Sequence[Tensor] = ()) -> None:
+        self.keys, self.values = list(keys), list(values)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """How many tokens the slot holds; some attention modules ask."""
-        return 0 if self.keys is None else self.keys.shape[-2]
+        return sum(piece.shape[-2] for piece in self.keys)
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append the new tokens' keys and values ``[B, G, T, E]``; returns all, ``[B, G, S + T, E]``."""
-        if self.keys is not None and self.values is not None:
-            keys = torch.cat([self.keys, keys], dim=-2)
-            values = torch.cat([self.values, values], dim=-2)
-        self.keys, self.values = keys, values
-        return keys, values
+        self.keys.append(keys)
+        self.values.append(values)
+        if len(self.keys) == 1:
+            return keys, values
+        return torch.cat(self.keys, dim=-2), torch.cat(self.values, dim=-2)
 
 
 class _PastLayer(DynamicLayer):

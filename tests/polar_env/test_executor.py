@@ -7,11 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from polar_env.encoding import EncodedQuestion, Text
 from polar_env.errors import MemoryBoundError, NonFiniteError, ProgramError, QuestionTooLongError
-from polar_env.executor import NO_CHANCE, ExecutionStats, Executor, Verdict
-from polar_env.executor.memory import node_of
-from polar_env.executor.states import StateCache, execute
+from polar_env.executor import NO_CHANCE, Executor, Verdict
 from polar_env.llm import FrozenLLM, as_model, fastest, load_llm
 from polar_env.program import Program, single_edits
 from polar_env.questions import Example, Prompt, Question
@@ -25,12 +22,6 @@ PROMPTS = {
     "chat": Prompt(style="chat", examples=(Example(question="1 + 1", answer="2"),)),
     "restate": Prompt(style="restate", examples=(Example(question="What is 1 + 1?", answer="2", bare="1 + 1 ="),)),
 }
-
-
-def whole_row(encoded: EncodedQuestion) -> torch.Tensor:
-    """Prompt and answer of a question's first candidate, ``[1, past + T]``."""
-    prefix = [] if encoded.prefix is None else [encoded.prefix.rows[0]]
-    return torch.cat([*prefix, encoded.rows[0]])[None]
 
 
 def some_programs(depth: int) -> list[Program]:
@@ -49,8 +40,7 @@ def test_verdicts_equal_the_restacked_model(tiny_llm: FrozenLLM, questions: list
         for question in questions:
             encoded = executor.encoder(question)
             answer = torch.tensor(encoded.answers[0])
-            rows = whole_row(encoded)
-            logits = logits_of(model, rows)[0, encoded.past :][encoded.answer_slice(0)]
+            logits = logits_of(model, encoded.whole_row[None])[0, len(encoded.prompt_row) - 1 :]
             expected = float(logits.log_softmax(-1).gather(-1, answer[:, None]).sum())
             verdict = found[(question.id, program)]
             assert verdict.log_prob == pytest.approx(expected, abs=1e-3)
@@ -178,11 +168,11 @@ def test_verdicts_on_families_with_other_positions(name: str, questions: list[Qu
     llm = FrozenLLM(build_other(name), character_tokenizer())
     executor = Executor(llm, PROMPTS["few-shot"])
     encoded = executor.encoder(questions[0])
-    assert encoded.past > 20
+    assert encoded.text.past > 20
     program = Program((0, 2, 2, 3))
-    whole = whole_row(encoded)
+    whole = encoded.whole_row[None]
     log_probs = logits_of(as_model(llm, program), whole).log_softmax(-1)[0]
-    start = encoded.past + encoded.prompt_length - 1
+    start = len(encoded.prompt_row) - 1
     expected = sum(float(log_probs[start + i, token]) for i, token in enumerate(encoded.answers[0]))
     verdicts = executor.verdicts([(question, program) for question in questions])
     assert verdicts[0].log_prob == pytest.approx(expected, abs=1e-4)
@@ -224,19 +214,48 @@ def test_questions_of_many_lengths_share_batches(tiny_llm: FrozenLLM) -> None:
         assert alone.log_prob == pytest.approx(verdict.log_prob, abs=1e-4)
 
 
-def test_choices_beside_the_prompt_of_others(tiny_llm: FrozenLLM) -> None:
-    """Rows of a question with choices and the few-shot prompt of another may share a batch; each keeps its own keys."""
+@pytest.mark.parametrize("name", PROMPTS)
+def test_choices_equal_the_restacked_model(tiny_llm: FrozenLLM, name: str) -> None:
+    """The question's keys and values serve all its choices; questions with choices and without share batches."""
+    asked = [
+        Question(text="2 + 2 is", answer="4", choices=("4", "12", "7 or 8")),
+        Question(text="3 + 2 is", answer="no", choices=("13", "yes", "no")),
+        Question(text="What is one of 1 and 2?", answer="2", choices=("1", "2")),
+    ]
+    executor = Executor(tiny_llm, PROMPTS[name], memory_bytes=1 << 22)
+    programs = some_programs(tiny_llm.depth)
+    beside = [Question(text="2 + 2", answer="4"), Question(text="2 + 2 is", answer="4")]
+    pairs = [(question, program) for question in asked + beside for program in programs]
+    found = dict(zip(pairs, executor.verdicts(pairs), strict=True))
+    for program in programs:
+        model = restack(tiny_llm.model, program)
+        for question in asked:
+            encoded = executor.encoder(question)
+            means = []
+            for answer in encoded.answers:
+                row = torch.cat([encoded.prompt_row, torch.tensor(answer)])
+                log_probs = logits_of(model, row[None])[0].log_softmax(-1)[len(encoded.prompt_row) - 1 : -1]
+                means.append(float(log_probs.gather(-1, torch.tensor(answer)[:, None]).mean()))
+            verdict = found[question, program]
+            assert verdict.log_prob == pytest.approx(means[question.gold], abs=1e-4)
+            assert verdict.right == (int(np.argmax(means)) == question.gold)
+
+
+def test_a_question_is_executed_once_for_all_its_choices(tiny_llm: FrozenLLM) -> None:
     executor = Executor(tiny_llm, PROMPTS["few-shot"])
-    encode = executor.encoder
-    open_one = Question(text="2 + 2", answer="4")
-    behind = encode(open_one)
-    assert behind.prefix is not None
-    choices = (behind.prefix.rows[:, :20] + torch.arange(3)[:, None]) % tiny_llm.vocabulary_size
-    alone = Text("choices", choices)  # three rows without a prefix
-    node = node_of(tiny_llm.identity.layers)
-    expected = execute(tiny_llm, [(behind, node)], StateCache(1 << 24), ExecutionStats())[0]
-    found = execute(tiny_llm, [(alone, node), (behind, node)], StateCache(1 << 24), ExecutionStats())[1]
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    question = Question(text="2 + 2 is", answer="4", choices=("4", "12", "7 or 8"))
+    executor.features([(question, (0, 1, 2, 3))])
+    assert executor.stats.choice_layers == 0
+    executor.verdicts([(question, tiny_llm.identity)])
+    assert executor.stats.executed_layers == executor.stats.choice_layers == tiny_llm.depth
+
+
+def test_questions_that_begin_as_all_examples_do_share_more(tiny_llm: FrozenLLM) -> None:
+    examples = (Example(question="What is 1 + 1?", answer="2"), Example(question="What is 9?", answer="9"))
+    encoder = Executor(tiny_llm, Prompt(style="qa", examples=examples)).encoder
+    alike, other = (encoder(Question(text=text, answer="4")).text for text in ("What is 2 + 2?", "2 + 2"))
+    assert alike.past > other.past > 0
+    assert "What is" in tiny_llm.tokenizer.decode(alike.before[0].rows[0][other.past :])
 
 
 def test_capitals_make_another_question(tiny_llm: FrozenLLM) -> None:
