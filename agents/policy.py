@@ -94,6 +94,8 @@ class AgentCard(Config):
     """Name of the row in a report."""
     model: str
     """How the LLM was called."""
+    dtype: str
+    """The LLM's floating-point type."""
     fingerprint: str
     """The LLM's fingerprint."""
     depth: int
@@ -196,8 +198,9 @@ def load_policy(folder: Path, executor: Executor) -> PolicyAgent:
     card = read_card(folder)
     if card.fingerprint != executor.llm.fingerprint:
         raise FingerprintError(
-            f"the agent in {folder} was trained with '{card.model}' ({card.fingerprint}); this is '{executor.llm.name}'"
-            f" ({executor.llm.fingerprint}). Pass that model with --model, or train an agent for this one."
+            f"the agent in {folder} was trained with '{card.model}' in {card.dtype} ({card.fingerprint}); this is "
+            f"'{executor.llm.name}' in {executor.llm.dtype_name} ({executor.llm.fingerprint}). Pass that model with "
+            "--model and that type with --dtype, or train an agent for this one."
         )
     if card.prompt != executor.prompt:
         raise FingerprintError(

@@ -125,6 +125,7 @@ def train_agents(
     blank = AgentCard(
         name="",
         model=executor.llm.name,
+        dtype=executor.llm.dtype_name,
         fingerprint=executor.llm.fingerprint,
         depth=executor.depth,
         prompt=executor.prompt,

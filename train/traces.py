@@ -166,8 +166,9 @@ class TraceSet:
         """
         if self.meta["fingerprint"] != executor.llm.fingerprint:
             raise FingerprintError(
-                f"the traces in {self.folder} are of model '{self.meta['model']}' ({self.meta['fingerprint']}), but "
-                f"this is '{executor.llm.name}' ({executor.llm.fingerprint}). Use that model, or another --out folder."
+                f"the traces in {self.folder} are of model '{self.meta['model']}' in {self.meta['dtype']} "
+                f"({self.meta['fingerprint']}), but this is '{executor.llm.name}' in {executor.llm.dtype_name} "
+                f"({executor.llm.fingerprint}). Use that model and --dtype, or another --out folder."
             )
         if self.prompt != executor.prompt:
             raise FingerprintError(

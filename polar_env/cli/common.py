@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 from pydantic import Field
@@ -21,7 +21,6 @@ from polar_env.executor import Executor
 from polar_env.questions import Prompt, Question, Split, load_questions, make_prompt, mixed_order, read_prompt
 
 if TYPE_CHECKING:
-    from agents.policy import AgentCard
     from polar_env.llm import FrozenLLM
 
 __all__ = [
@@ -56,6 +55,9 @@ class ModelConfig(Config):
     """Device that the LLM runs on."""
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print the results as one JSON object on standard output; everything else goes to standard error."""
+
+
+_DEFAULTS = ModelConfig.model_fields
 
 
 class QuestionsConfig(ModelConfig):
@@ -119,11 +121,14 @@ def open_prompt(config: QuestionsConfig) -> Prompt:
     return make_prompt(name, load_questions(config.specs, "train", skipped=skipped))
 
 
-def with_model(config: C, cards: Sequence[AgentCard]) -> C:
-    """The agents' own model, where the flags name none."""
-    if cards and config.model == type(config).model_fields["model"].default:
-        return config.model_copy(update={"model": cards[0].model})
-    return config
+def with_model(config: C, model: str, dtype: str) -> C:
+    """The model and the floating-point type of what was made before, where the flags name no other."""
+    own: dict[str, Any] = {}
+    if config.model == _DEFAULTS["model"].default:
+        own["model"] = model
+    if config.dtype in (_DEFAULTS["dtype"].default, "auto"):
+        own["dtype"] = dtype
+    return config.model_copy(update=own)
 
 
 def open_executor(config: QuestionsConfig, prompt: Prompt) -> Executor:

@@ -66,7 +66,8 @@ def run(config: EvalConfig) -> dict[str, Any]:
     questions = open_questions(config, config.split, without=prompt)
     for card in cards:
         refuse_leaks(questions, card.train_texts)
-    executor = open_executor(with_model(config, cards), prompt)
+    config = with_model(config, cards[0].model, cards[0].dtype) if cards else config
+    executor = open_executor(config, prompt)
     executor.check(questions)
     agents = _agents(executor, names, cards, config.seed)
     folder = config.out / "eval"

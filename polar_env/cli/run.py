@@ -43,7 +43,8 @@ def run(config: RunConfig) -> dict[str, Any]:
     saved = find_agents(config.agent)
     cards = [read_card(folder) for folder in saved[:1]]
     prompt = cards[0].prompt if cards and not config.prompt else open_prompt(config)
-    executor = open_executor(with_model(config, cards), prompt)
+    config = with_model(config, cards[0].model, cards[0].dtype) if cards else config
+    executor = open_executor(config, prompt)
     agent = load_agent(config.agent, executor, config.seed)
     question = Question.ask(config.question)
     executor.check([question])

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from polar_env.cli.common import ModelConfig, QuestionsConfig, console, open_executor, open_questions
+from polar_env.cli.common import QuestionsConfig, console, open_executor, open_questions, with_model
 from polar_env.errors import ConfigError
 from train.imitate import ImitationConfig
 from train.pipeline import EnvConfig, TrainingConfig, train_agents
@@ -49,9 +49,7 @@ def run(config: TrainConfig) -> dict[str, Any]:
         raise ConfigError(
             "the prompt of a training is that of its traces; leave --prompt away, or search under another."
         )
-    if config.model == ModelConfig.model_fields["model"].default:
-        config = config.model_copy(update={"model": traces.meta["model"]})
-    executor = open_executor(config, traces.prompt)
+    executor = open_executor(with_model(config, traces.meta["model"], traces.meta["dtype"]), traces.prompt)
     executor.check([*train, *validation])
     try:
         trained = train_agents(
