@@ -11,7 +11,9 @@ from typing import Any
 import pyarrow as pa
 
 from agents.base import Agent
-from agents.mcts import MctsConfig, best_programs, search
+from agents.search.config import MctsConfig
+from agents.search.lockstep import search
+from agents.search.trace import best_programs
 from polar_env.errors import FingerprintError, LeakError
 from polar_env.executor import Executor
 from polar_env.questions import Question, normalise

@@ -1,12 +1,13 @@
 """Parquet tables that grow shard by shard, so that whatever is stopped can go on.
 
-A shard is written under a temporary name and renamed when it is whole.
+A shard is written under a temporary name and renamed when it is whole; its name holds a checksum of its content.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from polar_env.errors import TraceError
 
 __all__ = ["ShardedTable", "sha256_of", "write_whole"]
 
+_NUMBER, _CHECKSUM = r"\d{5}", r"[0-9a-f]{16}"
+
 
 class ShardedTable:
     """A folder of Parquet shards with one schema.
@@ -25,25 +28,45 @@ class ShardedTable:
     Args:
         folder: where the shards lie; made when the first one is written.
         schema: columns and their types.
+        kind: begins the shards' names, ``KIND-NUMBER-CHECKSUM.parquet``.
     """
 
-    def __init__(self, folder: Path, schema: pa.Schema) -> None:
-        self.folder, self.schema = folder, schema
+    def __init__(self, folder: Path, schema: pa.Schema, kind: str = "shard") -> None:
+        self.folder, self.schema, self.kind = folder, schema, kind
 
     @property
     def shards(self) -> list[Path]:
         """The whole shards, in the order in which they were written."""
-        return sorted(self.folder.glob("shard-*.parquet"))
+        name = re.compile(rf"{self.kind}-{_NUMBER}-{_CHECKSUM}\.parquet")
+        return sorted(path for path in self.folder.glob(f"{self.kind}-*.parquet") if name.fullmatch(path.name))
 
-    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write one shard, whole or not at all; no rows write nothing."""
+    def number(self, shard: Path) -> int:
+        """The number in a shard's name; they are counted from 0."""
+        return int(shard.name.split("-")[-2])
+
+    @property
+    def next_number(self) -> int:
+        """The number of the shard that is written next."""
+        return self.number(self.shards[-1]) + 1 if self.shards else 0
+
+    def append(self, rows: Sequence[Mapping[str, Any]], number: int | None = None) -> None:
+        """Write one shard, whole or not at all; no rows write nothing.
+
+        Args:
+            rows: what it holds.
+            number: its number, in place of shards of this or a later number; None writes the next one.
+        """
         if not rows:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        last = int(self.shards[-1].stem.removeprefix("shard-")) if self.shards else -1
+        if number is not None:
+            for shard in self.shards:
+                if self.number(shard) >= number:
+                    shard.unlink()
         sink = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=self.schema), sink)
-        write_whole(self.folder / f"shard-{last + 1:05d}.parquet", sink.getvalue().to_pybytes())
+        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=self.schema), sink, compression="zstd")
+        content = sink.getvalue().to_pybytes()
+        name = f"{self.kind}-{self.next_number if number is None else number:05d}-{_checksum(content)}.parquet"
+        write_whole(self.folder / name, content)
 
     def rows(self) -> list[dict[str, Any]]:
         """All rows, in the order in which they were written.
@@ -51,13 +74,29 @@ class ShardedTable:
         Raises:
             TraceError: if a shard is damaged.
         """
-        rows: list[dict[str, Any]] = []
-        for shard in self.shards:
-            try:
-                rows += pq.read_table(shard, schema=self.schema).to_pylist()
-            except (pa.ArrowException, OSError) as error:
-                raise TraceError(f"{shard} is damaged ({error}); delete it and run the command again.") from error
+        return [row for shard in self.shards for row in self.read(shard)]
+
+    def read(self, shard: Path) -> list[dict[str, Any]]:
+        """The rows of one shard.
+
+        Raises:
+            TraceError: if it is damaged.
+        """
+        content = shard.read_bytes()
+        if _checksum(content) != shard.stem.split("-")[-1]:
+            raise TraceError(
+                f"{shard} is damaged: its content does not match the checksum in its name. Delete it and run the "
+                "command again; what it held is made anew."
+            )
+        try:
+            rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(content), schema=self.schema).to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            raise TraceError(f"{shard} is of another version ({error}); use another folder.") from error
         return rows
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def sha256_of(path: Path) -> str:

@@ -175,7 +175,7 @@ def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(tiny_folder: Path, tmp
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "run the same command to go on" in errors
-    kept = len(TraceSet.open(tmp_path / "traces").questions_done("tree"))
+    kept = len(TraceSet.open(tmp_path / "traces").questions_done())
     assert 4 <= kept < 100
     done = polar(*arguments, "--race.candidates", "4", "--race.survivors", "2", "--json")
     assert done.returncode == 0, done.stderr[-2000:]
@@ -189,6 +189,8 @@ def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(tiny_folder: Path, tmp
         (["search", "--model", "smollm2-135n"], "Did you mean 'smollm2-135m'"),
         (["search", "--questions", "arithmetik"], "Did you mean 'arithmetic'"),
         (["search", "--questions", "rg:chain_sums"], "Did you mean 'chain_sum'"),
+        (["search", "--preset", "colla"], "Did you mean 'cola'"),
+        (["search", "--matrix", "--trees"], "give one or neither"),
         (["search", "--prompt", "chad-6"], "Did you mean 'chat-6'"),
         (["eval", "--agent", "idendity"], "Did you mean 'identity'"),
         (["assets", "path", "smollm2"], "Did you mean 'smollm2-135m'"),

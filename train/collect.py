@@ -1,170 +1,81 @@
-"""Collecting traces: a tree search for each question, then a race of the programs that help over many questions.
-
-Trees find, for each question, programs that are right for it; most of those are luck. What a policy can learn is which
-programs are right for many questions and for which ones, so the race evaluates candidates from the trees on more and
-more questions, keeps the better half each time, and leaves a whole matrix of verdicts, right and wrong.
-"""
+"""Collecting traces: a tree search for each question, group by group, appended to a trace set."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
-import numpy as np
-from pydantic import Field
+from agents.search.config import MctsConfig
+from agents.search.lockstep import search
+from agents.search.trace import Trace
+from polar_env.executor import ExecutionStats, Executor
+from polar_env.questions import Question
+from train.traces import TraceSet
 
-from agents.mcts import MctsConfig, Tree, grow
-from polar_env.config import Config
-from polar_env.executor import Executor, Verdict
-from polar_env.program import Program, single_edits
-from polar_env.questions import Question, mixed_order
-from train.traces import TraceRow, TraceSet, rows_of_tree, trace_row
-
-__all__ = ["RaceConfig", "race", "search_traces"]
+__all__ = ["Engine", "LocalEngine", "search_traces"]
 
 Progress = Callable[[int], None]
 """Called with the number of (question, program) pairs just finished."""
 
 
-class RaceConfig(Config):
-    """Settings of the race."""
+class Engine(Protocol):
+    """Where searches run."""
 
-    candidates: int = Field(default=64, ge=1)
-    """Programs that start: a quarter the best of the trees, the rest untried single edits."""
-    survivors: int = Field(default=16, ge=1)
-    """Programs that are evaluated on all train questions."""
-    first_questions: int = Field(default=48, ge=1)
-    """Questions of the first heat; each later heat has twice as many and half the programs."""
-    layer_cost: float = Field(default=0.1, ge=0)
-    """Reward lost per executed layer / D; the race is for mean verdict minus this."""
+    stats: ExecutionStats
+
+    def traces(
+        self, questions: Sequence[Question], config: MctsConfig, seed: int, in_flight: int, on_progress: Progress
+    ) -> Iterator[list[Trace]]:
+        """Search questions; yields what is finished, in any order. A tree depends on its question and seed alone."""
+
+
+class LocalEngine:
+    """Searches in this process, so many questions in lock step.
+
+    Args:
+        executor: executes programs.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor, self.stats = executor, executor.stats
+
+    def traces(
+        self, questions: Sequence[Question], config: MctsConfig, seed: int, in_flight: int, on_progress: Progress
+    ) -> Iterator[list[Trace]]:
+        """Search group by group."""
+        for start in range(0, len(questions), in_flight):
+            yield search(self.executor, questions[start : start + in_flight], config, seed, on_progress)
 
 
 def search_traces(
-    executor: Executor,
+    engine: Engine,
     questions: Sequence[Question],
     traces: TraceSet,
     config: MctsConfig,
     *,
     seed: int = 0,
     in_flight: int = 32,
-    on_progress: Progress | None = None,
+    on_progress: Progress = lambda _: None,
 ) -> int:
-    """Search every question that the trace set does not have yet; a shard for each group in flight.
+    """Search every question that the trace set does not have yet; a shard for each group that is finished.
+
+    What a killed search had found of unfinished groups is lost here, but not the verdicts, where the executor keeps
+    them on disk: the same trees then grow again without executing anything twice.
+
+    Args:
+        engine: searches.
+        questions: one tree each.
+        traces: is appended to.
+        config: the settings.
+        seed: with a question's id it seeds that question's tree.
+        in_flight: questions in lock step; more fill batches better, and the trees are the same.
+        on_progress: see `Progress`.
 
     Returns:
         How many questions were searched now.
     """
-    by_id = {question.id: question for question in questions}
-    for row in traces.rows():  # trees are the same each time, so an interrupted one goes on from its known verdicts
-        if row["stage"] == "unfinished" and row["question_id"] in by_id:
-            verdict = Verdict(row["right"], row["log_prob"])
-            executor.remember(by_id[row["question_id"]], Program.parse(row["program"]), verdict)
-    done = traces.questions_done("tree")
+    done = traces.questions_done()
     todo = [question for question in questions if question.id not in done]
-    for start in range(0, len(todo), in_flight):
-        trees = [Tree(question, executor.depth, config, seed) for question in todo[start : start + in_flight]]
-        try:
-            grow(executor, trees, on_progress)
-        except KeyboardInterrupt:
-            traces.append([row for tree in trees for row in rows_of_tree(tree, stage="unfinished")])
-            raise
-        traces.append([row for tree in trees for row in rows_of_tree(tree)])
+    for finished in engine.traces(todo, config, seed, in_flight, on_progress):
+        traces.append_traces(finished)
     return len(todo)
-
-
-@dataclass
-class _Scores:
-    """Rewards of programs relative to the identity's on the same question."""
-
-    executor: Executor
-    traces: TraceSet
-    layer_cost: float
-    rows: dict[tuple[str, Program], TraceRow]
-
-    def evaluate(
-        self, questions: Sequence[Question], programs: Sequence[Program], on_progress: Progress | None
-    ) -> None:
-        """Fill in the verdicts that are missing; each chunk is a shard, so that an interrupted race goes on there."""
-        missing = [(q, p) for q in questions for p in programs if (q.id, p) not in self.rows]
-        for chunk in (missing[i : i + 2048] for i in range(0, len(missing), 2048)):
-            verdicts = self.executor.verdicts(chunk)
-            rows = [
-                trace_row(question, program, verdict, self.executor.depth, visits=0, stage="race")
-                for (question, program), verdict in zip(chunk, verdicts, strict=True)
-            ]
-            self.traces.append(rows)
-            self.rows.update({(q.id, p): row for (q, p), row in zip(chunk, rows, strict=True)})
-            if on_progress is not None:
-                on_progress(len(chunk))
-
-    def best(self, questions: Sequence[Question], programs: Sequence[Program], count: int) -> list[Program]:
-        """The ``count`` programs of largest mean advantage, shrunk towards 0 where there are few questions."""
-        return sorted(programs, key=lambda p: -self._advantage(questions, p))[:count]
-
-    def _advantage(self, questions: Sequence[Question], program: Program) -> float:
-        identity = self.executor.llm.identity
-        gains = []
-        for question in questions:
-            row, base = self.rows.get((question.id, program)), self.rows.get((question.id, identity))
-            if row is not None and base is not None:
-                saved = self.layer_cost * (base["cost"] - row["cost"])
-                gains.append(float(row["right"]) - float(base["right"]) + saved)
-        return float(sum(gains)) / (len(gains) + _SHRINKAGE)
-
-
-_SHRINKAGE = 8.0
-"""As many questions without any gain are added to every mean, so that luck on a few does not win."""
-
-
-def race(
-    executor: Executor,
-    questions: Sequence[Question],
-    traces: TraceSet,
-    config: RaceConfig,
-    *,
-    seed: int = 0,
-    on_progress: Progress | None = None,
-) -> list[Program]:
-    """Race the trees' best programs over train questions and append all verdicts to the trace set.
-
-    Args:
-        executor: executes programs.
-        questions: train questions; the survivors are evaluated on all of them.
-        traces: the trees' traces; gets a shard for each 2,048 verdicts.
-        config: the settings.
-        seed: orders the questions.
-        on_progress: see `Progress`.
-
-    Returns:
-        The survivors, the identity first.
-    """
-    by_id = {question.id: question for question in questions}
-    rows = {(row["question_id"], Program.parse(row["program"])): row for row in traces.rows()}
-    scores = _Scores(executor, traces, config.layer_cost, rows)
-    identity = executor.llm.identity
-    searched = {key: row for key, row in rows.items() if row["stage"] != "race"}
-    programs = _candidates(replace(scores, rows=searched), by_id, identity, config.candidates, seed)
-    order = mixed_order(questions, seed)
-    count = min(config.first_questions, len(order))
-    while True:
-        last = len(programs) <= config.survivors
-        heat = order if last else order[:count]
-        scores.evaluate(heat, [identity, *programs], on_progress)
-        if last:
-            return [identity, *programs]
-        programs = scores.best(heat, programs, max(config.survivors, math.ceil(len(programs) / 2)))
-        count = min(2 * count, len(order))
-
-
-def _candidates(scores: _Scores, by_id: dict[str, Question], identity: Program, count: int, seed: int) -> list[Program]:
-    """The trees' best programs, a quarter at most, then untried single edits in random order.
-
-    Most of what trees find was right for one question by luck; too many of it would crowd out the single edits.
-    """
-    tried = dict.fromkeys(program for _, program in scores.rows if program != identity)
-    distinct = [by_id[i] for i in dict.fromkeys(i for i, _ in scores.rows) if i in by_id]
-    best = scores.best(distinct, list(tried), count // 4)
-    rest = [edit for edit in single_edits(identity) if edit not in tried]
-    np.random.default_rng(seed).shuffle(rest)
-    return (best + rest)[:count]

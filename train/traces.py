@@ -1,13 +1,13 @@
 """Trace sets: everything that search found out, as Parquet shards beside one metadata file.
 
-One row for each (question, program) evaluated. A killed search leaves only whole shards, and the next one goes on with
-the questions that are missing.
+Two tables: ``shard-*`` has a row for each (question, program) evaluated, ``nodes-*`` a row for each state that a tree
+came through. A killed search leaves only whole shards, and the next one goes on with the questions that are missing.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,59 +16,103 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from agents.mcts import Tree
+from agents.search.moves import State
+from agents.search.trace import Trace
 from polar_env.errors import FingerprintError, TraceError
 from polar_env.executor import Executor, Verdict
 from polar_env.program import Program
 from polar_env.questions import Prompt, Question
 from polar_env.tables import ShardedTable, write_whole
 
-__all__ = ["TraceRow", "TraceSet", "VerdictMatrix", "rows_of_tree"]
+__all__ = ["TREE", "TraceRow", "TraceSet", "VerdictMatrix", "state_text", "trace_row"]
 
-SCHEMA_VERSION = 1
-_META = "traces.json"
-_SCHEMA = pa.schema(
+SCHEMA_VERSION = 2
+META = "traces.json"
+TREE = "tree"
+"""Stage of rows that a tree search made; those of shared programs are of the stage ``matrix``."""
+_VERDICTS = pa.schema(
     [
         ("question_id", pa.string()),
-        ("text", pa.string()),
+        ("text_hash", pa.string()),
         ("task", pa.string()),
+        ("difficulty", pa.string()),
         ("split", pa.string()),
+        ("stage", pa.string()),
+        ("step", pa.int32()),  # a tree's programs in the order of evaluation, the identity first
         ("program", pa.string()),
         ("layers", pa.int32()),
         ("cost", pa.float32()),
         ("right", pa.bool_()),
         ("log_prob", pa.float32()),
+        ("visits", pa.int32()),  # how often the tree came through the program
+    ]
+)
+_NODES = pa.schema(
+    [
+        ("question_id", pa.string()),
+        ("step", pa.int32()),
+        ("state", pa.string()),
         ("visits", pa.int32()),
-        ("stage", pa.string()),
+        ("allowed", pa.int32()),  # steps that the rules allow there (the mask's sum); 0 where the search ended
+        ("prior", pa.float32()),  # the same for each of them
+        ("children", pa.list_(pa.string())),
+        ("child_visits", pa.list_(pa.int32())),
+        ("child_values", pa.list_(pa.float32())),
     ]
 )
 TraceRow = dict[str, Any]
 
 
 def trace_row(
-    question: Question, program: Program, verdict: Verdict, depth: int, *, visits: int, stage: str
+    question: Question, program: Program, verdict: Verdict, depth: int, *, stage: str, step: int = 0, visits: int = 0
 ) -> TraceRow:
-    """One row of a trace set."""
+    """One row of the table of verdicts."""
     return {
         "question_id": question.id,
-        "text": question.text,
+        "text_hash": question.text_hash,
         "task": question.task,
+        "difficulty": question.difficulty,
         "split": question.split,
+        "stage": stage,
+        "step": step,
         "program": str(program),
         "layers": len(program),
         "cost": program.cost(depth),
         "right": verdict.right,
         "log_prob": verdict.log_prob,
         "visits": visits,
-        "stage": stage,
     }
 
 
-def rows_of_tree(tree: Tree, stage: str = "tree") -> list[TraceRow]:
-    """Every program that a tree evaluated, in order."""
+def state_text(state: State, depth: int) -> str:
+    """A state in words: its layers as a program, ``stop`` behind a finished construction, empty at its root."""
+    stopped = bool(state) and state[-1] == depth
+    layers = state[:-1] if stopped else state
+    return " ".join([*([str(Program(layers))] if layers else []), *(["stop"] if stopped else [])])
+
+
+def _verdict_rows(trace: Trace) -> list[TraceRow]:
     return [
-        trace_row(tree.question, program, verdict, tree.depth, visits=tree.visits(program), stage=stage)
-        for program, verdict in tree.verdicts.items()
+        trace_row(trace.question, program, verdict, trace.depth, stage=TREE, step=step, visits=trace.visits[program])
+        for step, (program, verdict) in enumerate(trace.verdicts.items())
+    ]
+
+
+def _node_rows(trace: Trace) -> list[TraceRow]:
+    return [
+        {
+            "question_id": trace.question.id,
+            "step": step,
+            "state": state_text(node.state, trace.depth),
+            "visits": node.visits,
+            "allowed": node.allowed,
+            "prior": 1 / node.allowed if node.allowed else 0.0,
+            "children": [state_text(child.state, trace.depth) for child in node.children],
+            "child_visits": [child.visits for child in node.children],
+            "child_values": [child.value for child in node.children],
+        }
+        for step, node in enumerate(trace.nodes)
+        if node.visits
     ]
 
 
@@ -116,14 +160,15 @@ class TraceSet:
 
     def __init__(self, folder: Path, meta: dict[str, Any]) -> None:
         self.folder, self.meta = folder, meta
-        self._table = ShardedTable(folder, _SCHEMA)
+        self.verdicts = ShardedTable(folder, _VERDICTS)
+        self.nodes = ShardedTable(folder, _NODES, "nodes")
 
     @classmethod
     def create(cls, folder: Path, executor: Executor, config: dict[str, Any]) -> TraceSet:
         """Open a trace set to append to it, or start it.
 
         Raises:
-            FingerprintError: if traces of another model or prompt lie there already.
+            FingerprintError: if traces of another model, prompt or configuration lie there already.
         """
         meta = {
             "schema_version": SCHEMA_VERSION,
@@ -134,11 +179,17 @@ class TraceSet:
             "prompt": json.loads(executor.prompt.model_dump_json()),
             "config": config,
         }
-        if (folder / _META).exists():
-            traces = cls.open(folder)
-            traces.require(executor)
-            return traces
-        write_whole(folder / _META, json.dumps(meta, indent=2).encode())
+        if not (folder / META).exists():
+            return cls.start(folder, meta)
+        traces = cls.open(folder)
+        traces.require(executor)
+        traces.require_config(config)
+        return traces
+
+    @classmethod
+    def start(cls, folder: Path, meta: dict[str, Any]) -> TraceSet:
+        """Start a trace set with known metadata."""
+        write_whole(folder / META, json.dumps(meta, indent=2).encode())
         return cls(folder, meta)
 
     @classmethod
@@ -146,15 +197,18 @@ class TraceSet:
         """Open an existing trace set.
 
         Raises:
-            TraceError: if there is none; FingerprintError for another schema version.
+            TraceError: if there is none, or its metadata is damaged; FingerprintError for another schema version.
         """
-        if not (folder / _META).is_file():
-            raise TraceError(f"{folder} holds no trace set ({_META} is missing); `polar search --out DIR` makes one.")
-        meta = json.loads((folder / _META).read_text(encoding="utf-8"))
-        if meta.get("schema_version") != SCHEMA_VERSION:
+        if not (folder / META).is_file():
+            raise TraceError(f"{folder} holds no trace set ({META} is missing); `polar search --out DIR` makes one.")
+        try:
+            meta = json.loads((folder / META).read_text(encoding="utf-8"))
+            version, _ = meta["schema_version"], (meta["fingerprint"], meta["prompt"], meta["depth"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise TraceError(f"{folder / META} is damaged ({error!r}); search again in another folder.") from error
+        if version != SCHEMA_VERSION:
             raise FingerprintError(
-                f"{folder} has trace schema {meta.get('schema_version')}, this version reads {SCHEMA_VERSION}; search "
-                "again."
+                f"{folder} has trace schema {version}, this version reads {SCHEMA_VERSION}; search again."
             )
         return cls(folder, meta)
 
@@ -176,6 +230,21 @@ class TraceSet:
                 f"this '{executor.prompt.name}'. Use that prompt, or another --out folder."
             )
 
+    def require_config(self, config: dict[str, Any]) -> None:
+        """Refuse other settings of the trees than those that made these.
+
+        Raises:
+            FingerprintError: naming the settings that differ.
+        """
+        ours, theirs = ({"seed": c.get("seed"), **c.get("mcts", {})} for c in (self.meta["config"], config))
+        different = [name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)]
+        if different:
+            told = "; ".join(f"{n}: {ours.get(n)} there, {theirs.get(n)} here" for n in sorted(different))
+            raise FingerprintError(
+                f"the traces in {self.folder} were made with other settings ({told}). Use those, or another --out "
+                "folder; `polar traces merge` joins folders."
+            )
+
     @property
     def prompt(self) -> Prompt:
         """The prompt under which all traces were made."""
@@ -186,17 +255,38 @@ class TraceSet:
         """The model's depth."""
         return int(self.meta["depth"])
 
-    def append(self, rows: Sequence[TraceRow]) -> None:
-        """Write one shard, whole or not at all."""
-        self._table.append(rows)
+    def append(self, rows: Sequence[TraceRow], nodes: Sequence[TraceRow] = ()) -> None:
+        """Write one shard of verdicts, whole or not at all; the nodes that belong to it are written before."""
+        number = self.verdicts.next_number
+        self.nodes.append(nodes, number)  # a shard that a killed search left without its verdicts is replaced
+        self.verdicts.append(rows, number)
+
+    def append_traces(self, traces: Iterable[Trace]) -> None:
+        """Write what some searches found as one shard."""
+        found = list(traces)
+        self.append([r for t in found for r in _verdict_rows(t)], [r for t in found for r in _node_rows(t)])
 
     def rows(self) -> list[TraceRow]:
-        """All rows, in the order in which they were written; raises TraceError for a damaged shard."""
-        return self._table.rows()
+        """All verdicts, in an order that does not depend on which question was finished first.
 
-    def questions_done(self, stage: str) -> set[str]:
-        """Ids of the questions that a stage has finished."""
-        return {row["question_id"] for row in self.rows() if row["stage"] == stage}
+        Raises:
+            TraceError: for a damaged shard.
+        """
+        return sorted(self.verdicts.rows(), key=lambda r: (r["stage"], r["question_id"], r["step"], r["program"]))
+
+    def node_rows(self) -> list[TraceRow]:
+        """All nodes of all trees, in such an order.
+
+        Raises:
+            TraceError: for a damaged shard.
+        """
+        shards = [s for s in self.nodes.shards if self.nodes.number(s) < self.verdicts.next_number]
+        rows = [row for shard in shards for row in self.nodes.read(shard)]
+        return sorted(rows, key=lambda row: (row["question_id"], row["step"]))
+
+    def questions_done(self) -> set[str]:
+        """Ids of the questions that have a tree."""
+        return {row["question_id"] for row in self.rows() if row["stage"] == TREE}
 
     def matrix(self, least_share: float = 0.95) -> VerdictMatrix:
         """The shared programs: those evaluated on at least ``least_share`` of the questions, on the questions that all

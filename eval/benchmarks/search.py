@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from agents.mcts import MctsConfig, search
+from agents.search.config import MctsConfig
+from agents.search.lockstep import search
 from eval.benchmarks.figures import Figures
 from eval.benchmarks.roofline import Roofline
 from polar_env.executor import Executor

@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         if verb not in VERBS:
             raise UnknownNameError("command", verb, VERBS, "See `polar --help`.")
         module = import_module(f"polar_env.cli.{verb}")
-        defaults: dict[str, Any] = getattr(module, "DEFAULTS", dict)()
+        defaults: dict[str, Any] = module.defaults(rest) if hasattr(module, "defaults") else {}
         config = _read_config(module.CONFIG, verb, rest, defaults)
         result = module.run(config)
     except PolarError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from pydantic import Field
 
-from agents.mcts import MctsConfig
+from agents.search.config import MctsConfig
 from polar_env.cli.common import QuestionsConfig, console, open_executor, open_llm, open_prompt, open_questions
 
 if TYPE_CHECKING:

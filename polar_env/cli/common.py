@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from polar_env.assets import cache_folder
 from polar_env.config import Config
 from polar_env.errors import MemoryBoundError
-from polar_env.executor import Executor
+from polar_env.executor import ExecutionStats, Executor
 from polar_env.questions import Prompt, Question, Split, load_questions, make_prompt, mixed_order, read_prompt
 
 if TYPE_CHECKING:
@@ -191,12 +191,12 @@ def open_llm(model: str, dtype: str, device: str, attention: str = "") -> Frozen
 
 @contextmanager
 def progress_bar(
-    executor: Executor, title: str, total: int | None, unit: str, per_question: int = 1
+    stats: ExecutionStats, title: str, total: int | None, unit: str, per_question: int = 1
 ) -> Iterator[ProgressBar]:
     """A progress bar with rates: questions and units a second, layer executions a second, cache hit rate.
 
     Args:
-        executor: its statistics give the rates.
+        stats: statistics that give the rates, and grow.
         title: what is being done.
         total: how many units there are; None where nobody knows beforehand.
         unit: what is counted, in the plural.
@@ -207,7 +207,7 @@ def progress_bar(
         TextColumn("{task.fields[rates]}"), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
-        bar = ProgressBar(progress, executor, title, total, unit, per_question)
+        bar = ProgressBar(progress, stats, title, total, unit, per_question)
         yield bar
     console.print(f"{title}: {bar.done} {unit}, {bar.rates()}", markup=False)
 
@@ -216,16 +216,10 @@ class ProgressBar:
     """One bar; see `progress_bar`."""
 
     def __init__(
-        self, progress: Progress, executor: Executor, title: str, total: int | None, unit: str, per_question: int
+        self, progress: Progress, stats: ExecutionStats, title: str, total: int | None, unit: str, per_question: int
     ) -> None:
-        self.progress, self.executor, self.unit, self.per_question, self.done = (
-            progress,
-            executor,
-            unit,
-            per_question,
-            0,
-        )
-        self.before = executor.stats.copy()
+        self.progress, self.stats, self.unit, self.per_question = progress, stats, unit, per_question
+        self.before, self.done = stats.copy(), 0
         self.task = progress.add_task(title, total=total, rates="")
 
     def advance(self, count: int) -> None:
@@ -235,7 +229,7 @@ class ProgressBar:
 
     def rates(self) -> str:
         """The rates so far, in words."""
-        stats = self.executor.stats.since(self.before)
+        stats = self.stats.since(self.before)
         seconds = max(self.progress.tasks[0].elapsed or 0.0, 1e-9)
         questions = f"{self.done / self.per_question / seconds:.2f} questions/s, " if self.per_question > 1 else ""
         layers = stats.executed_layers / max(stats.seconds, 1e-9)

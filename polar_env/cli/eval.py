@@ -12,8 +12,8 @@ from pydantic import Field
 from agents.base import Agent
 from agents.fixed import StaticAgent
 from agents.load import find_agents, load_agent
-from agents.mcts import MctsConfig
 from agents.policy import WEIGHTS, AgentCard, read_card
+from agents.search.config import MctsConfig
 from eval.agreement import VerdictPairs, agreement, agreement_table, compare_verdicts
 from eval.evaluate import Results, evaluate, evaluate_oracle, refuse_leaks
 from eval.report import write_report
@@ -78,7 +78,7 @@ def run(config: EvalConfig) -> dict[str, Any]:
     searched = mixed_order(questions, config.seed)[: config.oracle_questions]
     try:
         total = len(agents) * len(questions) + len(searched)
-        with progress_bar(executor, "evaluating", total, "questions") as bar:
+        with progress_bar(executor.stats, "evaluating", total, "questions") as bar:
             evaluate(executor, agents, questions, results, lambda _, count: bar.advance(count))
             evaluate_oracle(
                 executor, searched, config.oracle, results,
@@ -117,7 +117,7 @@ def _compare_verdicts(
     chosen = mixed_order([question for question in questions if not question.choices], config.seed)
     chosen = chosen[: config.agreement_questions]
     measured = {(row["method"], row["question_id"]): row for row in results.rows()}
-    with progress_bar(executor, "comparing verdicts", len(methods) * len(chosen), "answers") as bar:
+    with progress_bar(executor.stats, "comparing verdicts", len(methods) * len(chosen), "answers") as bar:
         for method in methods:
             rows = [measured[method, question.id] for question in chosen]
             programs, forced = [Program.parse(row["program"]) for row in rows], [row["right"] for row in rows]

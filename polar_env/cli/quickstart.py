@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field
 
-from agents.mcts import MctsConfig
+from agents.search.config import MctsConfig
 from polar_env.assets import ASSETS, asset_path
 from polar_env.cli import eval as eval_verb
 from polar_env.cli import prompt as prompt_verb
@@ -22,8 +22,8 @@ from polar_env.cli import train as train_verb
 from polar_env.cli.common import PROMPT_FILE, QuestionsConfig, console, open_executor, open_questions
 from polar_env.questions import SPLITS, read_prompt
 from polar_env.tables import write_whole
-from train.collect import RaceConfig
 from train.imitate import ImitationConfig
+from train.matrix import MatrixConfig
 from train.pipeline import EnvConfig
 from train.reinforce import PPOConfig
 
@@ -43,7 +43,7 @@ class QuickstartConfig(QuestionsConfig):
     """Train questions that get a search tree."""
     mcts: MctsConfig = MctsConfig()
     """The tree search."""
-    race: RaceConfig = RaceConfig()
+    race: MatrixConfig = MatrixConfig(candidates=64)
     """The race of shared programs."""
     env: EnvConfig = EnvConfig()
     """The environment."""
@@ -72,8 +72,12 @@ def preset(name: str = "quickstart") -> dict[str, Any]:
     return values
 
 
+def defaults(arguments: list[str]) -> dict[str, Any]:
+    """The values of the quickstart's own preset."""
+    return preset()
+
+
 CONFIG = QuickstartConfig
-DEFAULTS = preset
 
 
 def run(config: QuickstartConfig) -> dict[str, Any]:

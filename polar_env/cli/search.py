@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from agents.mcts import MctsConfig
+from agents.search.config import PRESETS, MctsConfig
 from polar_env.cli.common import QuestionsConfig, console, open_executor, open_prompt, open_questions, progress_bar
-from polar_env.questions import mixed_order
-from train.collect import RaceConfig, race, search_traces
+from polar_env.errors import ConfigError, UnknownNameError
+from polar_env.questions import Question, mixed_order
+from train.collect import Engine, LocalEngine, search_traces
+from train.matrix import MatrixConfig, race
 from train.traces import TraceSet
 
 __all__ = ["CONFIG", "SearchConfig", "run"]
@@ -18,10 +21,16 @@ __all__ = ["CONFIG", "SearchConfig", "run"]
 class SearchConfig(QuestionsConfig):
     """Search programs for train questions; run again, it goes on where it was."""
 
+    preset: str = "fast"
+    """Settings of the trees that the mcts flags start from: fast (ours), or cola, drllm, repolar as published."""
     mcts: MctsConfig = MctsConfig()
     """The tree search."""
-    race: RaceConfig = RaceConfig()
+    race: MatrixConfig = MatrixConfig(candidates=64)
     """The race of shared programs."""
+    matrix: bool = False
+    """Race shared programs only, without trees."""
+    trees: bool = False
+    """Search trees only, without the race."""
     tree_questions: Annotated[int, Field(ge=1)] = 64
     """Questions that get a tree, tasks taking turns; the race uses all."""
     in_flight: Annotated[int, Field(ge=1)] = 32
@@ -31,35 +40,37 @@ class SearchConfig(QuestionsConfig):
 CONFIG = SearchConfig
 
 
+def defaults(arguments: list[str]) -> dict[str, Any]:
+    """The settings of the preset that the arguments name."""
+    names = [after for flag, after in pairwise(arguments) if flag == "--preset"]
+    names += [argument.partition("=")[2] for argument in arguments if argument.startswith("--preset=")]
+    if not names:
+        return {}
+    if names[-1] not in PRESETS:
+        raise UnknownNameError("preset", names[-1], PRESETS)
+    return {"preset": names[-1], "mcts": PRESETS[names[-1]].model_dump()}
+
+
 def run(config: SearchConfig) -> dict[str, Any]:
     """Search and race; the traces lie in ``OUT/traces``."""
+    if config.matrix and config.trees:
+        raise ConfigError("--matrix races without trees and --trees searches without the race; give one or neither.")
     prompt = open_prompt(config)
     questions = open_questions(config, "train", without=prompt)
     executor = open_executor(config, prompt)
     executor.check(questions)
     settings = config.model_dump(mode="json", include={"mcts", "race", "seed", "questions"})
     traces = TraceSet.create(config.out / "traces", executor, settings)
-    chosen = mixed_order(questions, config.seed)[: config.tree_questions]
-    before = len(traces.questions_done("tree"))
-    if before:
-        console.print(f"{before} questions were searched before; going on from there.", markup=False)
+    before, survivors, searched = executor.stats.copy(), [], 0
     try:
-        total = (config.mcts.simulations + 1) * max(0, len(chosen) - before)
-        with progress_bar(executor, "searching trees", total, "programs", config.mcts.simulations + 1) as bar:
-            searched = search_traces(
-                executor,
-                chosen,
-                traces,
-                config.mcts,
-                seed=config.seed,
-                in_flight=config.in_flight,
-                on_progress=bar.advance,
-            )
-        with progress_bar(executor, "racing shared programs", None, "verdicts") as bar:
-            survivors = race(executor, questions, traces, config.race, seed=config.seed, on_progress=bar.advance)
+        if not config.matrix:
+            searched = _search_trees(config, LocalEngine(executor), questions, traces)
+        if not config.trees:
+            with progress_bar(executor.stats, "racing shared programs", None, "verdicts") as bar:
+                survivors = race(executor, questions, traces, config.race, seed=config.seed, on_progress=bar.advance)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{traces.folder} keeps all finished shards; run the same command to go on.") from None
-    stats = executor.stats
+    stats = executor.stats.since(before)
     rows = traces.rows()
     console.print(f"{len(rows)} verdicts of {len(questions)} train questions in {traces.folder}", markup=False)
     return {
@@ -73,3 +84,22 @@ def run(config: SearchConfig) -> dict[str, Any]:
         "sharing_factor": stats.sharing,
         "seconds": stats.seconds,
     }
+
+
+def _search_trees(config: SearchConfig, engine: Engine, questions: list[Question], traces: TraceSet) -> int:
+    """Trees for the first questions, tasks taking turns; returns how many were searched now."""
+    chosen = mixed_order(questions, config.seed)[: config.tree_questions]
+    left = len({question.id for question in chosen} - traces.questions_done())
+    if left < len(chosen):
+        console.print(f"{len(chosen) - left} questions were searched before; going on from there.", markup=False)
+    each = config.mcts.simulations + 1
+    with progress_bar(engine.stats, "searching trees", left * each, "programs", each) as bar:
+        return search_traces(
+            engine,
+            chosen,
+            traces,
+            config.mcts,
+            seed=config.seed,
+            in_flight=config.in_flight,
+            on_progress=bar.advance,
+        )

@@ -50,6 +50,7 @@ class Question:
         choices: the choices of a multiple-choice question, else empty.
         verifier: name of the verifier that compares a generated answer with the gold one.
         split: the split it belongs to; by default the hash of its text decides.
+        difficulty: how hard it is, in the words of its source; empty where nobody said.
     """
 
     text: str
@@ -59,6 +60,7 @@ class Question:
     choices: tuple[str, ...] = ()
     verifier: str = "exact"
     split: Split | None = None
+    difficulty: str = ""
 
     def __post_init__(self) -> None:
         if not self.text.strip() or not self.answer.strip():
@@ -79,6 +81,11 @@ class Question:
         """16 hex digits from all that is asked and answered; the same in every run and file."""
         content = "\x1f".join([normalise(self.text), self.bare or "", *self.choices, self.answer])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    @cached_property
+    def text_hash(self) -> str:
+        """16 hex digits from the text as it is asked, for files that may not hold the text itself."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
     @property
     def gold(self) -> int:

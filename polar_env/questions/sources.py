@@ -235,6 +235,7 @@ def _from_json_line(line: str, spec: QuestionSpec, folder: str) -> Question:
         choices=choices,
         verifier=spec.verifier or ("choice" if choices else "math"),
         split=spec.split or split_of(text),
+        difficulty=str(row.get("difficulty", row.get("level", ""))),
     )
 
 

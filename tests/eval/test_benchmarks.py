@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import torch
 
-from agents.mcts import MctsConfig
+from agents.search.config import MctsConfig
 from eval.benchmarks.env import measure_env
 from eval.benchmarks.execution import different_programs, measure_execution
 from eval.benchmarks.executor import measure_executor, restacked_verdicts

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agents.fixed import StaticAgent
-from agents.mcts import MctsConfig
+from agents.search.config import MctsConfig
 from eval.agreement import VerdictPairs, agreement, agreement_table, compare_verdicts
 from eval.evaluate import ORACLE, Results, evaluate, evaluate_oracle, refuse_leaks
 from eval.report import write_report

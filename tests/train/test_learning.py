@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.mcts import MctsConfig
 from agents.policy import PolicyAgent
+from agents.search.config import MctsConfig
 from polar_env.envs.episode import ProgramRules
 from polar_env.envs.sb3 import ProgramVecEnv
 from polar_env.envs.vector_env import ProgramVectorEnv
@@ -17,8 +17,9 @@ from polar_env.llm import FrozenLLM
 from polar_env.questions import Prompt, Question
 from polar_env.runtime import torch_threads
 from tests.planted import PlantedExecutor, best_program, planted_questions
-from train.collect import RaceConfig, race, search_traces
+from train.collect import LocalEngine, search_traces
 from train.imitate import ImitationConfig, demonstrate, imitate, teacher_choice
+from train.matrix import MatrixConfig, race
 from train.reinforce import PPOConfig, make_model, score
 from train.traces import TraceSet
 from train.values import choose_programs, cross_fitted
@@ -53,8 +54,8 @@ def test_imitation_of_traces_finds_the_planted_programs(
     questions = planted_questions(60)
     train, held_out = questions[:40], questions[40:]
     traces = TraceSet.create(tmp_path, planted, {})
-    search_traces(planted, train[:10], traces, MctsConfig(simulations=30))
-    race(planted, train, traces, RaceConfig(candidates=60, survivors=6, first_questions=10))
+    search_traces(LocalEngine(planted), train[:10], traces, MctsConfig(simulations=30))
+    race(planted, train, traces, MatrixConfig(candidates=60, survivors=6, first_questions=10))
     rules = ProgramRules(planted, train, language=language)
     config = ImitationConfig(value_layers=0, epochs=200, batch_size=32)
     known, matrix = traces.matrix().of(train)

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from agents.load import load_agent
-from agents.mcts import MctsConfig
 from agents.policy import read_card
+from agents.search.config import MctsConfig
 from polar_env.errors import ConfigError, FingerprintError
 from polar_env.llm import FrozenLLM
 from polar_env.questions import Prompt
 from tests.planted import PlantedExecutor, planted_questions
-from train.collect import RaceConfig, race, search_traces
+from train.collect import LocalEngine, search_traces
 from train.imitate import ImitationConfig
+from train.matrix import MatrixConfig, race
 from train.pipeline import EnvConfig, Report, TrainedAgents, TrainingConfig, train_agents
 from train.reinforce import PPOConfig
 from train.traces import TraceSet
@@ -32,8 +33,8 @@ QUESTIONS = planted_questions(30)
 def world(tiny_llm: FrozenLLM, tmp_path: Path) -> tuple[PlantedExecutor, TraceSet]:
     executor = PlantedExecutor(tiny_llm, Prompt(style="qa"))
     traces = TraceSet.create(tmp_path / "traces", executor, {})
-    search_traces(executor, QUESTIONS[:6], traces, MctsConfig(simulations=20))
-    race(executor, QUESTIONS[:20], traces, RaceConfig(candidates=20, survivors=6, first_questions=10))
+    search_traces(LocalEngine(executor), QUESTIONS[:6], traces, MctsConfig(simulations=20))
+    race(executor, QUESTIONS[:20], traces, MatrixConfig(candidates=20, survivors=6, first_questions=10))
     return executor, traces
 
 

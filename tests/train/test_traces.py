@@ -2,17 +2,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from agents.mcts import MctsConfig
+from agents.search.config import MctsConfig
+from agents.search.lockstep import search
 from polar_env.errors import FingerprintError, TraceError
 from polar_env.executor import Executor
 from polar_env.llm import FrozenLLM
-from polar_env.program import Program
+from polar_env.program import Program, single_edits
 from polar_env.questions import Prompt, Question
 from tests.conftest import character_tokenizer, tiny_llama
-from train.collect import RaceConfig, race, search_traces
+from train.collect import LocalEngine, search_traces
+from train.matrix import MatrixConfig, combined, race
 from train.traces import TraceSet
 
 CONFIG = MctsConfig(simulations=6)
@@ -20,12 +23,14 @@ CONFIG = MctsConfig(simulations=6)
 
 def collected(folder: Path, executor: Executor, questions: list[Question], in_flight: int = 4) -> TraceSet:
     traces = TraceSet.create(folder, executor, {})
-    search_traces(executor, questions, traces, CONFIG, in_flight=in_flight)
+    search_traces(LocalEngine(executor), questions, traces, CONFIG, in_flight=in_flight)
     return traces
 
 
-def by_question(traces: TraceSet) -> dict[tuple[str, str], tuple[bool, int]]:
-    return {(row["question_id"], row["program"]): (row["right"], row["visits"]) for row in traces.rows()}
+def facts(traces: TraceSet) -> list[tuple[object, ...]]:
+    """All that does not depend on how programs were batched: log-probabilities move in their last digits."""
+    rows = [tuple(value for name, value in row.items() if name != "log_prob") for row in traces.rows()]
+    return rows + [tuple(map(str, row.values())) for row in traces.node_rows()]
 
 
 def test_search_goes_on_where_it_was(
@@ -36,16 +41,74 @@ def test_search_goes_on_where_it_was(
     traces = TraceSet.create(tmp_path / "parts", executor, {})
 
     def interrupt(_: int) -> None:
-        if len(traces.questions_done("tree")) >= 4:
+        if len(traces.questions_done()) >= 4:
             raise KeyboardInterrupt
 
+    def go_on(**options: object) -> int:
+        return search_traces(LocalEngine(executor), questions[:10], traces, CONFIG, in_flight=4, **options)  # type: ignore[arg-type]
+
     with pytest.raises(KeyboardInterrupt):
-        search_traces(executor, questions[:10], traces, CONFIG, in_flight=4, on_progress=interrupt)
-    assert len(traces.questions_done("tree")) == 4
-    assert len(traces.questions_done("unfinished")) == 4  # what their trees had found is kept, too
-    assert search_traces(executor, questions[:10], traces, CONFIG, in_flight=4) == 6
-    assert by_question(traces) == by_question(whole)
-    assert search_traces(executor, questions[:10], traces, CONFIG) == 0
+        go_on(on_progress=interrupt)
+    assert len(traces.questions_done()) == 4
+    assert go_on() == 6
+    assert facts(traces) == facts(whole)
+    assert go_on() == 0
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_traces_are_the_same_however_many_are_in_flight(
+    tmp_path: Path, tiny_llm: FrozenLLM, prompt: Prompt, questions: list[Question], in_flight: int
+) -> None:
+    whole = collected(tmp_path / "whole", Executor(tiny_llm, prompt), questions[:6], in_flight=64)
+    parts = collected(tmp_path / "parts", Executor(tiny_llm, prompt), questions[:6], in_flight=in_flight)
+    assert facts(parts) == facts(whole)
+    np.testing.assert_allclose(
+        [row["log_prob"] for row in parts.rows()], [row["log_prob"] for row in whole.rows()], atol=1e-4
+    )
+
+
+def test_nodes_are_what_the_search_counted(tmp_path: Path, executor: Executor, questions: list[Question]) -> None:
+    traces = collected(tmp_path, executor, questions[:2])
+    found = search(executor, questions[:2], CONFIG)
+    rows = {(row["question_id"], row["state"]): row for row in traces.node_rows()}
+    for trace in found:
+        root = rows[trace.question.id, "0-3"]
+        assert root["visits"] == trace.nodes[0].visits
+        assert root["child_visits"] == [child.visits for child in trace.nodes[0].children]
+        assert root["child_values"] == pytest.approx([child.value for child in trace.nodes[0].children])
+        assert root["allowed"] == len(list(single_edits(Program.identity(4))))
+        assert root["prior"] == pytest.approx(1 / root["allowed"])
+
+
+def test_nodes_without_their_verdicts_are_ignored_and_replaced(
+    tmp_path: Path, executor: Executor, questions: list[Question]
+) -> None:
+    """The process was killed between the two files of a shard."""
+    whole = facts(collected(tmp_path / "whole", executor, questions[:4], in_flight=2))
+    traces = collected(tmp_path / "cut", executor, questions[:4], in_flight=2)
+    traces.verdicts.shards[-1].unlink()
+    assert {row["question_id"] for row in traces.node_rows()} == {question.id for question in questions[:2]}
+    search_traces(LocalEngine(executor), questions[:4], traces, CONFIG, in_flight=3)
+    assert facts(traces) == whole
+
+
+def known(traces: TraceSet) -> set[tuple[str, str]]:
+    return {(row["question_id"], row["program"]) for row in traces.rows()}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("0 2-5", "0-3 5", "0 2-3 5"),
+        ("0-1x2 2-5", "0-3 4x2 5", "0-1x2 2-3 4x2 5"),
+        ("0 2-5", "0-2 2-5", "0 2x2 3-5"),  # side by side
+        ("0 3-5", "0-1 3-5", None),  # both change layer 2
+        ("0-2x2 3-5", "0-2x2 3-5", None),
+    ],
+)
+def test_combined_programs_make_both_changes(first: str, second: str, expected: str | None) -> None:
+    found = combined(Program.parse(first), Program.parse(second), 6)
+    assert found == (Program.parse(expected) if expected else None)
 
 
 def test_half_written_shard_is_ignored_and_a_damaged_one_named(
@@ -53,10 +116,13 @@ def test_half_written_shard_is_ignored_and_a_damaged_one_named(
 ) -> None:
     traces = collected(tmp_path, executor, questions[:4])
     rows = len(traces.rows())
-    (tmp_path / ".shard-00001.parquet.123").write_bytes(b"half")
+    (tmp_path / ".shard-00001-0123456789abcdef.parquet.123").write_bytes(b"half")
     assert len(TraceSet.open(tmp_path).rows()) == rows
-    (tmp_path / "shard-00001.parquet").write_bytes(b"not parquet")
-    with pytest.raises(TraceError, match=r"shard-00001\.parquet is damaged"):
+    shard = traces.verdicts.shards[0]
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(TraceError, match=rf"{shard.name} is damaged"):
         traces.rows()
 
 
@@ -70,6 +136,9 @@ def test_traces_of_another_model_or_prompt_are_refused(
     elsewhere = Executor(executor.llm, Prompt(style="bare"))
     with pytest.raises(FingerprintError, match="under prompt 'qa-1'"):
         TraceSet.create(tmp_path, elsewhere, {})
+    searched = TraceSet.create(tmp_path / "searched", elsewhere, {"mcts": {"simulations": 9}})
+    with pytest.raises(FingerprintError, match="simulations: 9 there, 8 here"):
+        TraceSet.create(searched.folder, elsewhere, {"mcts": {"simulations": 8}})
     with pytest.raises(TraceError, match="polar search"):
         TraceSet.open(tmp_path / "nothing")
 
@@ -78,7 +147,7 @@ def test_race_leaves_a_whole_matrix_of_right_verdicts(
     tmp_path: Path, executor: Executor, questions: list[Question]
 ) -> None:
     traces = collected(tmp_path, executor, questions[:4])
-    config = RaceConfig(candidates=12, survivors=3, first_questions=4)
+    config = MatrixConfig(candidates=12, survivors=3, first_questions=4)
     survivors = race(executor, questions, traces, config)
     assert survivors[0] == Program.identity(4)
     assert len(survivors) == 4
@@ -93,6 +162,16 @@ def test_race_leaves_a_whole_matrix_of_right_verdicts(
     rows = len(traces.rows())
     assert race(executor, questions, traces, config) == survivors
     assert len(traces.rows()) == rows  # run again, nothing is executed twice
+
+
+def test_survivors_are_combined(tmp_path: Path, executor: Executor, questions: list[Question]) -> None:
+    traces = TraceSet.create(tmp_path, executor, {})
+    alone = race(executor, questions, traces, MatrixConfig(survivors=8, first_questions=4))
+    together = race(executor, questions, traces, MatrixConfig(survivors=8, first_questions=4, combine=8))
+    pairs = {combined(a, b, 4) for a in alone[1:] for b in alone[1:]} - {None}
+    tried = {program for _, program in known(traces)}
+    assert len({str(program) for program in pairs} & tried - {str(program) for program in alone}) > 3
+    assert set(together[1:]) <= pairs | set(alone)
 
 
 def test_pandas_reads_the_shards(tmp_path: Path, executor: Executor, questions: list[Question]) -> None:

@@ -1,0 +1,95 @@
+"""Settings of the tree search, and the published ones as presets."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from polar_env.config import Config
+from polar_env.program import MAX_BLOCK
+
+__all__ = ["PRESETS", "MctsConfig"]
+
+
+class MctsConfig(Config):
+    """Settings of the tree search."""
+
+    simulations: int = Field(default=32, ge=1)
+    """Programs evaluated per question, besides the identity; programs that are known already are free."""
+    moves: Literal["edits", "construction"] = "edits"
+    """What a step of the tree does: edit a whole program, or choose the next layer of one from left to right."""
+    exploration: float = Field(default=1.0, ge=0)
+    """The constant c of the UCB term."""
+    length_penalty: float = Field(default=0.5, ge=0)
+    """The constant lambda: score lost per executed layer / D when a child is chosen."""
+    layer_cost: float = Field(default=0.1, ge=0)
+    """Reward lost per executed layer / D; the reward is the verdict minus this."""
+    widening: float | None = Field(default=2.0, ge=0)
+    """A node goes on with at most ceil(widening * sqrt(visits)) children, and at least one (progressive widening);
+    without it a node tries all its children once before any of them twice."""
+    random_child: float = Field(default=0.1, ge=0, le=1)
+    """Probability of walking on to a random child, tried or not, instead of the best."""
+    skip_block: int = Field(default=MAX_BLOCK, ge=0)
+    """Longest run of layers that one step skips."""
+    repeat_block: int = Field(default=MAX_BLOCK, ge=0)
+    """Longest run of layers that one step repeats."""
+    repeats: int = Field(default=2, ge=2)
+    """Most times that one edit lets a run of layers be executed in a row."""
+    any_order: bool = False
+    """Whether layers may come in any order: edits also exchange neighbouring blocks, construction may go on with any
+    layer."""
+    max_visits: int = Field(default=4, ge=1)
+    """Most executions of one layer in a program."""
+    prune: bool = False
+    """Leave out what can no longer be better than the best program found: a reward is at most 1 minus the cost of the
+    layers that are executed for sure."""
+    root_candidates: int = Field(default=0, ge=0)
+    """Children of the root among which Gumbel noise and sequential halving share the simulations; 0 chooses by UCB
+    there as everywhere."""
+    rows: int = Field(default=1, ge=1)
+    """Programs that a round evaluates at least, over all trees: with fewer questions than that, each tree gives several
+    at once, chosen without knowing of each other, so that batches are full. 1 searches every tree step by step."""
+    shared_edits: bool = True
+    """Whether all questions try the children of a state in the same order. Their trees then evaluate the same programs,
+    which share the prompt's work and compare across questions; off, each question has an order of its own."""
+
+
+PRESETS = {
+    "fast": MctsConfig(),
+    # CoLa, arXiv 2507.07996. The constant c is that of the search which its authors published later with PoLar, as is
+    # the rule that a node tries one child of its own accord and others only at random.
+    "cola": MctsConfig(
+        simulations=200,
+        exploration=2**0.5,
+        length_penalty=5.0,
+        widening=0.0,
+        random_child=0.1,
+        repeats=4,
+        shared_edits=False,
+    ),
+    # Dr.LLM, arXiv 2510.12773; its code runs 200 simulations where the paper says 50.
+    "drllm": MctsConfig(
+        simulations=50,
+        exploration=1.8,
+        length_penalty=3.0,
+        widening=None,
+        random_child=0.0,
+        skip_block=2,
+        repeat_block=1,
+        max_visits=2,
+        shared_edits=False,
+    ),
+    # RE-PoLar, arXiv 2609.31360.
+    "repolar": MctsConfig(
+        simulations=100,
+        exploration=2**0.5,
+        length_penalty=5.0,
+        widening=2.0,
+        random_child=0.0,
+        repeats=4,
+        shared_edits=False,
+    ),
+}
+"""Settings by name: ours (``fast``) and those of the papers, as far as they give them; the reward's layer cost and what
+a paper leaves open are ours."""

@@ -1,0 +1,156 @@
+"""What a search may do next: edit a whole program, or construct one from left to right.
+
+A state is a tuple of layers, and transpositions meet in it: it is the executed sequence, whatever way led there.
+
+Letters: ``D`` the model's depth.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Protocol
+
+from agents.search.config import MctsConfig
+from polar_env.program import Program
+
+__all__ = ["Construction", "Edits", "Moves", "State", "make_moves"]
+
+State = tuple[int, ...]
+
+
+class Moves(Protocol):
+    """A space of programs as a graph of states."""
+
+    root: State
+
+    def children(self, state: State) -> list[State]:
+        """The states one step away, each once, in a fixed order."""
+
+    def program(self, state: State) -> Program:
+        """The program that is evaluated at a state."""
+
+    def least_layers(self, state: State, known: bool) -> int:
+        """A bound for pruning: so many layers are executed for sure by what is evaluated from this state on.
+
+        Args:
+            state: the state.
+            known: whether its own program has a verdict already.
+        """
+
+
+class Edits:
+    """A state is a whole program; a step skips, repeats or (in any order) exchanges blocks of consecutive steps.
+
+    Args:
+        depth: the model's depth.
+        config: which edits there are.
+    """
+
+    def __init__(self, depth: int, config: MctsConfig) -> None:
+        self.depth, self.config = depth, config
+        self.root: State = tuple(range(depth))
+
+    def children(self, state: State) -> list[State]:
+        """All programs one edit away that keep the bounds on length and on visits of a layer."""
+        most = self.config.max_visits
+        return [e for e in dict.fromkeys(self._edits(state)) if e != state and _fits(e, self.depth, most)]
+
+    def _edits(self, state: State) -> Iterator[State]:
+        config, steps = self.config, len(state)
+        for length in range(1, min(max(config.skip_block, config.repeat_block), steps) + 1):
+            for start in range(steps - length + 1):
+                end = start + length
+                if length <= config.repeat_block:
+                    for times in range(2, config.repeats + 1):
+                        yield state[:start] + state[start:end] * times + state[end:]
+                if length <= config.skip_block and length < steps:
+                    yield state[:start] + state[end:]
+        if config.any_order:
+            blocks = range(1, config.repeat_block + 1)
+            for first in blocks:
+                for second in blocks:
+                    for start in range(steps - first - second + 1):
+                        middle, end = start + first, start + first + second
+                        yield state[:start] + state[middle:end] + state[start:middle] + state[end:]
+
+    def program(self, state: State) -> Program:
+        """The state itself."""
+        return Program(state)
+
+    def least_layers(self, state: State, known: bool) -> int:
+        """A new program's own length, though a later edit could shorten it: edits commute, and the shorter program is
+        reached without it. A known program may lead to any.
+        """
+        return 1 if known else len(state)
+
+
+class Construction:
+    """A state is the beginning of a program; a step executes one more layer, or stops (written as layer ``D``).
+
+    A state is evaluated with the rest of the normal pass behind it, so that the root is the identity and every
+    beginning has a verdict. Skipping goes forward by at most a block; repeating goes back to the first layer of a block
+    that was executed just now.
+
+    Args:
+        depth: the model's depth.
+        config: how far a step may go.
+    """
+
+    def __init__(self, depth: int, config: MctsConfig) -> None:
+        self.depth, self.config = depth, config
+        self.root: State = ()
+
+    def children(self, state: State) -> list[State]:
+        """The normal pass's next layer first, then forward, backward, and the stop."""
+        if state and state[-1] == self.depth:
+            return []
+        cursor = self._cursor(state)
+        if self.config.any_order:
+            nearest = [cursor, *range(cursor), *range(cursor + 1, self.depth)]
+            may_stop = len(state) > 0
+        else:
+            forward = range(cursor, cursor + self.config.skip_block + 1)
+            nearest = [*forward, *self._repeatable(state, cursor)]
+            may_stop = len(state) > 0 and self.depth - cursor <= self.config.skip_block
+        ahead = [(*state, layer) for layer in nearest if 0 <= layer < self.depth]
+        most = self.config.max_visits
+        children = [child for child in ahead if _fits(self.program(child).layers, self.depth, most)]
+        return children + [(*state, self.depth)] * may_stop
+
+    def _repeatable(self, state: State, cursor: int) -> Iterator[int]:
+        """First layers of the blocks that end at the cursor and were executed in one go, not yet too often in a row."""
+        for length in range(1, self.config.repeat_block + 1):
+            block = tuple(range(cursor - length, cursor))
+            if state[-length:] == block and state[-length * self.config.repeats :] != block * self.config.repeats:
+                yield block[0]
+
+    def _cursor(self, state: State) -> int:
+        """The layer that the normal pass would execute next."""
+        return state[-1] + 1 if state else 0
+
+    def program(self, state: State) -> Program:
+        """The layers so far and, unless it has stopped, the rest of the normal pass."""
+        if state and state[-1] == self.depth:
+            return Program(state[:-1])
+        return Program((*state, *range(self._cursor(state), self.depth)))
+
+    def least_layers(self, state: State, known: bool) -> int:
+        """The layers so far; with order, also those that are too many to skip at the end."""
+        if state and state[-1] == self.depth:
+            return len(state) - 1
+        if self.config.any_order:
+            return len(state)
+        # A step covers at most a skipped block and the layer behind it.
+        left = self.depth - self._cursor(state)
+        return len(state) + left // (self.config.skip_block + 1)
+
+
+def _fits(layers: State, depth: int, most: int) -> bool:
+    """Whether a program keeps the bounds on its length and on the executions of one layer."""
+    return len(layers) <= 2 * depth and max(Counter(layers).values()) <= most
+
+
+def make_moves(depth: int, config: MctsConfig) -> Moves:
+    """The moves that a configuration asks for."""
+    return Edits(depth, config) if config.moves == "edits" else Construction(depth, config)

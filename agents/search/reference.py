@@ -1,0 +1,183 @@
+"""The search over one question, to be read beside the papers.
+
+After CoLa (arXiv 2507.07996, section 3): the root is the identity program, and a child is chosen by
+``R / v + c sqrt(ln V / v) - lambda * len / D``. It is slow and plain on purpose: `agents.search.lockstep` does the same
+for many questions at once, and the tests hold the two to the same numbers.
+
+Letters: ``V`` visits of a node, ``v`` visits of an edge, ``R`` sum of an edge's rewards, ``D`` the model's depth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from agents.fixed import seeded_rng
+from agents.search.common import MAX_WALKS, Order, most_children, reward_of
+from agents.search.config import MctsConfig
+from agents.search.moves import State, make_moves
+from agents.search.root import gumbel_scores
+from agents.search.trace import Child, Node, Trace
+from polar_env.executor import Verdict
+from polar_env.program import Program
+from polar_env.questions import Question
+
+__all__ = ["search_one"]
+
+
+@dataclass
+class _Edge:
+    """Statistics of one step at one state; two states that lead to the same one keep an edge each."""
+
+    child: State
+    visits: int = 0
+    total: float = 0.0
+
+
+@dataclass
+class _Node:
+    untried: list[State] | None = None  # not looked up before the search goes on from here
+    allowed: int = 0
+    edges: list[_Edge] = field(default_factory=list)
+    visits: int = 0
+    closed: bool = False  # nothing below is left to be tried
+
+
+class _Tree:
+    def __init__(self, question: Question, depth: int, config: MctsConfig, seed: int) -> None:
+        self.depth, self.config = depth, config
+        self.moves = make_moves(depth, config)
+        self.order = Order(self.moves, config, seed, question.id)
+        self.rng = seeded_rng(seed, question.id)
+        self.verdicts: dict[Program, Verdict] = {}
+        self.nodes = {self.moves.root: _Node()}
+        self.best_reward = -math.inf
+
+    def select(self) -> tuple[State, list[_Edge]] | None:
+        """Walk to a program without a verdict; None where all walks end at known ones."""
+        for _ in range(MAX_WALKS):
+            state, path = self.moves.root, list[_Edge]()
+            while (program := self.moves.program(state)) in self.verdicts:
+                edge = self.choose(state) if len(path) <= 2 * self.depth else None
+                if edge is None:
+                    break
+                path.append(edge)
+                state = edge.child
+            if program not in self.verdicts:
+                return state, path
+            self.update(path, program)  # known programs are free: learn from the walk, and walk again
+            self.close(path)
+        return None
+
+    def choose(self, state: State) -> _Edge | None:
+        """The next step at a state; None where there is none."""
+        node = self.nodes[state]
+        if node.untried is None:
+            node.untried = self.order.children(state)
+            node.allowed = len(node.untried)
+        if state == self.moves.root and self.config.root_candidates:
+            return self.choose_at_root(node)
+        node.untried = [child for child in node.untried if not self.pruned(child)]
+        if self.config.random_child and self.rng.random() < self.config.random_child:
+            return self.choose_at_random(node)
+        if node.untried and len(self.open_edges(node)) < most_children(node.visits, self.config):
+            self.add(node, 0)
+        return max(self.open_edges(node), key=lambda edge: self.score(node, edge), default=None)
+
+    def choose_at_random(self, node: _Node) -> _Edge | None:
+        """Any child, tried or not."""
+        assert node.untried is not None
+        edges = self.open_edges(node)
+        count = len(edges) + len(node.untried)
+        if not count:
+            return None
+        index = int(self.rng.integers(count))
+        return edges[index] if index < len(edges) else self.add(node, index - len(edges))
+
+    def choose_at_root(self, node: _Node) -> _Edge | None:
+        """Gumbel noise and sequential halving among the candidates."""
+        while node.untried:
+            self.add(node, 0)
+        noise = self.order.root_noise(len(node.edges))
+        visits, totals = np.array([e.visits for e in node.edges]), np.array([e.total for e in node.edges])
+        scores = gumbel_scores(visits, totals, noise, self.config.simulations)
+        return max(self.open_edges(node), key=lambda edge: scores[node.edges.index(edge)], default=None)
+
+    def add(self, node: _Node, index: int) -> _Edge:
+        """Give a node one of its untried children."""
+        assert node.untried is not None
+        edge = _Edge(node.untried.pop(index))
+        node.edges.append(edge)
+        self.nodes.setdefault(edge.child, _Node())
+        return edge
+
+    def open_edges(self, node: _Node) -> list[_Edge]:
+        return [e for e in node.edges if not self.nodes[e.child].closed and not self.pruned(e.child)]
+
+    def close(self, path: list[_Edge]) -> None:
+        """Close the end of a walk and the states on its way, as far as nothing is left to be tried there."""
+        for state in [*(edge.child for edge in reversed(path)), self.moves.root]:
+            node = self.nodes[state]
+            if node.untried is None or node.untried or self.open_edges(node):
+                break
+            node.closed = True
+
+    def pruned(self, state: State) -> bool:
+        """Whether nothing from here on can be better than the best program found."""
+        least = self.moves.least_layers(state, self.moves.program(state) in self.verdicts)
+        return self.config.prune and 1.0 - self.config.layer_cost * (least / self.depth) <= self.best_reward
+
+    def score(self, node: _Node, edge: _Edge) -> float:
+        if edge.visits == 0:
+            return math.inf
+        explore = self.config.exploration * math.sqrt(math.log(max(1, node.visits)) / edge.visits)
+        length = self.moves.program(edge.child).cost(self.depth)
+        return edge.total / edge.visits + explore - self.config.length_penalty * length
+
+    def update(self, path: list[_Edge], program: Program) -> None:
+        """Pay a program's reward to every edge on the path."""
+        reward = reward_of(self.verdicts[program], program, self.depth, self.config)
+        if self.verdicts[program].right:
+            self.best_reward = max(self.best_reward, reward)
+        self.nodes[self.moves.root].visits += 1
+        for edge in path:
+            edge.visits += 1
+            edge.total += reward
+            self.nodes[edge.child].visits += 1
+
+
+def search_one(
+    question: Question, depth: int, evaluate: Callable[[Program], Verdict], config: MctsConfig, seed: int = 0
+) -> Trace:
+    """Search one question, one program after the other.
+
+    Args:
+        question: the question.
+        depth: the model's depth.
+        evaluate: gives a program's verdict.
+        config: the settings; ``rows`` is not used.
+        seed: with the question's id it seeds the search.
+    """
+    tree = _Tree(question, depth, config, seed)
+    while len(tree.verdicts) <= config.simulations and (leaf := tree.select()) is not None:
+        state, path = leaf
+        program = tree.moves.program(state)
+        tree.verdicts[program] = evaluate(program)
+        tree.update(path, program)
+    nodes = tuple(
+        Node(
+            state,
+            node.visits,
+            node.allowed,
+            tuple(Child(e.child, e.visits, e.total / e.visits if e.visits else 0.0) for e in node.edges),
+        )
+        for state, node in tree.nodes.items()
+    )
+    visits: dict[Program, int] = {}
+    for node in nodes:
+        program = tree.moves.program(node.state)
+        visits[program] = visits.get(program, 0) + node.visits
+    return Trace(question, depth, tree.verdicts, nodes, visits)

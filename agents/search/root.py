@@ -1,0 +1,54 @@
+"""The root by Gumbel noise and sequential halving (Danihelka et al. 2022, "Policy improvement by planning with
+Gumbel"): a few candidates share the simulations, and after each phase the better half of them goes on.
+
+Letters: ``A`` candidates.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["considered_visits", "gumbel_scores"]
+
+_VISIT_OFFSET, _VALUE_SCALE = 50.0, 1.0
+"""Constants of the paper's monotone transform of values."""
+
+
+@cache
+def considered_visits(candidates: int, simulations: int) -> tuple[int, ...]:
+    """For each simulation the visits that a candidate must have had to be chosen: sequential halving as a table."""
+    if candidates <= 1:
+        return tuple(range(simulations))
+    phases = math.ceil(math.log2(candidates))
+    left, visits = candidates, [0] * candidates
+    table: list[int] = []
+    while len(table) < simulations:
+        each = max(1, simulations // (phases * left))
+        for _ in range(each):
+            table += visits[:left]
+            visits = [count + 1 for count in visits[:left]]
+        left = max(2, left // 2)
+    return tuple(table[:simulations])
+
+
+def gumbel_scores(
+    visits: NDArray[np.int64], totals: NDArray[np.float64], noise: NDArray[np.float64], simulations: int
+) -> NDArray[np.float64]:
+    """Which candidate comes next: the largest score, minus infinity for those that must wait.
+
+    Args:
+        visits: of each candidate, ``[A]``.
+        totals: sums of their rewards, ``[A]``.
+        noise: Gumbel noise plus the logarithm of the prior, ``[A]``.
+        simulations: budget of the whole search.
+    """
+    table, done = considered_visits(len(visits), simulations), int(visits.sum())
+    due = table[done] if done < len(table) else int(visits.max())
+    values = totals / np.maximum(visits, 1)
+    scores = noise + (_VISIT_OFFSET + visits.max()) * _VALUE_SCALE * values
+    waiting = visits != due
+    return np.where(waiting & ~waiting.all(), -np.inf, scores)

@@ -1,0 +1,74 @@
+"""What a search over one question found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agents.search.moves import State
+from polar_env.executor import Verdict
+from polar_env.program import Program
+from polar_env.questions import Question
+
+__all__ = ["Child", "Node", "Trace", "best_programs"]
+
+
+@dataclass(frozen=True)
+class Child:
+    """One step at a node.
+
+    Attributes:
+        state: where it leads.
+        visits: how often the search took it.
+        value: mean reward behind it; 0 where it was never taken.
+    """
+
+    state: State
+    visits: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Node:
+    """A state that the search came through.
+
+    Attributes:
+        state: the state.
+        visits: how often the search came through.
+        allowed: how many steps the rules allow there; each has the same prior.
+        children: those that the search tried, in that order.
+    """
+
+    state: State
+    visits: int
+    allowed: int
+    children: tuple[Child, ...]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """All that one search over one question found.
+
+    Attributes:
+        question: the question.
+        depth: the model's depth.
+        verdicts: every program evaluated, in order; the identity first.
+        nodes: every state walked through, in order; the root first.
+        visits: how often the search came through a program, whatever the state.
+    """
+
+    question: Question
+    depth: int
+    verdicts: dict[Program, Verdict]
+    nodes: tuple[Node, ...]
+    visits: dict[Program, int]
+
+
+def best_programs(trace: Trace) -> list[Program]:
+    """The programs that a search evaluated, right ones first, then by length; ties in the order of discovery."""
+    order = {program: i for i, program in enumerate(trace.verdicts)}
+    return sorted(trace.verdicts, key=lambda p: (not trace.verdicts[p].right, _rank_length(trace, p), order[p]))
+
+
+def _rank_length(trace: Trace, program: Program) -> int:
+    # Among wrong programs the identity comes first, since nothing is gained by leaving it.
+    return len(program) if trace.verdicts[program].right else int(program != Program.identity(trace.depth))

@@ -1,0 +1,190 @@
+"""Verdict matrices: shared programs on many questions, right and wrong, which is what learners need.
+
+Trees find, for each question, programs that are right for it; most of those are luck. What a policy can learn is which
+programs are right for many questions and for which ones. So programs race: all of them on a few questions, the better
+half on twice as many, and so on; the survivors are combined with one another, the combinations race against them, and
+what survives is evaluated on all questions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from difflib import SequenceMatcher
+from itertools import combinations
+
+import numpy as np
+from pydantic import Field
+
+from polar_env.config import Config
+from polar_env.errors import ProgramError
+from polar_env.executor import Executor
+from polar_env.program import Program, single_edits
+from polar_env.questions import Question, mixed_order
+from train.traces import TREE, TraceRow, TraceSet, trace_row
+
+__all__ = ["MATRIX", "MatrixConfig", "combined", "race"]
+
+MATRIX = "matrix"
+"""Stage of rows of shared programs."""
+_SHRINKAGE = 8.0
+"""As many questions without any gain are added to every mean, so that luck on a few does not win."""
+_CHUNK = 2048
+"""Verdicts in a shard: so much at most is lost when a race is stopped."""
+
+Progress = Callable[[int], None]
+"""Called with the number of (question, program) pairs just finished."""
+
+
+class MatrixConfig(Config):
+    """Settings of the race of shared programs."""
+
+    candidates: int = Field(default=0, ge=0)
+    """Programs that start: a quarter at most the best of the trees, the rest single edits in random order; 0 takes all
+    single edits."""
+    survivors: int = Field(default=16, ge=1)
+    """Programs that are evaluated on all train questions."""
+    first_questions: int = Field(default=50, ge=1)
+    """Questions of the first heat; each later heat has twice as many and half the programs."""
+    combine: int = Field(default=0, ge=0)
+    """Survivors, the best first, whose pairs race against them in the end; 0 combines none."""
+    layer_cost: float = Field(default=0.1, ge=0)
+    """Reward lost per executed layer / D; the race is for mean verdict minus this."""
+
+
+def race(
+    executor: Executor,
+    questions: Sequence[Question],
+    traces: TraceSet,
+    config: MatrixConfig,
+    *,
+    seed: int = 0,
+    on_progress: Progress = lambda _: None,
+) -> list[Program]:
+    """Race programs over train questions and append all verdicts to the trace set; stopped, it goes on there.
+
+    Args:
+        executor: executes programs.
+        questions: train questions; the survivors are evaluated on all of them.
+        traces: may hold trees, whose best programs take part.
+        config: the settings.
+        seed: orders questions and candidates.
+        on_progress: see `Progress`.
+
+    Returns:
+        The survivors, the identity first.
+    """
+    scores = _Scores(executor, traces, config.layer_cost)
+    order = mixed_order(questions, seed)
+    identity = executor.llm.identity
+    survivors = _heats(scores, order, _candidates(scores, identity, config, seed), config, on_progress)
+    if config.combine > 1:
+        pairs = combinations(scores.best(order, survivors, config.combine), 2)
+        grown = [new for a, b in pairs if (new := combined(a, b, executor.depth)) is not None]
+        everyone = list(dict.fromkeys([*survivors, *grown]))
+        survivors = _heats(scores, order, [p for p in everyone if p != identity], config, on_progress)
+    scores.evaluate(order, [identity, *survivors], on_progress)
+    return [identity, *survivors]
+
+
+def _heats(
+    scores: _Scores, order: list[Question], programs: list[Program], config: MatrixConfig, on_progress: Progress
+) -> list[Program]:
+    """The survivors of one race, the best first."""
+    count = min(config.first_questions, len(order))
+    while len(programs) > config.survivors:
+        heat = order[:count]
+        scores.evaluate(heat, [scores.identity, *programs], on_progress)
+        programs = scores.best(heat, programs, max(config.survivors, math.ceil(len(programs) / 2)))
+        count = min(2 * count, len(order))
+    return programs
+
+
+def _candidates(scores: _Scores, identity: Program, config: MatrixConfig, seed: int) -> list[Program]:
+    """The trees' best programs, then untried single edits in random order.
+
+    Most of what trees find was right for one question by luck; too many of it would crowd out the single edits.
+    """
+    edits = list(single_edits(identity))
+    np.random.default_rng(seed).shuffle(edits)
+    if not config.candidates:
+        return edits
+    trees = _Scores(scores.executor, scores.traces, config.layer_cost, stage=TREE)
+    tried = dict.fromkeys(program for _, program in trees.rows if program != identity)
+    best = trees.best_of_known(list(tried), config.candidates // 4)
+    return (best + [edit for edit in edits if edit not in tried])[: config.candidates]
+
+
+class _Scores:
+    """Rewards of programs relative to the identity's on the same question; begins with the trace set's verdicts.
+
+    Args:
+        executor: executes what is missing.
+        traces: takes in what was executed.
+        layer_cost: see `MatrixConfig`.
+        stage: begin with the verdicts of this stage alone.
+    """
+
+    def __init__(self, executor: Executor, traces: TraceSet, layer_cost: float, stage: str = "") -> None:
+        self.executor, self.traces, self.layer_cost = executor, traces, layer_cost
+        self.identity = executor.llm.identity
+        self.rows = {_key(row): row for row in traces.rows() if stage in ("", row["stage"])}
+
+    def evaluate(self, questions: Sequence[Question], programs: Sequence[Program], on_progress: Progress) -> None:
+        """Fill in the verdicts that are missing, a shard for each chunk."""
+        missing = [(q, p) for q in questions for p in programs if (q.id, p) not in self.rows]
+        for chunk in (missing[i : i + _CHUNK] for i in range(0, len(missing), _CHUNK)):
+            verdicts = self.executor.verdicts(chunk)
+            rows = [
+                trace_row(question, program, verdict, self.executor.depth, stage=MATRIX)
+                for (question, program), verdict in zip(chunk, verdicts, strict=True)
+            ]
+            self.traces.append(rows)
+            self.rows |= {_key(row): row for row in rows}
+            on_progress(len(chunk))
+
+    def best(self, questions: Sequence[Question], programs: Sequence[Program], count: int) -> list[Program]:
+        """The ``count`` programs of largest mean advantage, shrunk towards 0 where there are few questions."""
+        return self._best([question.id for question in questions], programs, count)
+
+    def best_of_known(self, programs: Sequence[Program], count: int) -> list[Program]:
+        """The same over all questions that there are verdicts of."""
+        return self._best(list(dict.fromkeys(question_id for question_id, _ in self.rows)), programs, count)
+
+    def _best(self, question_ids: Sequence[str], programs: Sequence[Program], count: int) -> list[Program]:
+        return sorted(programs, key=lambda p: -self._advantage(question_ids, p))[:count]
+
+    def _advantage(self, question_ids: Sequence[str], program: Program) -> float:
+        gains = []
+        for question_id in question_ids:
+            row, base = self.rows.get((question_id, program)), self.rows.get((question_id, self.identity))
+            if row is not None and base is not None:
+                saved = self.layer_cost * (base["cost"] - row["cost"])
+                gains.append(float(row["right"]) - float(base["right"]) + saved)
+        return float(sum(gains)) / (len(gains) + _SHRINKAGE)
+
+
+def _key(row: TraceRow) -> tuple[str, Program]:
+    return row["question_id"], Program.parse(row["program"])
+
+
+def combined(first: Program, second: Program, depth: int) -> Program | None:
+    """A program that departs from the identity where either of two does; None where they touch the same layers."""
+    changes = sorted([*_changes(first, depth), *_changes(second, depth)])
+    layers: list[int] = []
+    at, last = 0, None
+    for start, end, instead in changes:
+        if start < at or (start, end) == last:
+            return None
+        layers += [*range(at, start), *instead]
+        at, last = end, (start, end)
+    try:
+        return Program((*layers, *range(at, depth)))
+    except ProgramError:  # nothing is left
+        return None
+
+
+def _changes(program: Program, depth: int) -> list[tuple[int, int, tuple[int, ...]]]:
+    """Which runs of the identity a program replaces by what."""
+    matcher = SequenceMatcher(None, range(depth), program.layers, autojunk=False)
+    return [(a, b, program.layers[c:d]) for tag, a, b, c, d in matcher.get_opcodes() if tag != "equal"]
