@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 __all__ = ["Estimate", "mcnemar", "paired_difference", "share"]
@@ -28,7 +29,7 @@ class Estimate:
         return f"{100 * self.value:{form}} [{100 * self.low:{form}}, {100 * self.high:{form}}]"
 
 
-def share(right: Sequence[bool]) -> Estimate:
+def share(right: Sequence[bool] | NDArray[np.bool_]) -> Estimate:
     """A share with its Wilson interval.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -76,6 +77,15 @@ def search_traces(
     """
     done = traces.questions_done()
     todo = [question for question in questions if question.id not in done]
+    before, started = engine.stats.copy(), time.perf_counter()
     for finished in engine.traces(todo, config, seed, in_flight, on_progress):
         traces.append_traces(finished)
+        new, seconds = engine.stats.since(before), time.perf_counter() - started
+        before, started = engine.stats.copy(), time.perf_counter()
+        traces.add_work(
+            simulations=sum(len(trace.verdicts) - 1 for trace in finished),
+            asked_layers=new.asked_layers,
+            layer_executions=new.executed_layers,
+            seconds=seconds,
+        )
     return len(todo)

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from difflib import SequenceMatcher
 from itertools import combinations
 
 import numpy as np
 from pydantic import Field
 
 from polar_env.config import Config
-from polar_env.errors import ProgramError
+from polar_env.edits import combined
 from polar_env.executor import Executor
 from polar_env.program import Program, single_edits
 from polar_env.questions import Question, mixed_order
 from train.traces import TREE, TraceRow, TraceSet, trace_row
 
-__all__ = ["MATRIX", "MatrixConfig", "combined", "race"]
+__all__ = ["MATRIX", "MatrixConfig", "race"]
 
 MATRIX = "matrix"
 """Stage of rows of shared programs."""
@@ -166,25 +165,3 @@ class _Scores:
 
 def _key(row: TraceRow) -> tuple[str, Program]:
     return row["question_id"], Program.parse(row["program"])
-
-
-def combined(first: Program, second: Program, depth: int) -> Program | None:
-    """A program that departs from the identity where either of two does; None where they touch the same layers."""
-    changes = sorted([*_changes(first, depth), *_changes(second, depth)])
-    layers: list[int] = []
-    at, last = 0, None
-    for start, end, instead in changes:
-        if start < at or (start, end) == last:
-            return None
-        layers += [*range(at, start), *instead]
-        at, last = end, (start, end)
-    try:
-        return Program((*layers, *range(at, depth)))
-    except ProgramError:  # nothing is left
-        return None
-
-
-def _changes(program: Program, depth: int) -> list[tuple[int, int, tuple[int, ...]]]:
-    """Which runs of the identity a program replaces by what."""
-    matcher = SequenceMatcher(None, range(depth), program.layers, autojunk=False)
-    return [(a, b, program.layers[c:d]) for tag, a, b, c, d in matcher.get_opcodes() if tag != "equal"]

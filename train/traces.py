@@ -28,6 +28,7 @@ __all__ = ["TREE", "TraceRow", "TraceSet", "VerdictMatrix", "state_text", "trace
 
 SCHEMA_VERSION = 2
 META = "traces.json"
+_WORK = "work.json"
 TREE = "tree"
 """Stage of rows that a tree search made; those of shared programs are of the stage ``matrix``."""
 _VERDICTS = pa.schema(
@@ -231,11 +232,16 @@ class TraceSet:
             )
 
     def require_config(self, config: dict[str, Any]) -> None:
-        """Refuse other settings of the trees than those that made these.
+        """Refuse other settings of the trees than those that made these; a set without trees takes them on.
 
         Raises:
             FingerprintError: naming the settings that differ.
         """
+        if "mcts" not in config:
+            return
+        if "mcts" not in self.meta["config"]:
+            self.meta["config"] |= config
+            write_whole(self.folder / META, json.dumps(self.meta, indent=2).encode())
         ours, theirs = ({"seed": c.get("seed"), **c.get("mcts", {})} for c in (self.meta["config"], config))
         different = [name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)]
         if different:
@@ -265,6 +271,19 @@ class TraceSet:
         """Write what some searches found as one shard."""
         found = list(traces)
         self.append([r for t in found for r in _verdict_rows(t)], [r for t in found for r in _node_rows(t)])
+
+    @property
+    def work(self) -> dict[str, float]:
+        """What the set has cost so far: simulations, verdicts, layer executions asked for and done, seconds."""
+        path = self.folder / _WORK
+        found: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+        return found
+
+    def add_work(self, **counts: float) -> None:
+        """Add to what the set has cost; what a killed process did since its last shard is not counted."""
+        before = self.work
+        total = {name: before.get(name, 0) + count for name, count in counts.items()}
+        write_whole(self.folder / _WORK, json.dumps(before | total, indent=2).encode())
 
     def rows(self) -> list[TraceRow]:
         """All verdicts, in an order that does not depend on which question was finished first.

@@ -11,6 +11,7 @@ from agents.search.config import PRESETS, MctsConfig
 from polar_env.cli.common import QuestionsConfig, console, open_executor, open_prompt, open_questions, progress_bar
 from polar_env.errors import ConfigError, UnknownNameError
 from polar_env.questions import Question, mixed_order
+from train.chance import evaluate_chance
 from train.collect import Engine, LocalEngine, search_traces
 from train.matrix import MatrixConfig, race
 from train.traces import TraceSet
@@ -31,6 +32,8 @@ class SearchConfig(QuestionsConfig):
     """Race shared programs only, without trees."""
     trees: bool = False
     """Search trees only, without the race."""
+    chance: bool = False
+    """Also evaluate as many random programs on the same questions as the trees did: the chance level of the search."""
     tree_questions: Annotated[int, Field(ge=1)] = 64
     """Questions that get a tree, tasks taking turns; the race uses all."""
     in_flight: Annotated[int, Field(ge=1)] = 32
@@ -59,12 +62,16 @@ def run(config: SearchConfig) -> dict[str, Any]:
     questions = open_questions(config, "train", without=prompt)
     executor = open_executor(config, prompt)
     executor.check(questions)
-    settings = config.model_dump(mode="json", include={"mcts", "race", "seed", "questions"})
+    of_trees = set() if config.matrix else {"mcts"}
+    settings = config.model_dump(mode="json", include={"seed", *of_trees}) | {"questions": list(config.specs)}
     traces = TraceSet.create(config.out / "traces", executor, settings)
     before, survivors, searched = executor.stats.copy(), [], 0
     try:
         if not config.matrix:
             searched = _search_trees(config, LocalEngine(executor), questions, traces)
+        if config.chance:
+            with progress_bar(executor.stats, "random programs", None, "verdicts") as bar:
+                evaluate_chance(executor, questions, traces, config.mcts, config.seed, config.in_flight, bar.advance)
         if not config.trees:
             with progress_bar(executor.stats, "racing shared programs", None, "verdicts") as bar:
                 survivors = race(executor, questions, traces, config.race, seed=config.seed, on_progress=bar.advance)

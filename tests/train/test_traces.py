@@ -8,6 +8,7 @@ import pytest
 
 from agents.search.config import MctsConfig
 from agents.search.lockstep import search
+from polar_env.edits import combined
 from polar_env.errors import FingerprintError, TraceError
 from polar_env.executor import Executor
 from polar_env.llm import FrozenLLM
@@ -15,7 +16,7 @@ from polar_env.program import Program, single_edits
 from polar_env.questions import Prompt, Question
 from tests.conftest import character_tokenizer, tiny_llama
 from train.collect import LocalEngine, search_traces
-from train.matrix import MatrixConfig, combined, race
+from train.matrix import MatrixConfig, race
 from train.traces import TraceSet
 
 CONFIG = MctsConfig(simulations=6)
@@ -94,21 +95,6 @@ def test_nodes_without_their_verdicts_are_ignored_and_replaced(
 
 def known(traces: TraceSet) -> set[tuple[str, str]]:
     return {(row["question_id"], row["program"]) for row in traces.rows()}
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "expected"),
-    [
-        ("0 2-5", "0-3 5", "0 2-3 5"),
-        ("0-1x2 2-5", "0-3 4x2 5", "0-1x2 2-3 4x2 5"),
-        ("0 2-5", "0-2 2-5", "0 2x2 3-5"),  # side by side
-        ("0 3-5", "0-1 3-5", None),  # both change layer 2
-        ("0-2x2 3-5", "0-2x2 3-5", None),
-    ],
-)
-def test_combined_programs_make_both_changes(first: str, second: str, expected: str | None) -> None:
-    found = combined(Program.parse(first), Program.parse(second), 6)
-    assert found == (Program.parse(expected) if expected else None)
 
 
 def test_half_written_shard_is_ignored_and_a_damaged_one_named(

@@ -1,0 +1,87 @@
+"""``polar analyse``: what a trace set shows, as a page, figures, data files and JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from pydantic import Field
+
+from eval.analysis import analyse
+from eval.analysis_report import write_analysis
+from eval.rechecks import Rechecks, recheck
+from polar_env.cli.common import QuestionsConfig, console, open_executor, with_model
+from polar_env.cli.traces import open_traces, questions_of
+from polar_env.errors import TraceError
+from polar_env.tables import write_whole
+from train.trace_tools import describe
+from train.traces import TraceSet
+
+__all__ = ["CONFIG", "AnalyseConfig", "run"]
+
+
+class AnalyseConfig(QuestionsConfig):
+    """How often other programs are right, shorter or better than the normal pass, with intervals and chance levels."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """A trace set, or the run that holds one; the page goes into its folder analysis."""
+    execute: Annotated[int, Field(ge=0)] = 100
+    """Verdicts, and fixes, that are executed again to see whether they stand; 0 executes none and loads no model."""
+    menu_size: Annotated[int, Field(ge=1)] = 20
+    """Programs in the largest menu."""
+
+
+CONFIG = AnalyseConfig
+
+
+def run(config: AnalyseConfig) -> dict[str, Any]:
+    """Analyse; everything lies in the trace set's folder ``analysis``."""
+    traces = open_traces(config.folder)
+    rows = traces.rows()
+    if not any(row["stage"] == "tree" for row in rows):
+        raise TraceError(f"{traces.folder} holds no trees; `polar search --out DIR` makes them.")
+    found = analyse(rows, traces.depth, config.menu_size)
+    rechecks = _recheck(config, traces) if config.execute else None
+    work = traces.work
+    result = {
+        "questions": found.questions,
+        "identity_share": _as_json(found.identity),
+        "shorter_share": _as_json(found.shorter),
+        "fixed_share": _as_json(found.fixed),
+        "chance_shorter_share": _as_json(found.chance_shorter),
+        "chance_fixed_share": _as_json(found.chance_fixed),
+        "shortest_cost": found.shortest_cost,
+        "shortest_5_cost": found.shortest_5_cost,
+        "entropy_right": found.right_use.entropy,
+        "entropy_tried": found.all_use.entropy,
+        "menu": [{**asdict(point), "held_out": _as_json(point.held_out)} for point in found.menu],
+        **({key: _as_json(value) for key, value in vars(rechecks).items()} if rechecks else {}),
+        "simulations": work.get("simulations"),
+        "layer_executions": work.get("layer_executions"),
+        "sharing_factor": work["asked_layers"] / max(1, work["layer_executions"]) if work else None,
+        "seconds": work.get("seconds"),
+    }
+    folder = traces.folder.parent / "analysis" if traces.folder.name == "traces" else traces.folder / "analysis"
+    page = write_analysis(folder, found, rechecks, describe(traces), work)
+    write_whole(folder / "analysis.json", json.dumps(result, indent=2).encode())
+    if not config.json_output:
+        print(page.read_text(encoding="utf-8"))
+    console.print(f"analysis: {page}", markup=False)
+    return result
+
+
+def _recheck(config: AnalyseConfig, traces: TraceSet) -> Rechecks:
+    questions = questions_of(config, traces)
+    executor = open_executor(with_model(config, traces.meta["model"], traces.meta["dtype"]), traces.prompt)
+    traces.require(executor)
+    return recheck(executor, traces.rows(), questions, config.execute, config.seed)
+
+
+def _as_json(estimate: Any) -> dict[str, float] | None:
+    """A share with its interval; None where there were no such questions."""
+    if estimate is None:
+        return None
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "count": estimate.count}

@@ -1,0 +1,182 @@
+"""``polar traces info|check|merge|export|import``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from pydantic import Field
+
+from polar_env.cli.common import (
+    QuestionsConfig,
+    console,
+    open_executor,
+    open_llm,
+    open_prompt,
+    progress_bar,
+    with_model,
+)
+from polar_env.errors import ConfigError, TraceError
+from polar_env.questions import Question, load_questions
+from polar_env.tables import write_whole
+from train.exchange.polar_json import export_polar, import_polar
+from train.trace_tools import check_traces, describe, merge
+from train.traces import SCHEMA_VERSION, TraceSet
+
+__all__ = ["CONFIG", "TracesConfig", "open_traces", "questions_of", "run"]
+
+_SHOWN = 10
+
+
+class TracesConfig(QuestionsConfig):
+    """Look after trace sets, and exchange them.
+
+    info DIR: what it holds. check DIR: whether all of it is whole; exit code 1 if not. merge DIR DIR ..: one set in
+    OUT/traces. export DIR: as --to says. import FILE: a PoLar release's merged_mcts_samples.json of --model, into
+    OUT/traces and OUT/questions.jsonl.
+    """
+
+    action: Annotated[Literal["info", "check", "merge", "export", "import"], tyro.conf.Positional]
+    """What to do."""
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Trace sets: folders, or runs that hold one; for import the file."""
+    to: Literal["polar", "minari"] = "polar"
+    """export: one JSON file of the PoLar release's format (OUT/merged_mcts_samples.json), or a Minari data set."""
+    dataset: str = "polar/traces-v0"
+    """export --to minari: name of the data set in Minari's folder ($MINARI_DATASETS_PATH)."""
+    per_question: Annotated[int, Field(ge=1)] = 1
+    """export --to minari: episodes for each question, its best programs."""
+
+
+CONFIG = TracesConfig
+
+
+def run(config: TracesConfig) -> dict[str, Any]:
+    """Do what the action says."""
+    if not config.paths:
+        raise ConfigError(
+            f"`polar traces {config.action}` needs a {'file' if config.action == 'import' else 'folder'}."
+        )
+    if config.action != "merge" and len(config.paths) > 1:
+        raise ConfigError(f"`polar traces {config.action}` takes one path, not {len(config.paths)}.")
+    return _ACTIONS[config.action](config)
+
+
+def open_traces(path: Path) -> TraceSet:
+    """The trace set in a folder, or in the run that lies there."""
+    return TraceSet.open(path / "traces" if (path / "traces").is_dir() else path)
+
+
+def _info(config: TracesConfig) -> dict[str, Any]:
+    result = describe(open_traces(config.paths[0]))
+    if not config.json_output:
+        for key, value in result.items():
+            print(f"{key:<12} {json.dumps(value) if isinstance(value, dict) else value}")
+    return result
+
+
+def _check(config: TracesConfig) -> dict[str, Any]:
+    problems = check_traces(open_traces(config.paths[0]))
+    if not config.json_output:
+        for problem in problems[:_SHOWN]:
+            print(problem)
+        print(f"{len(problems)} problems" if problems else "whole")
+    return {"problems": problems, "failed": len(problems)}
+
+
+def _merge(config: TracesConfig) -> dict[str, Any]:
+    merged, counts = merge([open_traces(path) for path in config.paths], config.out / "traces")
+    console.print(f"{counts['verdicts']} verdicts in {merged.folder}", markup=False)
+    if counts["trees_left_out"] or counts["disagreements"]:
+        console.print(
+            f"{counts['trees_left_out']} trees were left out, since an earlier set has one of their question; on "
+            f"{counts['disagreements']} verdicts sets disagree, and the earlier one's stands.",
+            markup=False,
+        )
+    return {"traces": str(merged.folder), **counts}
+
+
+def _export(config: TracesConfig) -> dict[str, Any]:
+    traces = open_traces(config.paths[0])
+    questions = questions_of(config, traces)
+    if config.to == "polar":
+        path = config.out / "merged_mcts_samples.json"
+        count = export_polar(traces, questions, path)
+        console.print(f"{count} questions in {path}", markup=False)
+        return {"file": str(path), "questions": count}
+    from train.exchange.minari import export_minari
+
+    config = with_model(config, traces.meta["model"], traces.meta["dtype"])
+    executor = open_executor(config, traces.prompt)
+    with progress_bar(executor.stats, "recording", None, "episodes") as bar:
+        episodes, unspoken = export_minari(
+            traces, executor, questions, config.dataset, config.per_question, bar.advance
+        )
+    console.print(
+        f"{episodes} episodes in {config.dataset}, all replayed; {unspoken} programs that the environment's actions "
+        "cannot spell were left out.",
+        markup=False,
+    )
+    return {"dataset": config.dataset, "episodes": episodes, "unspoken": unspoken}
+
+
+def questions_of(config: QuestionsConfig, traces: TraceSet) -> list[Question]:
+    """The questions that a trace set is of, from the flags or from where it says that they came."""
+    specs = config.questions or tuple(traces.meta["config"].get("questions") or ()) or config.specs
+    known = {row["question_id"] for row in traces.rows()}
+    found = [question for question in load_questions(specs) if question.id in known]
+    if not found:
+        raise TraceError(
+            f"none of the questions of {', '.join(specs)} are in {traces.folder}; give the --questions that were "
+            "searched."
+        )
+    return found
+
+
+def _import(config: TracesConfig) -> dict[str, Any]:
+    prompt, llm = open_prompt(config), open_llm(config.model, config.dtype, config.device)
+    imported = import_polar(config.paths[0], llm.depth)
+    for problem in imported.problems[:_SHOWN]:
+        console.print(problem, markup=False)
+    if imported.problems and not config.skip_bad:
+        raise TraceError(
+            f"{config.paths[0]} has {len(imported.problems)} samples or paths that are no programs of {llm.name}'s "
+            f"{llm.depth} layers (the first {min(_SHOWN, len(imported.problems))} above). Give the --model that they "
+            "were made with, or --skip-bad to leave them out."
+        )
+    meta = {
+        "schema_version": SCHEMA_VERSION,
+        "model": llm.name,
+        "fingerprint": llm.fingerprint,
+        "depth": llm.depth,
+        "dtype": llm.dtype_name,
+        "prompt": json.loads(prompt.model_dump_json()),
+        "config": {"imported_from": config.paths[0].name, "questions": [f"jsonl:{config.out / 'questions.jsonl'}"]},
+    }
+    if (config.out / "traces").exists():
+        raise TraceError(f"{config.out / 'traces'} is there already; give another --out folder.")
+    lines = [
+        json.dumps({"question": q.text, "answer": q.answer, "task": q.task}, ensure_ascii=False)
+        for q in imported.questions
+    ]
+    write_whole(config.out / "questions.jsonl", "\n".join([*lines, ""]).encode())
+    traces = TraceSet.start(config.out / "traces", meta)
+    traces.append(imported.rows)
+    console.print(
+        f"{len(imported.rows)} verdicts on {len(imported.questions)} questions in {traces.folder}; "
+        f"{len(imported.problems)} left out. Their verdicts are the other code's: `polar search --matrix --out "
+        f"{config.out} --questions jsonl:{config.out / 'questions.jsonl'}` races their best programs here, and "
+        "`polar train` learns from that.",
+        markup=False,
+    )
+    return {
+        "traces": str(traces.folder),
+        "verdicts": len(imported.rows),
+        "questions": len(imported.questions),
+        "left_out": len(imported.problems),
+    }
+
+
+_ACTIONS = {"info": _info, "check": _check, "merge": _merge, "export": _export, "import": _import}

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polar_env.envs import ProgramEnv
+from polar_env.errors import TraceError
+from polar_env.executor import Executor
+from polar_env.llm import FrozenLLM
+from polar_env.program import Program
+from polar_env.questions import Prompt, Question
+from tests.train.test_traces import collected
+from train.exchange.polar_json import export_polar, import_polar
+
+SAMPLE = {
+    "question": "What is 2 + 2?",
+    "gt_ans": "4",
+    "final_valid_transitions": [[0, 1, 2, 3], [0, 0, 1, 3]],
+    "final_invalid_transitions": [[0, 3]],
+}
+
+
+def test_polar_json_and_back(tmp_path: Path, executor: Executor, questions: list[Question]) -> None:
+    traces = collected(tmp_path / "traces", executor, questions[:3])
+    path = tmp_path / "merged_mcts_samples.json"
+    assert export_polar(traces, questions, path) == 3
+    sample = json.loads(path.read_text())["samples"][0]
+    assert sample["question"] == questions[0].text
+    assert sample["initial_score"] in (0.0, 1.0)
+    assert ([0, 1, 2, 3] in sample["final_valid_transitions"]) == (sample["initial_score"] == 1.0)
+    lengths = [len(layers) for layers in sample["final_valid_transitions"]]
+    assert lengths == sorted(lengths)
+    again = import_polar(path, executor.depth)
+    assert not again.problems
+    text_of = {question.id: question.text for question in questions}
+    verdicts = {(text_of[row["question_id"]], row["program"]): row["right"] for row in traces.rows()}
+    found = {(row["text_hash"], row["program"]): row["right"] for row in again.rows}
+    hashes = {question.text: question.text_hash for question in questions}
+    assert found == {(hashes[text], program): right for (text, program), right in verdicts.items()}
+    assert all(row["step"] == 0 for row in again.rows if row["program"] == "0-3")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"samples": [SAMPLE]},
+        [SAMPLE],
+        {"first": SAMPLE},
+        [{**SAMPLE, "question": None, "sample_info": {"question": "What is 2 + 2?"}}],
+        [{**SAMPLE, "final_valid_transitions": [{"path": [0, 1, 2, 3]}, {"path": [0, 0, 1, 3], "score": 1.0}]}],
+    ],
+)
+def test_all_layouts_of_the_polar_release_are_read(tmp_path: Path, content: object) -> None:
+    path = tmp_path / "samples.json"
+    path.write_text(json.dumps(content))
+    found = import_polar(path, depth=4)
+    assert not found.problems
+    assert [question.text for question in found.questions] == ["What is 2 + 2?"]
+    assert {row["program"]: row["right"] for row in found.rows} == {"0-3": True, "0x2 1 3": True, "0 3": False}
+
+
+def test_paths_that_are_no_programs_are_listed(tmp_path: Path) -> None:
+    path = tmp_path / "samples.json"
+    wrong = {**SAMPLE, "final_valid_transitions": [[0, 1, 4], [], "0-3", [0, -1], [0, True], [0, 2, 3]]}
+    path.write_text(json.dumps([wrong, {**SAMPLE, "gt_ans": "", "question": "x"}]))
+    found = import_polar(path, depth=4)
+    assert len(found.problems) == 6
+    assert "sample 0, final_valid_transitions[0]: layer 4 is out of range" in found.problems[0]
+    assert "sample 1" in found.problems[-1]
+    assert [row["program"] for row in found.rows if row["right"]] == ["0 2-3"]
+    path.write_text("[1, 2]")
+    with pytest.raises(TraceError, match="holds no samples"):
+        import_polar(path, depth=4)
+
+
+def test_minari_episodes_replay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_llm: FrozenLLM, questions: list[Question]
+) -> None:
+    minari = pytest.importorskip("minari")
+    from train.exchange.minari import best_rows, export_minari, replay
+
+    executor = Executor(tiny_llm, Prompt(style="qa"))
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    traces = collected(tmp_path / "traces", executor, questions[:3])
+    episodes, unspoken = export_minari(traces, executor, questions, "polar/test-v0", per_question=2)
+    assert episodes + unspoken == 6
+    dataset = minari.load_dataset("polar/test-v0")
+    assert dataset.total_episodes == episodes
+    env = ProgramEnv(executor, questions)
+    replay(dataset, env)
+    verdicts = {(row["question_id"], row["program"]): row["right"] for row in best_rows(traces, 2)}
+    for episode in dataset.iterate_episodes():
+        layers = Program(tuple(int(action) for action in episode.actions[:-1]))
+        right = episode.rewards[-1] > 0.5
+        assert any(program == str(layers) and right == was for (_, program), was in verdicts.items())
+        assert episode.terminations[-1]
+    monkeypatch.setattr(env.rules, "layer_cost", 0.2)
+    with pytest.raises(TraceError, match="does not replay"):
+        replay(dataset, env)
+
+
+def test_random_programs_do_not_depend_on_numpy_state(executor: Executor) -> None:
+    from agents.search.config import MctsConfig
+    from train.chance import random_programs
+
+    np.random.seed(0)  # noqa: NPY002 - the point of the test
+    first = random_programs(8, MctsConfig(), 30, 1)
+    np.random.seed(1)  # noqa: NPY002
+    assert first == random_programs(8, MctsConfig(), 30, 1)
+    assert first != random_programs(8, MctsConfig(), 30, 2)
+    assert len(set(first)) == 31
+    assert first[0] == Program.identity(8)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from polar_env.errors import FingerprintError, TraceError
+from polar_env.executor import Executor
+from polar_env.questions import Prompt, Question
+from tests.train.test_traces import collected, facts
+from train.trace_tools import check_traces, describe, merge
+from train.traces import TraceSet
+
+
+def test_a_whole_set_is_described_and_has_no_problems(
+    tmp_path: Path, executor: Executor, questions: list[Question]
+) -> None:
+    traces = collected(tmp_path, executor, questions[:3])
+    told = describe(traces)
+    assert told["trees"] == told["questions"] == 3
+    assert told["verdicts"] == 3 * 7
+    assert told["bytes"] == sum(path.stat().st_size for path in tmp_path.glob("*.parquet"))
+    assert check_traces(traces) == []
+
+
+def test_every_flipped_byte_is_found(tmp_path: Path, executor: Executor, questions: list[Question]) -> None:
+    traces = collected(tmp_path, executor, questions[:2])
+    for table in (traces.verdicts, traces.nodes):
+        shard = table.shards[0]
+        whole = shard.read_bytes()
+        for place in range(0, len(whole), len(whole) // 12):
+            content = bytearray(whole)
+            content[place] ^= 0x10
+            shard.write_bytes(content)
+            problems = check_traces(traces)
+            assert any(shard.name in problem and "damaged" in problem for problem in problems)
+        shard.write_bytes(whole)
+    assert check_traces(traces) == []
+
+
+def test_rows_that_cannot_be_are_named(tmp_path: Path, executor: Executor, questions: list[Question]) -> None:
+    traces = collected(tmp_path, executor, questions[:2])
+    row = traces.rows()[0]
+    traces.append([{**row, "program": "0-9"}, {**row, "layers": 9}, {**row, "right": not row["right"]}])
+    (tmp_path / "shard-00009.parquet").write_bytes(b"")
+    problems = "\n".join(check_traces(traces))
+    for expected in ("layer 4 is out of range", "the row says 9", "right in one row and wrong", "no shard of this"):
+        assert expected in problems
+
+
+def test_merged_sets_hold_what_both_held(tmp_path: Path, executor: Executor, questions: list[Question]) -> None:
+    first = collected(tmp_path / "a", executor, questions[:3])
+    second = collected(tmp_path / "b", executor, questions[2:5])
+    merged, counts = merge([first, second], tmp_path / "c")
+    assert counts == {"verdicts": 5 * 7, "trees_left_out": 1, "disagreements": 0}
+    assert facts(merged) == facts(collected(tmp_path / "d", executor, questions[:5]))
+    assert check_traces(merged) == []
+    with pytest.raises(TraceError, match="holds a trace set already"):
+        merge([first], tmp_path / "c")
+    other = TraceSet.create(tmp_path / "e", Executor(executor.llm, Prompt(style="bare")), {})
+    with pytest.raises(FingerprintError, match="differ in prompt"):
+        merge([first, other], tmp_path / "f")

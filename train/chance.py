@@ -1,0 +1,77 @@
+"""The chance level of a search: as many random programs as it evaluated, on the same questions.
+
+An oracle that may try hundreds of programs finds a right one for many questions by luck; what a search is worth is what
+it finds beyond that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from agents.fixed import seeded_rng
+from agents.search.config import MctsConfig
+from agents.search.moves import Edits
+from polar_env.executor import Executor
+from polar_env.program import Program
+from polar_env.questions import Question
+from train.traces import TREE, TraceSet, trace_row
+
+__all__ = ["CHANCE", "evaluate_chance", "random_programs"]
+
+CHANCE = "chance"
+"""Stage of rows of random programs."""
+_MOST_EDITS = 4
+_TRIES = 100
+
+
+def random_programs(depth: int, config: MctsConfig, count: int, *seeds: object) -> list[Program]:
+    """The identity, and up to ``count`` other programs, each 1 to 4 random edits away from it."""
+    moves, rng = Edits(depth, config), seeded_rng("chance", *seeds)
+    drawn = {Program(moves.root): None}
+    for _ in range(_TRIES * count):
+        if len(drawn) > count:
+            break
+        state = moves.root
+        for _ in range(int(rng.integers(1, _MOST_EDITS + 1))):
+            children = moves.children(state)
+            state = children[int(rng.integers(len(children)))] if children else state
+        drawn[Program(state)] = None
+    return list(drawn)
+
+
+def evaluate_chance(
+    executor: Executor,
+    questions: Sequence[Question],
+    traces: TraceSet,
+    config: MctsConfig,
+    seed: int = 0,
+    in_flight: int = 32,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Evaluate random programs on the questions that have a tree, as many as the tree has.
+
+    Where trees share the order of their edits, questions share the random programs, too.
+
+    Returns:
+        How many questions were evaluated now.
+    """
+    rows = traces.rows()
+    budget = Counter(row["question_id"] for row in rows if row["stage"] == TREE)
+    done = {row["question_id"] for row in rows if row["stage"] == CHANCE}
+    todo = [question for question in questions if question.id in budget and question.id not in done]
+    for group in (todo[start : start + in_flight] for start in range(0, len(todo), in_flight)):
+        pairs = []
+        for question in group:
+            own = () if config.shared_edits else (question.id,)
+            drawn = random_programs(executor.depth, config, budget[question.id] - 1, seed, *own)
+            pairs += [(question, program, step) for step, program in enumerate(drawn)]
+        verdicts = executor.verdicts([(question, program) for question, program, _ in pairs])
+        traces.append(
+            [
+                trace_row(question, program, verdict, executor.depth, stage=CHANCE, step=step)
+                for (question, program, step), verdict in zip(pairs, verdicts, strict=True)
+            ]
+        )
+        on_progress(len(pairs))
+    return len(todo)

@@ -1,0 +1,144 @@
+"""Traces as Minari episodes: recorded in our environment, and replayed in it before the export counts as done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polar_env.envs import ProgramEnv
+from polar_env.errors import ConfigError, ProgramError, TraceError
+from polar_env.executor import Executor
+from polar_env.program import Program
+from polar_env.questions import Question
+from train.traces import TraceRow, TraceSet
+
+if TYPE_CHECKING:
+    import minari
+
+__all__ = ["best_rows", "export_minari", "replay"]
+
+
+def best_rows(traces: TraceSet, per_question: int) -> list[TraceRow]:
+    """For each question its best programs: right ones first, then short ones; the identity breaks ties among wrong."""
+    by_question: dict[str, dict[str, TraceRow]] = {}
+    for row in traces.rows():
+        by_question.setdefault(row["question_id"], {}).setdefault(row["program"], row)
+
+    def rank(row: TraceRow) -> tuple[bool, float, str]:
+        return not row["right"], row["layers"] if row["right"] else abs(row["layers"] - traces.depth), row["program"]
+
+    return [row for rows in by_question.values() for row in sorted(rows.values(), key=rank)[:per_question]]
+
+
+def export_minari(
+    traces: TraceSet,
+    executor: Executor,
+    questions: Sequence[Question],
+    dataset_id: str,
+    per_question: int = 1,
+    on_progress: Callable[[int], None] = lambda _: None,
+    **rules: Any,
+) -> tuple[int, int]:
+    """Play the best programs of each question and store the episodes under Minari's own folder of data sets.
+
+    Args:
+        traces: which programs.
+        executor: the same model and prompt.
+        questions: those that were searched; others are not played.
+        dataset_id: Minari's name, e.g. ``polar/arithmetic-v0``.
+        per_question: episodes for each question.
+        on_progress: called with the episodes just finished.
+        rules: arguments of the environment, see `ProgramEnv`.
+
+    Returns:
+        How many episodes there are, and how many programs the environment's action language cannot spell.
+
+    Raises:
+        ConfigError: if Minari is not installed.
+        TraceError: if nothing can be played, or an episode does not replay as it was recorded.
+    """
+    try:
+        import minari
+        from minari.data_collector import EpisodeBuffer
+    except ImportError as error:
+        raise ConfigError("minari is not installed; pip install 'polar-env[minari]'.") from error
+    traces.require(executor)
+    env = ProgramEnv(executor, questions, **rules)
+    index = {question.id: i for i, question in enumerate(questions)}
+    buffers: list[Any] = []
+    unspoken = 0
+    for row in best_rows(traces, per_question):
+        if row["question_id"] not in index:
+            continue
+        try:
+            actions = env.rules.language.encode(Program.parse(row["program"]))
+        except ProgramError:
+            unspoken += 1
+            continue
+        options = {"question": index[row["question_id"]]}
+        observations, rewards = play(env, actions, options)
+        last = len(actions) - 1
+        buffers.append(
+            EpisodeBuffer(
+                id=len(buffers),
+                seed=0,
+                options=options,
+                observations={key: np.stack([o[key] for o in observations]) for key in observations[0]},
+                actions=np.array(actions),
+                rewards=rewards,
+                terminations=[step == last for step in range(len(actions))],
+                truncations=[False] * len(actions),
+                infos={},
+            )
+        )
+        on_progress(1)
+    if not buffers:
+        raise TraceError("no program can be played: none of these questions has traces that the environment can spell.")
+    spaces = {"observation_space": env.observation_space, "action_space": _plain(env.action_space)}
+    description = (
+        f"Programs of layers found by search for {traces.meta['model']} ({traces.meta['fingerprint']}); an episode's "
+        "options name its question."
+    )
+    dataset = minari.create_dataset_from_buffers(
+        dataset_id, buffers, **spaces, algorithm_name="MCTS", description=description, data_format="arrow"
+    )
+    replay(dataset, env)
+    return len(buffers), unspoken
+
+
+def play(env: ProgramEnv, actions: Sequence[int], options: dict[str, Any]) -> tuple[list[dict[str, Any]], list[float]]:
+    """One episode: observations before each action and after the last, and rewards."""
+    observation, _ = env.reset(seed=0, options=options)
+    observations: list[dict[str, Any]] = [observation]
+    rewards: list[float] = []
+    for action in actions:
+        observation, reward, *_ = env.step(np.int64(action))
+        observations.append(observation)
+        rewards.append(float(reward))
+    return observations, rewards
+
+
+def replay(dataset: minari.MinariDataset, env: ProgramEnv) -> None:
+    """Play every episode of a data set again.
+
+    Raises:
+        TraceError: naming the first episode that comes out differently.
+    """
+    for number, episode in enumerate(dataset.iterate_episodes()):
+        options = dataset.storage.get_episode_metadata([number])
+        metadata = next(iter(options))
+        observations, rewards = play(env, [int(a) for a in episode.actions], metadata["options"])
+        same = np.allclose(rewards, episode.rewards, atol=1e-6) and all(
+            np.allclose([o[key] for o in observations], values, atol=0.02)
+            for key, values in episode.observations.items()
+        )
+        if not same:
+            raise TraceError(f"episode {number} of {dataset.id} does not replay as it was recorded.")
+
+
+def _plain(space: Any) -> Any:
+    """The action space without its tie to the environment."""
+    make, arguments = space.__reduce__()
+    return make(*arguments)

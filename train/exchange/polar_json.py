@@ -1,0 +1,140 @@
+"""The format of the PoLar release: one ``merged_mcts_samples.json`` with right and wrong layer paths for each question.
+
+``{"samples": [{"question", "gt_ans", "initial_score", "final_valid_transitions", "final_invalid_transitions"}, ..]}``,
+each transition a list of executed layers. Its readers also take a bare list of samples, an object whose values are
+samples, paths as ``{"path": [..]}``, and a question and answer inside ``sample_info``; so do we.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from polar_env.errors import ProgramError, QuestionError, TraceError
+from polar_env.executor import Verdict
+from polar_env.program import Program
+from polar_env.questions import Question
+from polar_env.tables import write_whole
+from train.traces import TREE, TraceRow, TraceSet, trace_row
+
+__all__ = ["Imported", "export_polar", "import_polar"]
+
+
+def export_polar(traces: TraceSet, questions: Sequence[Question], path: Path) -> int:
+    """Write the trees' verdicts on some questions; returns how many questions that were.
+
+    Raises:
+        TraceError: if the set has traces of none of the questions.
+    """
+    by_question: dict[str, list[TraceRow]] = {}
+    for row in traces.rows():
+        if row["stage"] == TREE:
+            by_question.setdefault(row["question_id"], []).append(row)
+    samples = [_sample(question, by_question[question.id]) for question in questions if question.id in by_question]
+    if not samples:
+        raise TraceError("the traces are of none of these questions; give the --questions that were searched.")
+    about = {key: traces.meta[key] for key in ("model", "fingerprint", "dtype", "depth")}
+    write_whole(path, json.dumps(about | {"samples": samples}, indent=1, ensure_ascii=False).encode())
+    return len(samples)
+
+
+def _sample(question: Question, rows: Sequence[TraceRow]) -> dict[str, Any]:
+    ordered = sorted(rows, key=lambda row: (row["layers"], row["step"]))  # the shortest right path first
+    return {
+        "query_id": question.id,
+        "question": question.text,
+        "gt_ans": question.answer,
+        "initial_score": float(next(row["right"] for row in rows if row["step"] == 0)),
+        "final_valid_transitions": [list(Program.parse(row["program"]).layers) for row in ordered if row["right"]],
+        "final_invalid_transitions": [
+            list(Program.parse(row["program"]).layers) for row in ordered if not row["right"]
+        ],
+    }
+
+
+@dataclass
+class Imported:
+    """What a file holds.
+
+    Attributes:
+        questions: those that can be asked.
+        rows: verdicts on them, as rows of a trace set; log-probabilities are not known (NaN).
+        problems: what was left out, one line each.
+    """
+
+    questions: list[Question] = field(default_factory=list)
+    rows: list[TraceRow] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def import_polar(path: Path, depth: int) -> Imported:
+    """Read a file of the PoLar release's format.
+
+    Args:
+        path: the file.
+        depth: the depth of the model that the paths are of.
+
+    Raises:
+        TraceError: if the file is none of this format.
+    """
+    imported = Imported()
+    for number, sample in enumerate(_samples(path)):
+        where = f"sample {number}"
+        if not isinstance(sample, Mapping):
+            imported.problems.append(f"{where}: not an object.")
+            continue
+        about = sample.get("sample_info") or {}
+        text = sample.get("question") or about.get("question") or ""
+        answer = next((v for k in _ANSWERS for v in (sample.get(k), about.get(k)) if v not in (None, "")), "")
+        try:
+            question = Question(text=str(text), answer=str(answer), task=str(sample.get("task") or path.parent.name))
+        except QuestionError as error:
+            imported.problems.append(f"{where}: {error}")
+            continue
+        imported.questions.append(question)
+        programs: dict[Program, bool] = {}
+        for key, right in (("final_valid_transitions", True), ("final_invalid_transitions", False)):
+            for place, listed in enumerate(sample.get(key) or ()):
+                try:
+                    programs.setdefault(_program(listed, depth), right)
+                except ProgramError as error:
+                    imported.problems.append(f"{where}, {key}[{place}]: {error}")
+        identity = Program.identity(depth)
+        order = sorted(programs, key=lambda program: program != identity)  # a trace begins with the identity
+        imported.rows += [
+            trace_row(question, program, Verdict(programs[program], math.nan), depth, stage=TREE, step=step)
+            for step, program in enumerate(order)
+        ]
+    return imported
+
+
+_ANSWERS = ("gt_ans", "ground_truth", "answer")
+
+
+def _samples(path: Path) -> list[Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TraceError(f"{path} cannot be read as JSON: {error}") from error
+    if isinstance(content, dict):
+        content = content["samples"] if "samples" in content else list(content.values())
+    if not isinstance(content, list) or not any(isinstance(s, dict) and _TRANSITIONS in s for s in content):
+        raise TraceError(
+            f"{path} holds no samples with '{_TRANSITIONS}'; expected is the merged_mcts_samples.json of the PoLar "
+            "release."
+        )
+    return content
+
+
+_TRANSITIONS = "final_valid_transitions"
+
+
+def _program(listed: Any, depth: int) -> Program:
+    layers = listed.get("path") if isinstance(listed, Mapping) else listed
+    if not isinstance(layers, list) or not all(isinstance(i, int) and not isinstance(i, bool) for i in layers):
+        raise ProgramError(f"{json.dumps(listed)[:60]} is no list of layers.")
+    return Program(tuple(layers)).check(depth)
