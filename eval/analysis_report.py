@@ -153,11 +153,11 @@ def _recheck_section(rechecks: Rechecks | None) -> list[str]:
 def _cost_section(work: dict[str, float]) -> list[str]:
     if not work:
         return []
-    sharing = work["asked_layers"] / max(1, work["layer_executions"])
+    sharing = work["asked_tokens"] / max(1, work["executed_tokens"])
     return [
         "## Cost",
-        f"{work['simulations']:.0f} simulations, {work['layer_executions']:.0f} layer executions on questions "
-        f"({sharing:.1f} times as many without sharing), {work['seconds']:.0f} s.",
+        f"{work['simulations']:.0f} simulations, {work['layer_executions']:.0f} layer executions; without "
+        f"sharing {sharing:.1f} times as many tokens would have gone through layers; {work['seconds']:.0f} s.",
         "",
     ]
 

@@ -18,9 +18,17 @@ Change = tuple[int, int, tuple[int, ...]]
 
 
 def changes_of(program: Program, depth: int) -> list[Change]:
-    """Where a program departs from the identity of depth ``D``, from left to right; nothing for the identity."""
-    matcher = SequenceMatcher(None, range(depth), program.layers, autojunk=False)
-    return [(a, b, program.layers[c:d]) for tag, a, b, c, d in matcher.get_opcodes() if tag != "equal"]
+    """Where a program departs from the identity of depth ``D``, from left to right; nothing for the identity.
+
+    Layers that are left out and layers that come in at the same place are two changes.
+    """
+    changes: list[Change] = []
+    for tag, a, b, c, d in SequenceMatcher(None, range(depth), program.layers, autojunk=False).get_opcodes():
+        if tag in ("insert", "replace"):
+            changes.append((a, a, program.layers[c:d]))
+        if tag in ("delete", "replace"):
+            changes.append((a, b, ()))
+    return changes
 
 
 def with_changes(changes: Iterable[Change], depth: int) -> Program | None:

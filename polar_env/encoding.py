@@ -83,6 +83,12 @@ class EncodedQuestion:
         content = json.dumps([self.prompt_row.tolist(), self.answers, self.gold])
         return hashlib.blake2b(content.encode(), digest_size=16).digest()
 
+    @cached_property
+    def tokens(self) -> int:
+        """Tokens of the prompt with each of the answers, had they nothing in common."""
+        prompt = self.text.past + self.prompt_length
+        return sum(prompt + len(answer) - 1 for answer in self.answers)
+
     @property
     def prompt_row(self) -> Tensor:
         """Prefix and prompt in one piece, ``long [past + prompt_length]``."""

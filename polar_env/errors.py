@@ -8,6 +8,7 @@ from collections.abc import Iterable
 __all__ = [
     "AssetError",
     "CacheError",
+    "ClusterError",
     "ConfigError",
     "EpisodeError",
     "FingerprintError",
@@ -73,6 +74,10 @@ class MemoryBoundError(PolarError, ValueError):
 
 class AssetError(PolarError, RuntimeError):
     """A named asset could not be fetched, or what was fetched is not what was expected."""
+
+
+class ClusterError(PolarError, RuntimeError):
+    """A cluster of workers cannot be reached, or went away; the message says what is kept and how to go on."""
 
 
 class ConfigError(PolarError, ValueError):

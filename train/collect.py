@@ -84,8 +84,9 @@ def search_traces(
         before, started = engine.stats.copy(), time.perf_counter()
         traces.add_work(
             simulations=sum(len(trace.verdicts) - 1 for trace in finished),
-            asked_layers=new.asked_layers,
-            layer_executions=new.executed_layers,
+            asked_tokens=new.asked_tokens,
+            executed_tokens=new.executed_tokens,
+            layer_executions=new.executed_layers + new.prefix_layers + new.choice_layers,
             seconds=seconds,
         )
     return len(todo)

@@ -67,6 +67,9 @@ class EnvBenchmark(Figures):
 class _MenuPlayer:
     """Plays programs of a menu, a random one in each episode, in any number of lanes.
 
+    The first program of each lane is cut short somewhere and played at once: lanes in step would end their episodes
+    together, and whether that falls into the time that is measured would decide the rate.
+
     Args:
         executor: executes; shared by nobody else, so that what it knows is what was played here.
         questions: the questions of the episodes.
@@ -79,12 +82,19 @@ class _MenuPlayer:
         self.rng = np.random.default_rng(0)
         self.programs = RandomAgent(executor.depth, pool=_MENU).pool
         self.menu = [self.env.rules.language.encode(program) for program in self.programs]
-        self.plans = [self.plan() for _ in range(lanes)]
+        self.plans = [self._cut_short(self.plan()) for _ in range(lanes)]
         self.env.reset(seed=0)
+        for _ in range(max(map(len, self.plans))):
+            self.env.step(self.actions())
 
     def plan(self) -> list[int]:
         """The actions of a random program, last first."""
         return list(reversed(self.menu[self.rng.integers(len(self.menu))]))
+
+    def _cut_short(self, plan: list[int]) -> list[int]:
+        """A random number of a plan's first actions, and the stop, last first."""
+        stop, kept = plan[0], self.rng.integers(1, len(plan))
+        return [stop, *plan[-kept:]]
 
     def actions(self) -> NDArray[np.int64]:
         """The next action in each lane."""

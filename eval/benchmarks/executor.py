@@ -46,7 +46,7 @@ class ExecutorBenchmark(Figures):
         roofline_share: time of the matrix products of the layer executions really done, over the time taken.
         gflops: billions of such floating-point operations a second.
         roofline_gflops: those of the matrix products alone.
-        sharing: layer executions asked for, over those done on questions.
+        sharing: tokens through layers had each pair been executed alone, over those really done.
         verdicts: how many verdicts were timed.
         generate_samples: how many of them were decoded for comparison.
         wrong_verdicts: verdicts that differ from the re-stacked model's.

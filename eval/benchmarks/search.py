@@ -28,7 +28,7 @@ class SearchBenchmark(Figures):
         lock_step_speedup: the same over that of one tree after the other, step by step, on some of the questions.
         virtual_loss_speedup: one tree with 32 programs a round, over the same tree step by step.
         roofline_share: time of the matrix products of the layer executions really done, over the time taken.
-        sharing: layer executions asked for, over those done on questions.
+        sharing: tokens through layers had each pair been executed alone, over those really done.
         questions: trees in lock step.
         simulations: programs evaluated per tree, besides the identity.
     """

@@ -26,8 +26,8 @@ __all__ = ["CONFIG", "AnalyseConfig", "run"]
 class AnalyseConfig(QuestionsConfig):
     """How often other programs are right, shorter or better than the normal pass, with intervals and chance levels."""
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """A trace set, or the run that holds one; the page goes into its folder analysis."""
+    folder: Annotated[Path | None, tyro.conf.Positional] = None
+    """A trace set, or the run that holds one; by default OUT. The page goes into its folder analysis."""
     execute: Annotated[int, Field(ge=0)] = 100
     """Verdicts, and fixes, that are executed again to see whether they stand; 0 executes none and loads no model."""
     menu_size: Annotated[int, Field(ge=1)] = 20
@@ -39,7 +39,7 @@ CONFIG = AnalyseConfig
 
 def run(config: AnalyseConfig) -> dict[str, Any]:
     """Analyse; everything lies in the trace set's folder ``analysis``."""
-    traces = open_traces(config.folder)
+    traces = open_traces(config.folder or config.out)
     rows = traces.rows()
     if not any(row["stage"] == "tree" for row in rows):
         raise TraceError(f"{traces.folder} holds no trees; `polar search --out DIR` makes them.")
@@ -61,7 +61,7 @@ def run(config: AnalyseConfig) -> dict[str, Any]:
         **({key: _as_json(value) for key, value in vars(rechecks).items()} if rechecks else {}),
         "simulations": work.get("simulations"),
         "layer_executions": work.get("layer_executions"),
-        "sharing_factor": work["asked_layers"] / max(1, work["layer_executions"]) if work else None,
+        "sharing_factor": work["asked_tokens"] / max(1, work["executed_tokens"]) if work else None,
         "seconds": work.get("seconds"),
     }
     folder = traces.folder.parent / "analysis" if traces.folder.name == "traces" else traces.folder / "analysis"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from agents.search.config import PRESETS, MctsConfig
 from polar_env.cli.common import QuestionsConfig, console, open_executor, open_prompt, open_questions, progress_bar
 from polar_env.errors import ConfigError, UnknownNameError
+from polar_env.executor import Executor
 from polar_env.questions import Question, mixed_order
 from train.chance import evaluate_chance
 from train.collect import Engine, LocalEngine, search_traces
@@ -38,6 +39,14 @@ class SearchConfig(QuestionsConfig):
     """Questions that get a tree, tasks taking turns; the race uses all."""
     in_flight: Annotated[int, Field(ge=1)] = 32
     """Questions searched in lock step."""
+    engine: Literal["local", "ray"] = "local"
+    """Where trees grow: in this process, or on the workers of a Ray cluster, each with its own copy of the LLM."""
+    workers: Annotated[int, Field(ge=1)] = 2
+    """ray: how many workers."""
+    worker_gpus: Annotated[float, Field(ge=0)] = 0.0
+    """ray: share of a GPU that each worker takes."""
+    ray_address: str = ""
+    """ray: address of a running cluster ('auto' finds the one of this machine); empty starts one here."""
 
 
 CONFIG = SearchConfig
@@ -68,7 +77,7 @@ def run(config: SearchConfig) -> dict[str, Any]:
     before, survivors, searched = executor.stats.copy(), [], 0
     try:
         if not config.matrix:
-            searched = _search_trees(config, LocalEngine(executor), questions, traces)
+            searched = _search_trees(config, _engine(config, executor), questions, traces)
         if config.chance:
             with progress_bar(executor.stats, "random programs", None, "verdicts") as bar:
                 evaluate_chance(executor, questions, traces, config.mcts, config.seed, config.in_flight, bar.advance)
@@ -91,6 +100,24 @@ def run(config: SearchConfig) -> dict[str, Any]:
         "sharing_factor": stats.sharing,
         "seconds": stats.seconds,
     }
+
+
+def _engine(config: SearchConfig, executor: Executor) -> Engine:
+    """Where trees grow; a Ray worker on this machine gets its share of the memory bound and of the threads."""
+    if config.engine == "local":
+        return LocalEngine(executor)
+    from train.engines import RayEngine, WorkerSpec
+
+    spec = WorkerSpec(
+        model=config.model,
+        dtype=executor.llm.dtype_name,
+        device=config.device,
+        prompt=executor.prompt,
+        memory_bytes=executor.memory_bytes // config.workers,
+        verdicts=executor.store.path.parent if executor.store else None,
+        threads=max(1, executor.threads // config.workers) if not config.ray_address else executor.threads,
+    )
+    return RayEngine(spec, executor.llm.fingerprint, config.workers, config.worker_gpus, config.ray_address)
 
 
 def _search_trees(config: SearchConfig, engine: Engine, questions: list[Question], traces: TraceSet) -> int:

@@ -38,7 +38,7 @@ class TracesConfig(QuestionsConfig):
     OUT/traces and OUT/questions.jsonl.
     """
 
-    action: Annotated[Literal["info", "check", "merge", "export", "import"], tyro.conf.Positional]
+    action: Annotated[Literal["info", "check", "merge", "export", "import"], tyro.conf.Positional] = "info"
     """What to do."""
     paths: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Trace sets: folders, or runs that hold one; for import the file."""

@@ -149,6 +149,9 @@ class Executor:
         self.stats.verdicts += len(pairs)
         self.stats.cached_verdicts += len(pairs) - len(todo)
         self.stats.asked_layers += sum(len(program) for _, program in pairs)
+        self.stats.asked_tokens += sum(
+            question.tokens * len(program) for (question, _), (_, program) in zip(asked, pairs, strict=True)
+        )
         self.stats.seconds += time.perf_counter() - started
         return [found[question.id, node] for question, node in asked]
 
@@ -178,7 +181,9 @@ class Executor:
             for (question, node), feature in zip(chunk, pool([q for q, _ in chunk], states), strict=True):
                 found[question.id, node] = feature
                 self._features.put((question.id, node), feature.copy(), feature.nbytes)
-        self.stats.asked_layers += sum(1 for _, layers in pairs if layers)  # one step further each
+        further = [question for (question, _), (_, layers) in zip(asked, pairs, strict=True) if layers]
+        self.stats.asked_layers += len(further)  # one step each
+        self.stats.asked_tokens += sum(question.text.past + question.prompt_length for question in further)
         self.stats.seconds += time.perf_counter() - started
         return np.stack([found[question.id, node] for question, node in asked]).astype(np.float32)
 

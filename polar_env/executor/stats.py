@@ -19,6 +19,7 @@ class ExecutionStats:
         cached_verdicts: of these, how many were known already, in memory or on disk.
         stored_verdicts: of these, how many came from the verdict store on disk.
         asked_layers: layer executions that the programs asked for spell out, one by one.
+        asked_tokens: tokens through layers that this would take, were each pair executed alone.
         executed_layers: layer executions really done on questions.
         prefix_layers: layer executions really done on the few-shot prompt before all questions.
         choice_layers: layer executions really done on the choices behind a question.
@@ -31,6 +32,7 @@ class ExecutionStats:
     cached_verdicts: int = 0
     stored_verdicts: int = 0
     asked_layers: int = 0
+    asked_tokens: int = 0
     executed_layers: int = 0
     prefix_layers: int = 0
     choice_layers: int = 0
@@ -44,15 +46,27 @@ class ExecutionStats:
         return self.cached_verdicts / max(1, self.verdicts)
 
     @property
+    def executed_tokens(self) -> int:
+        """Tokens that went through layers, with padding."""
+        return sum(tokens * count for tokens, count in self.calls.items())
+
+    @property
     def sharing(self) -> float:
-        """Layer executions asked for over those done on questions."""
-        return self.asked_layers / max(1, self.executed_layers)
+        """Work asked for over work done, in tokens through layers: what sharing the few-shot prompt, programs' common
+        beginnings and a question's choices has saved.
+        """
+        return self.asked_tokens / max(1, self.executed_tokens)
 
     def count(self, role: Literal["prompt", "question", "choices"]) -> None:
         """Count one layer execution on a text."""
         self.prefix_layers += role == "prompt"
         self.executed_layers += role == "question"
         self.choice_layers += role == "choices"
+
+    def add(self, other: ExecutionStats) -> None:
+        """Count what another executor did, too."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
 
     def copy(self) -> ExecutionStats:
         """The figures of now, which later work does not change."""

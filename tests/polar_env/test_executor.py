@@ -248,6 +248,10 @@ def test_a_question_is_executed_once_for_all_its_choices(tiny_llm: FrozenLLM) ->
     assert executor.stats.choice_layers == 0
     executor.verdicts([(question, tiny_llm.identity)])
     assert executor.stats.executed_layers == executor.stats.choice_layers == tiny_llm.depth
+    encoded = executor.encoder(question)
+    assert encoded.tokens == sum(len(encoded.prompt_row) + len(answer) - 1 for answer in encoded.answers)
+    assert executor.stats.asked_tokens == tiny_llm.depth * encoded.tokens + len(encoded.prompt_row)  # and one feature
+    assert executor.stats.sharing > 1.5
 
 
 def test_questions_that_begin_as_all_examples_do_share_more(tiny_llm: FrozenLLM) -> None:

@@ -1,0 +1,155 @@
+"""Findings on rows that are known by hand: four layers, six questions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eval.analysis import analyse
+from eval.analysis_report import write_analysis
+from eval.rechecks import recheck
+from eval.statistics import share
+from polar_env.executor import Executor
+from polar_env.program import Program
+from polar_env.questions import Question
+from tests.train.test_traces import collected
+
+DEPTH = 4
+IDENTITY, SKIP, REPEAT, BOTH = "0-3", "0-1 3", "0-1x2 2-3", "0x2 2-3"
+VERDICTS = {  # question: right under identity, skip, repeat, both
+    "a": (True, True, False, False),
+    "b": (True, False, True, False),
+    "c": (False, True, False, False),
+    "d": (False, False, True, True),
+    "e": (False, False, False, False),
+    "f": (True, True, True, True),
+}
+
+
+def row(question: str, program: str, right: bool, stage: str, step: int) -> dict[str, Any]:
+    layers = len(Program.parse(program))
+    known = {"task": "sums", "difficulty": "hard" if question in "abc" else "easy"}
+    return {
+        "question_id": question,
+        "program": program,
+        "right": right,
+        "stage": stage,
+        "step": step,
+        "layers": layers,
+    } | known
+
+
+@pytest.fixture
+def rows() -> list[dict[str, Any]]:
+    programs = (IDENTITY, SKIP, REPEAT, BOTH)
+    trees = [
+        row(question, program, right, "tree", step)
+        for question, verdicts in VERDICTS.items()
+        for step, (program, right) in enumerate(zip(programs, verdicts, strict=True))
+    ]
+    chance = [row(question, "0-2", question in "ac", "chance", 0) for question in VERDICTS]
+    return trees + chance
+
+
+def test_shares_with_their_chance_level(rows: list[dict[str, Any]]) -> None:
+    found = analyse(rows, DEPTH)
+    assert found.questions == 6
+    assert found.programs == 3
+    assert found.identity == share([True, True, False, False, False, True])
+    assert found.shorter == share([True, False, True])  # a and f by the skip
+    assert found.fixed == share([True, True, False])
+    assert found.chance_shorter == share([True, False, False])
+    assert found.chance_fixed == share([True, False, False])
+
+
+def test_kinds_difficulties_and_lengths(rows: list[dict[str, Any]]) -> None:
+    found = analyse(rows, DEPTH)
+    assert found.by_kind["skip only"] == (share([True, False, True]), share([True, False, False]))
+    assert found.by_kind["repeat only"] == (share([False] * 3), share([False, True, False]))
+    assert found.by_kind["both"] == (share([False] * 3), share([False, True, False]))
+    hard = found.by_difficulty["sums", "hard"]
+    assert hard[:3] == (3, share([True, True, False]), share([True]))
+    assert hard[3] == pytest.approx((3 + 4 + 3) / 3 / DEPTH)
+    assert sorted(found.lengths) == [3, 3, 3, 4, 4]
+    assert found.shortest_cost == pytest.approx(17 / 5 / DEPTH)
+    assert found.shortest_5_cost == 3 / DEPTH
+
+
+def test_layers_of_right_programs(rows: list[dict[str, Any]]) -> None:
+    found = analyse(rows, DEPTH)
+    right = [SKIP] * 3 + [REPEAT] * 3 + [BOTH] * 2
+    executions = np.array([Program.parse(program).executions(DEPTH) for program in right])
+    np.testing.assert_allclose(found.right_use.skipped, (executions == 0).mean(0))
+    np.testing.assert_allclose(found.right_use.repeated, (executions > 1).mean(0))
+    p = executions.sum(0) / executions.sum()
+    assert found.right_use.entropy == pytest.approx(-(p * np.log(p)).sum() / np.log(DEPTH))
+    assert found.all_use.programs == 18
+
+
+def test_the_menu_is_chosen_on_one_half_and_measured_on_the_other(rows: list[dict[str, Any]]) -> None:
+    menu = analyse(rows, DEPTH).menu
+    assert [point.added for point in menu] == [IDENTITY, SKIP]  # of a, c, e the skip adds c; nothing is left to gain
+    assert [point.chosen_on for point in menu] == pytest.approx([1 / 3, 2 / 3])
+    assert menu[0].held_out == share([True, False, True])  # b, d, f
+    assert menu[1].held_out == share([True, False, True])
+
+
+def test_nothing_to_tell_is_told(rows: list[dict[str, Any]]) -> None:
+    """Without wrong questions, chance or shared programs there is no such share, and the page says so."""
+    right = [r for r in rows if r["question_id"] == "a" and r["stage"] == "tree"]
+    found = analyse(right, DEPTH)
+    assert found.fixed is None
+    assert found.chance_shorter is None
+    assert found.menu == []
+
+
+def test_the_page_its_figures_and_data(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    about = {"model": "tiny", "depth": DEPTH, "dtype": "float32", "fingerprint": "f", "prompt": "qa-0"}
+    work = {"simulations": 18, "asked_tokens": 900, "executed_tokens": 300, "layer_executions": 30, "seconds": 1.5}
+    page = write_analysis(tmp_path, analyse(rows, DEPTH), None, about, work).read_text()
+    assert "| of these, a shorter program is, too | 66.7 [20.8, 93.9] of 3 | 33.3 [6.1, 79.2] of 3 |" in page
+    assert "sharing 3.0 times as many tokens" in page
+    for name in ("shares", "layers", "menu"):
+        assert f"({name}.svg)" in page
+        assert (tmp_path / f"{name}.png").stat().st_size > 3000
+    assert (tmp_path / "layers.csv").read_text().splitlines()[3].startswith("2,")
+    assert len((tmp_path / "lengths.csv").read_text().splitlines()) == 6
+
+
+def test_rechecks_find_a_verdict_that_does_not_stand(
+    tmp_path: Path, executor: Executor, questions: list[Question]
+) -> None:
+    traces = collected(tmp_path, executor, questions[:4])
+    rows = traces.rows()
+    assert recheck(executor, rows, questions, 20, 0).changed.value == 0.0  # type: ignore[union-attr]
+    lied = [{**row, "right": not row["right"]} for row in rows]
+    assert recheck(executor, lied, questions, 20, 0).changed.value == 1.0  # type: ignore[union-attr]
+
+
+def test_needless_changes_are_found(executor: Executor, questions: list[Question]) -> None:
+    """A fix whose parts are known: the verdicts of what is left of it decide."""
+    right: dict[str, list[str]] = {}
+    programs = ["0-3", "0 2-3", "0-1x2 2-3", "0x2 2-3", "0-2"]
+    for question in questions:
+        verdicts = executor.verdicts([(question, Program.parse(p)) for p in programs])
+        right[question.id] = [p for p, verdict in zip(programs, verdicts, strict=True) if verdict.right]
+    rows = [
+        {"question_id": q.id, "stage": "tree", "step": step, "program": p, "right": bool(step)}
+        for q in questions
+        for step, p in enumerate(["0-3", "0x2 2-3"])
+    ]
+    found = recheck(executor, rows, questions, len(questions), 0)
+    undone = [["0x2 1-3", "0 2-3"]] * len(questions)
+    expected = [
+        verdict.right
+        for q, variants in zip(questions, undone, strict=True)
+        for verdict in executor.verdicts([(q, Program.parse(p)) for p in variants])
+    ]
+    assert found.survives is not None
+    assert found.survives.count == len(expected)
+    assert found.survives.value == pytest.approx(np.mean(expected))
+    assert json.dumps(found.survives.value)

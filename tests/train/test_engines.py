@@ -1,0 +1,106 @@
+"""A two-worker Ray on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.search.config import MctsConfig
+from polar_env.errors import ClusterError, ConfigError
+from polar_env.executor import Executor
+from polar_env.llm import load_llm
+from polar_env.questions import Prompt, Question
+from tests.train.test_traces import facts
+from train.collect import LocalEngine, search_traces
+from train.engines import RayEngine, WorkerSpec
+from train.traces import TraceSet
+
+CONFIG = MctsConfig(simulations=10)
+QUESTIONS = [Question(text=f"{n} + {n + 1}", answer=str(2 * n + 1)) for n in range(12)]
+PROMPT = Prompt(style="qa")
+
+
+def test_without_ray_the_command_to_install_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"pip install 'polar-env\[ray\]'"):
+        RayEngine(WorkerSpec("m", "float32", "cpu", PROMPT, 1 << 26, None, 1), "f")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    ray = pytest.importorskip("ray")
+    os.environ["RAY_DEDUP_LOGS"] = "0"
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield ray
+    ray.shutdown()
+
+
+def spec_of(folder: Path) -> WorkerSpec:
+    return WorkerSpec(str(folder), "float32", "cpu", PROMPT, 1 << 26, None, threads=1)
+
+
+def collected(folder: Path, tiny_folder: Path, engine: Any = None, kill: Any = None) -> TraceSet:
+    executor = Executor(load_llm(str(tiny_folder)), PROMPT)
+    traces = TraceSet.create(folder, executor, {})
+    engine = engine or LocalEngine(executor)
+    search_traces(engine, QUESTIONS, traces, CONFIG, in_flight=2, on_progress=kill or (lambda _: None))
+    return traces
+
+
+def test_workers_make_the_same_traces_though_one_is_killed(cluster: Any, tmp_path: Path, tiny_folder: Path) -> None:
+    fingerprint = load_llm(str(tiny_folder)).fingerprint
+    engine = RayEngine(spec_of(tiny_folder), fingerprint, workers=2)
+    killed = []
+
+    def kill_one(_: int) -> None:
+        """After the first group, while the other worker is at work."""
+        if not killed:
+            found = subprocess.run(["pgrep", "-f", "ray::_Worker"], capture_output=True, text=True, check=False)
+            killed.append(int(found.stdout.split()[-1]))
+            os.kill(killed[0], signal.SIGKILL)
+
+    ours = collected(tmp_path / "ray", tiny_folder, engine, kill_one)
+    assert killed
+    assert facts(ours) == facts(collected(tmp_path / "local", tiny_folder))
+    assert engine.stats.verdicts >= len(QUESTIONS) * (CONFIG.simulations + 1)
+    assert ours.work["simulations"] == len(QUESTIONS) * CONFIG.simulations
+
+
+def test_another_model_on_a_worker_is_refused(cluster: Any, tiny_folder: Path) -> None:
+    with pytest.raises(ClusterError, match="is another model"):
+        RayEngine(spec_of(tiny_folder), "0123456789abcdef", workers=1)
+
+
+def test_a_worker_that_cannot_load_says_why(cluster: Any, tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="could not load"):
+        RayEngine(spec_of(tmp_path / "nowhere"), "f", workers=1)
+
+
+def test_a_group_that_kills_every_worker_ends_the_run(
+    cluster: Any, tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fingerprint = load_llm(str(tiny_folder)).fingerprint
+    engine = RayEngine(spec_of(tiny_folder), fingerprint, workers=1)
+    deadly = MctsConfig(simulations=10)
+    monkeypatch.setattr(engine, "_make", lambda: _DyingWorker.options(num_cpus=0).remote())  # type: ignore[attr-defined]
+    engine._idle = [engine._make()]
+    with pytest.raises(ClusterError, match=r"4 workers died over the questions from '0 \+ 1'"):
+        list(engine.traces(QUESTIONS[:2], deadly, 0, 2, lambda _: None))
+
+
+try:
+    import ray as _ray
+
+    @_ray.remote
+    class _DyingWorker:
+        def search(self, *_: object) -> None:
+            os._exit(1)
+except ImportError:
+    pass

@@ -1,0 +1,170 @@
+"""Searching on many machines: Ray hands out questions to workers that each hold one LLM.
+
+A worker that dies has its questions handed out again; the trees come out as on one machine, since a tree depends on its
+question and the seed alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agents.search.config import MctsConfig
+from agents.search.lockstep import search
+from agents.search.trace import Trace
+from polar_env.errors import ClusterError, ConfigError
+from polar_env.executor import ExecutionStats, Executor
+from polar_env.questions import Prompt, Question
+
+if TYPE_CHECKING:
+    from train.collect import Progress
+
+__all__ = ["RayEngine", "WorkerSpec"]
+
+_MOST_DEATHS = 3
+"""How often a group of questions is handed out again before the run stops: something in it kills workers."""
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """What a worker makes its executor of; paths must exist on every machine.
+
+    Attributes:
+        model, dtype, device: as on the command line.
+        prompt: the prompt.
+        memory_bytes: bound of what the executor keeps, beside the weights.
+        verdicts: folder of verdicts on disk; None keeps none.
+        threads: torch threads of one worker.
+    """
+
+    model: str
+    dtype: str
+    device: str
+    prompt: Prompt
+    memory_bytes: int
+    verdicts: Path | None
+    threads: int
+
+    def executor(self) -> Executor:
+        """Load the model and make an executor."""
+        from polar_env.executor.store import VerdictStore
+        from polar_env.llm import load_llm
+
+        llm = load_llm(self.model, dtype=self.dtype, device=self.device)
+        store = None if self.verdicts is None else VerdictStore(self.verdicts, llm.fingerprint, llm.dtype_name)
+        return Executor(llm, self.prompt, self.memory_bytes, store, self.threads)
+
+
+class _Worker:
+    """Lives in a process of its own, on any machine of the cluster."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self.executor = spec.executor()
+
+    def fingerprint(self) -> str:
+        """The loaded model's."""
+        return self.executor.llm.fingerprint
+
+    def search(self, questions: list[Question], config: MctsConfig, seed: int) -> tuple[list[Trace], ExecutionStats]:
+        """The traces of a group of questions, and what they cost."""
+        before = self.executor.stats.copy()
+        traces = search(self.executor, questions, config, seed)
+        return traces, self.executor.stats.since(before)
+
+
+class RayEngine:
+    """Searches on the workers of a Ray cluster.
+
+    Args:
+        spec: what each worker loads.
+        fingerprint: of the model that all workers must have.
+        workers: how many; each takes groups of questions as it gets ready.
+        gpus: share of a GPU that a worker takes; 0 runs on the CPU.
+        address: of a running cluster; empty starts one on this machine.
+
+    Raises:
+        ConfigError: if Ray is not installed.
+        ClusterError: if the cluster cannot be reached, or a worker cannot load the model.
+    """
+
+    def __init__(
+        self, spec: WorkerSpec, fingerprint: str, workers: int = 2, gpus: float = 0.0, address: str = ""
+    ) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise ConfigError("Ray is not installed; pip install 'polar-env[ray]', or use --engine local.") from error
+        self.ray, self.spec, self.fingerprint = ray, spec, fingerprint
+        self.stats = ExecutionStats()
+        if not ray.is_initialized():
+            self._connect(address, workers)
+        options = {"num_cpus": spec.threads, "num_gpus": gpus}
+        self._make: Callable[[], Any] = lambda: ray.remote(_Worker).options(**options).remote(spec)
+        self._idle = [self._make() for _ in range(workers)]
+        for worker in self._idle:
+            self._require_model(worker)
+
+    def _connect(self, address: str, workers: int) -> None:
+        options: dict[str, Any] = {"address": address} if address else {"num_cpus": workers * self.spec.threads}
+        try:
+            self.ray.init(log_to_driver=False, include_dashboard=False, **options)
+        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+            raise ClusterError(
+                f"no Ray cluster at '{address or 'this machine'}': {error}. Start one with `ray start --head` and give "
+                "its address, or leave --ray-address away to use this machine alone."
+            ) from error
+
+    def _require_model(self, worker: Any) -> None:
+        try:
+            theirs = self.ray.get(worker.fingerprint.remote())
+        except self.ray.exceptions.RayError as error:
+            raise ClusterError(f"a worker could not load '{self.spec.model}': {error}") from error
+        if theirs != self.fingerprint:
+            raise ClusterError(
+                f"a worker's '{self.spec.model}' is another model ({theirs}) than here ({self.fingerprint}); put the "
+                "same files on every machine."
+            )
+
+    def traces(
+        self, questions: Sequence[Question], config: MctsConfig, seed: int, in_flight: int, on_progress: Progress
+    ) -> Iterator[list[Trace]]:
+        """Search questions in groups of ``in_flight``; a group is yielded as soon as its worker has finished it.
+
+        Raises:
+            ClusterError: if the cluster goes away, or one group of questions kills worker after worker.
+        """
+        ray = self.ray
+        todo = [list(questions[start : start + in_flight]) for start in range(0, len(questions), in_flight)]
+        deaths = [0] * len(todo)
+        waiting = list(range(len(todo)))
+        running: dict[Any, tuple[Any, int]] = {}
+        while waiting or running:
+            while waiting and self._idle:
+                worker, group = self._idle.pop(0), waiting.pop(0)
+                running[worker.search.remote(todo[group], config, seed)] = worker, group
+            try:
+                (ready, *_), _ = ray.wait(list(running), num_returns=1)
+                worker, group = running.pop(ready)
+                found, stats = ray.get(ready)
+            except ray.exceptions.RayActorError as error:
+                deaths[group] += 1
+                if deaths[group] > _MOST_DEATHS:
+                    raise ClusterError(
+                        f"{_MOST_DEATHS + 1} workers died over the questions from '{todo[group][0].text[:40]}' on: "
+                        f"{error}. What was finished is kept; with fewer --in-flight, or more memory for a worker, run "
+                        "the same command to go on."
+                    ) from error
+                waiting.insert(0, group)
+                self._idle.append(self._make())
+            except ray.exceptions.RayError as error:
+                raise ClusterError(
+                    f"the cluster went away: {error}. What was finished is kept; start the cluster and run the same "
+                    "command to go on."
+                ) from error
+            else:
+                self._idle.append(worker)
+                self.stats.add(stats)
+                on_progress(sum(len(trace.verdicts) for trace in found))
+                yield found
