@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from eval.statistics import Estimate, share
 from polar_env.edits import kind_of
+from polar_env.errors import TraceError
 from polar_env.program import Program
 
 __all__ = ["Analysis", "LayerUse", "MenuPoint", "analyse"]
@@ -31,8 +32,8 @@ class MenuPoint:
     Attributes:
         size: programs in it.
         added: the last of them.
-        chosen_on: coverage of the questions that it was chosen on.
-        held_out: coverage of the others.
+        chosen_on: coverage of the train questions, on which the race and the menu were chosen.
+        held_out: coverage of the validation questions.
     """
 
     size: int
@@ -75,7 +76,7 @@ class Analysis:
         shortest_cost: mean of these over D.
         shortest_5_cost: mean layers / D of the 5 % shortest right programs.
         right_use, all_use: layers of right programs other than the identity, and of all that were tried.
-        menu: the best shared programs, one more at a time.
+        menu: the best shared programs, one more at a time; empty where no validation questions were measured.
     """
 
     questions: int
@@ -99,14 +100,21 @@ def analyse(rows: Sequence[Row], depth: int, menu_size: int = 20) -> Analysis:
     """Analyse the rows of a trace set.
 
     Args:
-        rows: see `train.traces.TraceSet.rows`; those of the stage ``tree`` are the search, ``chance`` the random
-            programs, and all together tell which programs are shared.
+        rows: see `train.traces.TraceSet.rows`; those of the stage ``tree`` (or ``imported``) are the search, ``chance``
+            the random programs, and all together tell which programs are shared.
         depth: the model's depth.
         menu_size: programs in the largest menu.
+
+    Raises:
+        TraceError: if there is no question whose search begins with the identity.
     """
-    trees, chance = _by_question(rows, "tree"), _by_question(rows, "chance")
+    trees, chance = _by_question(rows, "tree") or _by_question(rows, "imported"), _by_question(rows, "chance")
     identity = str(Program.identity(depth))
-    base = {q: next(row["right"] for row in found if row["program"] == identity) for q, found in trees.items()}
+    known = {(row["question_id"], row["program"]): row["right"] for found in trees.values() for row in found}
+    base = {question: known[question, identity] for question in trees if (question, identity) in known}
+    if not base:
+        raise TraceError("no search in these traces has a verdict of the identity, beside which programs are judged.")
+    trees = {question: trees[question] for question in base}
     shorter, fixed = _coverage(trees, base, depth)
     chance_shorter, chance_fixed = _coverage(chance, {q: base[q] for q in chance if q in base}, depth)
     tried = [row for found in trees.values() for row in found if row["program"] != identity]
@@ -184,17 +192,19 @@ def _layer_use(programs: Sequence[str], depth: int) -> LayerUse:
 
 
 def _menu(rows: Sequence[Row], identity: str, size: int) -> list[MenuPoint]:
-    """Greedy menus of the programs that all of the questions share, chosen on every other question."""
+    """Greedy menus of the programs that all of the questions share, chosen on train questions alone."""
     known: dict[str, dict[str, bool]] = defaultdict(dict)
     for row in rows:
-        known[row["program"]][row["question_id"]] = row["right"]
-    questions = sorted(known.get(identity, {}))
-    shared = [p for p, verdicts in sorted(known.items()) if p != identity and len(verdicts) >= len(questions)]
-    if not shared or len(questions) < 4:
+        if row["stage"] != "imported":
+            known[row["program"]][row["question_id"]] = row["right"]
+    split_of = {row["question_id"]: row["split"] for row in rows}
+    raced = {row["question_id"] for row in rows if row["stage"] == "matrix"} & known.get(identity, {}).keys()
+    shared = [p for p, verdicts in sorted(known.items()) if p != identity and raced <= verdicts.keys()]
+    parts = [sorted(q for q in raced if (split_of[q] == "train") == train) for train in (True, False)]
+    if not shared or not all(parts):
         return []
     programs = [identity, *shared]
-    right = np.array([[known[p][q] for p in programs] for q in questions], bool)  # [Q, M]
-    chosen_on, held_out = right[::2], right[1::2]
+    chosen_on, held_out = (np.array([[known[p][q] for p in programs] for q in part], bool) for part in parts)  # [Q, M]
     menu, points = [0], []
     while True:
         covered, others = (part[:, menu].max(1) for part in (chosen_on, held_out))

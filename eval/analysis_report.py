@@ -72,7 +72,7 @@ def _write_csv(path: Path, columns: str, rows: list[list[Any]]) -> None:
 
 
 def _percent(estimate: Estimate | None) -> str:
-    return "none" if estimate is None else f"{estimate.percent()} of {estimate.count}"
+    return "no such questions" if estimate is None else f"{estimate.percent()} of {estimate.count}"
 
 
 def _markdown(analysis: Analysis, rechecks: Rechecks | None, about: dict[str, Any], work: dict[str, float]) -> str:
@@ -126,10 +126,10 @@ def _menu_section(analysis: Analysis) -> list[str]:
         return []
     return [
         "## A menu for all questions",
-        "Greedy menus of programs evaluated on every question, chosen on every other question, measured on the rest.",
+        "Greedy menus of the programs that won the race, chosen on train questions, measured on validation questions.",
         "Any of the menu counts, so this bounds what an agent that chooses from it can reach.",
         "",
-        "| size | added | on the questions it was chosen on | held out |",
+        "| size | added | train | held out |",
         "|---|---|---|---|",
         *(f"| {p.size} | {p.added} | {100 * p.chosen_on:.1f} | {_percent(p.held_out)} |" for p in analysis.menu),
         "",
@@ -143,9 +143,10 @@ def _recheck_section(rechecks: Rechecks | None) -> list[str]:
         return []
     return [
         "## Executed again",
-        f"- Verdicts that change when each is executed alone: {_percent(rechecks.changed)}.",
-        f"- Fixes by two changes or more that are still right with one undone: {_percent(rechecks.survives)}.",
-        f"- Such fixes of which at least one change was needless: {_percent(rechecks.needless)}.",
+        f"- Verdicts that change when each is executed alone: {_percent(rechecks.changed)}; of fixes, right programs "
+        f"where the identity is wrong: {_percent(rechecks.fixes_lost)}.",
+        f"- Fixes by two changes or more, one of each question, still right with a random one undone: "
+        f"{_percent(rechecks.survives)}; with at least one that is needless: {_percent(rechecks.needless)}.",
         "",
     ]
 
@@ -195,7 +196,8 @@ def _draw_shares(axes: Axes, analysis: Analysis) -> None:
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("% of questions, 95 % interval")
-    axes.legend(frameon=False, loc="lower right")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, loc="lower right")
 
 
 def _draw_layers(axes: Axes, analysis: Analysis) -> None:

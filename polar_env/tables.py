@@ -19,7 +19,7 @@ from polar_env.errors import TraceError
 
 __all__ = ["ShardedTable", "sha256_of", "write_whole"]
 
-_NUMBER, _CHECKSUM = r"\d{5}", r"[0-9a-f]{16}"
+_NUMBER, _CHECKSUM = r"\d{5,}", r"[0-9a-f]{16}"
 
 
 class ShardedTable:
@@ -38,7 +38,8 @@ class ShardedTable:
     def shards(self) -> list[Path]:
         """The whole shards, in the order in which they were written."""
         name = re.compile(rf"{self.kind}-{_NUMBER}-{_CHECKSUM}\.parquet")
-        return sorted(path for path in self.folder.glob(f"{self.kind}-*.parquet") if name.fullmatch(path.name))
+        found = [path for path in self.folder.glob(f"{self.kind}-*.parquet") if name.fullmatch(path.name)]
+        return sorted(found, key=lambda path: (self.number(path), path.name))
 
     def number(self, shard: Path) -> int:
         """The number in a shard's name; they are counted from 0."""
@@ -49,6 +50,11 @@ class ShardedTable:
         """The number of the shard that is written next."""
         return self.number(self.shards[-1]) + 1 if self.shards else 0
 
+    @property
+    def count(self) -> int:
+        """How many rows there are, told by the shards' metadata."""
+        return sum(pq.read_metadata(shard).num_rows for shard in self.shards)
+
     def append(self, rows: Sequence[Mapping[str, Any]], number: int | None = None) -> None:
         """Write one shard, whole or not at all; no rows write nothing.
 
@@ -56,12 +62,12 @@ class ShardedTable:
             rows: what it holds.
             number: its number, in place of shards of this or a later number; None writes the next one.
         """
-        if not rows:
-            return
         if number is not None:
             for shard in self.shards:
                 if self.number(shard) >= number:
                     shard.unlink()
+        if not rows:
+            return
         sink = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=self.schema), sink, compression="zstd")
         content = sink.getvalue().to_pybytes()
@@ -74,10 +80,10 @@ class ShardedTable:
         Raises:
             TraceError: if a shard is damaged.
         """
-        return [row for shard in self.shards for row in self.read(shard)]
+        return [row for shard in self.shards for row in self.read(shard).to_pylist()]
 
-    def read(self, shard: Path) -> list[dict[str, Any]]:
-        """The rows of one shard.
+    def read(self, shard: Path, columns: Sequence[str] | None = None) -> pa.Table:
+        """One shard, or some of its columns.
 
         Raises:
             TraceError: if it is damaged.
@@ -85,14 +91,13 @@ class ShardedTable:
         content = shard.read_bytes()
         if _checksum(content) != shard.stem.split("-")[-1]:
             raise TraceError(
-                f"{shard} is damaged: its content does not match the checksum in its name. Delete it and run the "
-                "command again; what it held is made anew."
+                f"{shard} is damaged: its content does not match the checksum in its name. Delete the shards of this "
+                f"number ({self.number(shard):05d}) and run the command again; what they held is made anew."
             )
         try:
-            rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(content), schema=self.schema).to_pylist()
+            return pq.read_table(pa.BufferReader(content), schema=self.schema, columns=columns)
         except (pa.ArrowException, OSError) as error:
             raise TraceError(f"{shard} is of another version ({error}); use another folder.") from error
-        return rows
 
 
 def _checksum(content: bytes) -> str:

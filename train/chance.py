@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from agents.fixed import seeded_rng
 from agents.search.config import MctsConfig
@@ -25,19 +26,21 @@ _MOST_EDITS = 4
 _TRIES = 100
 
 
-def random_programs(depth: int, config: MctsConfig, count: int, *seeds: object) -> list[Program]:
+@lru_cache(maxsize=16)
+def random_programs(depth: int, config: MctsConfig, count: int, *seeds: object) -> tuple[Program, ...]:
     """The identity, and up to ``count`` other programs, each 1 to 4 random edits away from it."""
     moves, rng = Edits(depth, config), seeded_rng("chance", *seeds)
+    children_of = lru_cache(maxsize=512)(moves.children)
     drawn = {Program(moves.root): None}
     for _ in range(_TRIES * count):
         if len(drawn) > count:
             break
         state = moves.root
         for _ in range(int(rng.integers(1, _MOST_EDITS + 1))):
-            children = moves.children(state)
+            children = children_of(state)
             state = children[int(rng.integers(len(children)))] if children else state
         drawn[Program(state)] = None
-    return list(drawn)
+    return tuple(drawn)
 
 
 def evaluate_chance(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from agents.search.config import MctsConfig
 from agents.search.lockstep import search
 from agents.search.trace import Trace
-from polar_env.errors import ClusterError, ConfigError
+from polar_env.errors import ClusterError, ConfigError, PolarError
 from polar_env.executor import ExecutionStats, Executor
 from polar_env.questions import Prompt, Question
 
@@ -102,9 +102,20 @@ class RayEngine:
             self._connect(address, workers)
         options = {"num_cpus": spec.threads, "num_gpus": gpus}
         self._make: Callable[[], Any] = lambda: ray.remote(_Worker).options(**options).remote(spec)
+        self._require_room(workers, options)
         self._idle = [self._make() for _ in range(workers)]
         for worker in self._idle:
             self._require_model(worker)
+
+    def _require_room(self, workers: int, options: dict[str, float]) -> None:
+        """Refuse more workers than the cluster has room for: they would wait for ever."""
+        there = self.ray.cluster_resources()
+        for kind, needed in (("CPU", options["num_cpus"]), ("GPU", options["num_gpus"])):
+            if workers * needed > there.get(kind, 0):
+                raise ClusterError(
+                    f"{workers} workers need {workers * needed:g} {kind}s, and the cluster has {there.get(kind, 0):g}. "
+                    "Give fewer --workers, fewer --threads or a smaller --worker-gpus, or join more machines."
+                )
 
     def _connect(self, address: str, workers: int) -> None:
         options: dict[str, Any] = {"address": address} if address else {"num_cpus": workers * self.spec.threads}
@@ -120,7 +131,7 @@ class RayEngine:
         try:
             theirs = self.ray.get(worker.fingerprint.remote())
         except self.ray.exceptions.RayError as error:
-            raise ClusterError(f"a worker could not load '{self.spec.model}': {error}") from error
+            raise ClusterError(f"a worker could not load '{self.spec.model}': {_reason(error)}") from error
         if theirs != self.fingerprint:
             raise ClusterError(
                 f"a worker's '{self.spec.model}' is another model ({theirs}) than here ({self.fingerprint}); put the "
@@ -148,23 +159,34 @@ class RayEngine:
                 (ready, *_), _ = ray.wait(list(running), num_returns=1)
                 worker, group = running.pop(ready)
                 found, stats = ray.get(ready)
+            except ray.exceptions.RayTaskError as error:  # the worker lives, and says what is wrong
+                cause = error.as_instanceof_cause()
+                raise cause if isinstance(cause, PolarError) else ClusterError(f"a worker failed: {error}") from error
             except ray.exceptions.RayActorError as error:
                 deaths[group] += 1
                 if deaths[group] > _MOST_DEATHS:
                     raise ClusterError(
-                        f"{_MOST_DEATHS + 1} workers died over the questions from '{todo[group][0].text[:40]}' on: "
-                        f"{error}. What was finished is kept; with fewer --in-flight, or more memory for a worker, run "
-                        "the same command to go on."
+                        f"{_MOST_DEATHS + 1} workers died over the {len(todo[group])} questions from "
+                        f"'{todo[group][0].text[:40]}' on: {_reason(error)}. What was finished is kept; run the same "
+                        "command to go on, with fewer --in-flight or more memory for a worker."
                     ) from error
                 waiting.insert(0, group)
-                self._idle.append(self._make())
+                replacement = self._make()
+                self._require_model(replacement)
+                self._idle.append(replacement)
             except ray.exceptions.RayError as error:
                 raise ClusterError(
-                    f"the cluster went away: {error}. What was finished is kept; start the cluster and run the same "
-                    "command to go on."
+                    f"the cluster went away: {_reason(error)}. What was finished is kept; start the cluster and run "
+                    "the same command to go on."
                 ) from error
             else:
                 self._idle.append(worker)
                 self.stats.add(stats)
                 on_progress(sum(len(trace.verdicts) for trace in found))
                 yield found
+
+
+def _reason(error: Exception) -> str:
+    """The last line of what Ray says, which names the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__

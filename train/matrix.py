@@ -20,7 +20,7 @@ from polar_env.edits import combined
 from polar_env.executor import Executor
 from polar_env.program import Program, single_edits
 from polar_env.questions import Question, mixed_order
-from train.traces import TREE, TraceRow, TraceSet, trace_row
+from train.traces import IMPORTED, TREE, TraceRow, TraceSet, trace_row
 
 __all__ = ["MATRIX", "MatrixConfig", "race"]
 
@@ -57,6 +57,7 @@ def race(
     traces: TraceSet,
     config: MatrixConfig,
     *,
+    held_out: Sequence[Question] = (),
     seed: int = 0,
     on_progress: Progress = lambda _: None,
 ) -> list[Program]:
@@ -67,6 +68,7 @@ def race(
         questions: train questions; the survivors are evaluated on all of them.
         traces: may hold trees, whose best programs take part.
         config: the settings.
+        held_out: other questions, on which the survivors are measured, too, so that what the race chose can be judged.
         seed: orders questions and candidates.
         on_progress: see `Progress`.
 
@@ -82,7 +84,7 @@ def race(
         grown = [new for a, b in pairs if (new := combined(a, b, executor.depth)) is not None]
         everyone = list(dict.fromkeys([*survivors, *grown]))
         survivors = _heats(scores, order, [p for p in everyone if p != identity], config, on_progress)
-    scores.evaluate(order, [identity, *survivors], on_progress)
+    scores.evaluate([*order, *held_out], [identity, *survivors], on_progress)
     return [identity, *survivors]
 
 
@@ -108,30 +110,52 @@ def _candidates(scores: _Scores, identity: Program, config: MatrixConfig, seed: 
     np.random.default_rng(seed).shuffle(edits)
     if not config.candidates:
         return edits
-    trees = _Scores(scores.executor, scores.traces, config.layer_cost, stage=TREE)
-    tried = dict.fromkeys(program for _, program in trees.rows if program != identity)
-    best = trees.best_of_known(list(tried), config.candidates // 4)
-    return (best + [edit for edit in edits if edit not in tried])[: config.candidates]
+    proposed = _best_of_trees(scores.traces, config.layer_cost, config.candidates // 4)
+    tried = {str(program) for program in proposed}
+    return (proposed + [edit for edit in edits if str(edit) not in tried])[: config.candidates]
+
+
+def _best_of_trees(traces: TraceSet, layer_cost: float, count: int) -> list[Program]:
+    """The programs of trees, ours or imported ones, of largest mean advantage over the questions that have them."""
+    rows = [row for row in traces.rows() if row["stage"] in (TREE, IMPORTED)]
+    identity = str(Program.identity(traces.depth))
+    base = {row["question_id"]: row for row in rows if row["program"] == identity}
+    gains: dict[str, list[float]] = {}
+    for row in rows:
+        known = base.get(row["question_id"])
+        if known is not None and row["program"] != identity:
+            gains.setdefault(row["program"], []).append(_gain(row, known, layer_cost))
+    ranked = sorted(gains, key=lambda program: -_shrunk(gains[program]))
+    return [Program.parse(program) for program in ranked[:count]]
+
+
+def _gain(row: TraceRow, base: TraceRow, layer_cost: float) -> float:
+    """Reward of a program minus the identity's on the same question."""
+    return float(row["right"]) - float(base["right"]) + layer_cost * float(base["cost"] - row["cost"])
+
+
+def _shrunk(gains: Sequence[float]) -> float:
+    return sum(gains) / (len(gains) + _SHRINKAGE)
 
 
 class _Scores:
-    """Rewards of programs relative to the identity's on the same question; begins with the trace set's verdicts.
+    """Rewards of programs relative to the identity's on the same question; begins with what the trace set has of them.
 
     Args:
         executor: executes what is missing.
         traces: takes in what was executed.
         layer_cost: see `MatrixConfig`.
-        stage: begin with the verdicts of this stage alone.
     """
 
-    def __init__(self, executor: Executor, traces: TraceSet, layer_cost: float, stage: str = "") -> None:
+    def __init__(self, executor: Executor, traces: TraceSet, layer_cost: float) -> None:
         self.executor, self.traces, self.layer_cost = executor, traces, layer_cost
         self.identity = executor.llm.identity
-        self.rows = {_key(row): row for row in traces.rows() if stage in ("", row["stage"])}
+        self.rows = {_key(row): row for row in traces.rows() if row["stage"] != IMPORTED}
 
     def evaluate(self, questions: Sequence[Question], programs: Sequence[Program], on_progress: Progress) -> None:
         """Fill in the verdicts that are missing, a shard for each chunk."""
-        missing = [(q, p) for q in questions for p in programs if (q.id, p) not in self.rows]
+        names = [(program, str(program)) for program in programs]
+        missing = [(q, program) for q in questions for program, name in names if (q.id, name) not in self.rows]
         for chunk in (missing[i : i + _CHUNK] for i in range(0, len(missing), _CHUNK)):
             verdicts = self.executor.verdicts(chunk)
             rows = [
@@ -144,24 +168,13 @@ class _Scores:
 
     def best(self, questions: Sequence[Question], programs: Sequence[Program], count: int) -> list[Program]:
         """The ``count`` programs of largest mean advantage, shrunk towards 0 where there are few questions."""
-        return self._best([question.id for question in questions], programs, count)
+        return sorted(programs, key=lambda program: -self._advantage(questions, program))[:count]
 
-    def best_of_known(self, programs: Sequence[Program], count: int) -> list[Program]:
-        """The same over all questions that there are verdicts of."""
-        return self._best(list(dict.fromkeys(question_id for question_id, _ in self.rows)), programs, count)
-
-    def _best(self, question_ids: Sequence[str], programs: Sequence[Program], count: int) -> list[Program]:
-        return sorted(programs, key=lambda p: -self._advantage(question_ids, p))[:count]
-
-    def _advantage(self, question_ids: Sequence[str], program: Program) -> float:
-        gains = []
-        for question_id in question_ids:
-            row, base = self.rows.get((question_id, program)), self.rows.get((question_id, self.identity))
-            if row is not None and base is not None:
-                saved = self.layer_cost * (base["cost"] - row["cost"])
-                gains.append(float(row["right"]) - float(base["right"]) + saved)
-        return float(sum(gains)) / (len(gains) + _SHRINKAGE)
+    def _advantage(self, questions: Sequence[Question], program: Program) -> float:
+        identity, name = str(self.identity), str(program)
+        pairs = [(self.rows.get((q.id, name)), self.rows.get((q.id, identity))) for q in questions]
+        return _shrunk([_gain(row, base, self.layer_cost) for row, base in pairs if row and base])
 
 
-def _key(row: TraceRow) -> tuple[str, Program]:
-    return row["question_id"], Program.parse(row["program"])
+def _key(row: TraceRow) -> tuple[str, str]:
+    return row["question_id"], row["program"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 from polar_env.errors import FingerprintError, ProgramError, TraceError
 from polar_env.program import Program
 from polar_env.tables import ShardedTable
-from train.traces import META, TREE, TraceRow, TraceSet
+from train.chance import CHANCE
+from train.traces import IMPORTED, META, TREE, TraceRow, TraceSet
 
 __all__ = ["check_traces", "describe", "merge"]
 
@@ -49,6 +51,9 @@ def check_traces(traces: TraceSet) -> list[str]:
     problems += [f"{name}: no shard of this version; delete it." for name in sorted(strays)]
     right: dict[tuple[str, str], bool] = {}
     steps: dict[str, dict[int, str]] = {}
+    numbers = [{table.number(shard) for shard in table.shards} for table in (traces.verdicts, traces.nodes)]
+    problems += [f"nodes-{n:05d}: the shard of verdicts of this number is missing." for n in numbers[1] - numbers[0]]
+    roots = Counter(row["question_id"] for row in nodes[0] if row["step"] == 0)
     for row in verdicts[0]:
         where = f"question {row['question_id']}, program '{row['program']}'"
         problems += [f"{where}: {problem}" for problem in _wrong_with(row, traces.depth)]
@@ -60,6 +65,8 @@ def check_traces(traces: TraceSet) -> list[str]:
     for question_id, programs in steps.items():
         if sorted(programs) != list(range(len(programs))) or programs.get(0) != identity:
             problems.append(f"question {question_id}: its tree is not whole, or does not begin with the identity.")
+        if roots[question_id] != 1:
+            problems.append(f"question {question_id}: the nodes of its tree are there {roots[question_id]} times.")
     return problems
 
 
@@ -68,7 +75,7 @@ def _readable(table: ShardedTable) -> tuple[list[TraceRow], list[str]]:
     rows, problems = [], []
     for shard in table.shards:
         try:
-            rows += table.read(shard)
+            rows += table.read(shard).to_pylist()
         except TraceError as error:
             problems.append(str(error))
     return rows, problems
@@ -90,7 +97,8 @@ def _wrong_with(row: TraceRow, depth: int) -> list[str]:
 def merge(sources: Sequence[TraceSet], folder: Path) -> tuple[TraceSet, dict[str, int]]:
     """Join trace sets of one model under one prompt.
 
-    A question's tree comes from the first set that has one; of shared programs all verdicts are taken.
+    A question's tree, and its random programs, come from the first set that has them; of shared programs all verdicts
+    are taken.
 
     Args:
         sources: at least one.
@@ -115,28 +123,36 @@ def merge(sources: Sequence[TraceSet], folder: Path) -> tuple[TraceSet, dict[str
                 "prompt can be merged."
             )
     configs = [source.meta["config"] for source in sources]
-    merged = TraceSet.start(folder, {**first.meta, "config": {**configs[0], "merged": configs}})
+    specs = dict.fromkeys(spec for config in configs for spec in config.get("questions", []))
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}")  # renamed when it is whole
+    config = {**configs[0], "questions": list(specs), "merged": configs}
+    merged = TraceSet.start(partial, {**first.meta, "config": config})
     counts = {"verdicts": 0, "trees_left_out": 0, "disagreements": 0}
     right: dict[tuple[str, str], bool] = {}
-    searched: set[str] = set()
+    taken: set[tuple[str, str]] = set()
     for source in sources:
-        rows, nodes = source.rows(), source.node_rows()
-        again = {row["question_id"] for row in rows if row["stage"] == TREE} & searched
-        counts["trees_left_out"] += len(again)
-        counts["disagreements"] += sum(
-            right.get((row["question_id"], row["program"]), row["right"]) != row["right"] for row in rows
-        )
-        kept = [
-            row
-            for row in rows
-            if (row["question_id"] not in again if row["stage"] == TREE else _key(row) not in right)
-            and right.get(_key(row), row["right"]) == row["right"]
-        ]
-        searched |= {row["question_id"] for row in kept if row["stage"] == TREE}
-        right |= {_key(row): row["right"] for row in kept}
-        merged.append(kept, [node for node in nodes if node["question_id"] not in again])
+        rows = source.rows()
+        again = {(row["stage"], row["question_id"]) for row in rows if row["stage"] in _WHOLE} & taken
+        counts["trees_left_out"] += sum(stage == TREE for stage, _ in again)
+        counts["disagreements"] += sum(right.get(_key(row), row["right"]) != row["right"] for row in rows)
+        kept = [row for row in rows if _is_new(row, again, right)]
+        nodes = [node for node in source.node_rows() if (TREE, node["question_id"]) not in again]
+        merged.append(kept, nodes)
+        taken |= {(row["stage"], row["question_id"]) for row in kept}
+        right |= {_key(row): row["right"] for row in kept if _key(row) not in right}
         counts["verdicts"] += len(kept)
-    return merged, counts
+    partial.rename(folder)
+    return TraceSet.open(folder), counts
+
+
+_WHOLE = (TREE, CHANCE, IMPORTED)
+"""Stages of which a question has all rows from one set, or none."""
+
+
+def _is_new(row: TraceRow, again: set[tuple[str, str]], right: dict[tuple[str, str], bool]) -> bool:
+    if row["stage"] in _WHOLE:
+        return (row["stage"], row["question_id"]) not in again
+    return _key(row) not in right
 
 
 def _key(row: TraceRow) -> tuple[str, str]:

@@ -6,31 +6,37 @@ came through. A killed search leaves only whole shards, and the next one goes on
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from agents.search.moves import State
 from agents.search.trace import Trace
+from polar_env.config import Config
 from polar_env.errors import FingerprintError, TraceError
 from polar_env.executor import Executor, Verdict
 from polar_env.program import Program
 from polar_env.questions import Prompt, Question
 from polar_env.tables import ShardedTable, write_whole
 
-__all__ = ["TREE", "TraceRow", "TraceSet", "VerdictMatrix", "state_text", "trace_row"]
+__all__ = ["IMPORTED", "TREE", "TraceRow", "TraceSet", "VerdictMatrix", "state_text", "trace_row"]
 
 SCHEMA_VERSION = 2
 META = "traces.json"
 _WORK = "work.json"
 TREE = "tree"
 """Stage of rows that a tree search made; those of shared programs are of the stage ``matrix``."""
+IMPORTED = "imported"
+"""Stage of verdicts that another code base gave: they propose programs, but do not count as measured here."""
 _VERDICTS = pa.schema(
     [
         ("question_id", pa.string()),
@@ -151,6 +157,23 @@ class VerdictMatrix:
         return known, replace(self, question_ids=ids, right=self.right[[row_of[i] for i in ids]])
 
 
+class _Meta(Config, extra="allow"):
+    """What the metadata file must hold."""
+
+    model: str
+    fingerprint: str
+    dtype: str
+    depth: int
+    prompt: Prompt
+    config: dict[str, Any]
+    checksum: str
+
+
+def _checksum(meta: dict[str, Any]) -> str:
+    content = {key: value for key, value in meta.items() if key != "checksum"}
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
 class TraceSet:
     """A folder of traces of one model under one prompt.
 
@@ -161,6 +184,7 @@ class TraceSet:
 
     def __init__(self, folder: Path, meta: dict[str, Any]) -> None:
         self.folder, self.meta = folder, meta
+        self._lock: IO[str] | None = None
         self.verdicts = ShardedTable(folder, _VERDICTS)
         self.nodes = ShardedTable(folder, _NODES, "nodes")
 
@@ -181,17 +205,39 @@ class TraceSet:
             "config": config,
         }
         if not (folder / META).exists():
-            return cls.start(folder, meta)
-        traces = cls.open(folder)
-        traces.require(executor)
-        traces.require_config(config)
+            traces = cls.start(folder, meta)
+        else:
+            traces = cls.open(folder)
+            traces.require(executor)
+            traces.require_config(config)
+        traces.lock()
         return traces
+
+    def lock(self) -> None:
+        """Let no other process append until this object is gone.
+
+        Raises:
+            TraceError: if another one does.
+        """
+        self._lock = (self.folder / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise TraceError(
+                f"another process is appending to {self.folder}; wait for it, or give another --out folder and join "
+                "them with `polar traces merge`."
+            ) from error
 
     @classmethod
     def start(cls, folder: Path, meta: dict[str, Any]) -> TraceSet:
         """Start a trace set with known metadata."""
-        write_whole(folder / META, json.dumps(meta, indent=2).encode())
-        return cls(folder, meta)
+        traces = cls(folder, meta)
+        traces._write_meta()
+        return traces
+
+    def _write_meta(self) -> None:
+        self.meta["checksum"] = _checksum(self.meta)
+        write_whole(self.folder / META, json.dumps(self.meta, indent=2).encode())
 
     @classmethod
     def open(cls, folder: Path) -> TraceSet:
@@ -204,13 +250,18 @@ class TraceSet:
             raise TraceError(f"{folder} holds no trace set ({META} is missing); `polar search --out DIR` makes one.")
         try:
             meta = json.loads((folder / META).read_text(encoding="utf-8"))
-            version, _ = meta["schema_version"], (meta["fingerprint"], meta["prompt"], meta["depth"])
+            if meta["schema_version"] != SCHEMA_VERSION:
+                raise FingerprintError(
+                    f"{folder} has trace schema {meta['schema_version']}, this version reads {SCHEMA_VERSION}; search "
+                    "again."
+                )
+            whole = _Meta.model_validate(meta)
         except (ValueError, KeyError, TypeError) as error:
-            raise TraceError(f"{folder / META} is damaged ({error!r}); search again in another folder.") from error
-        if version != SCHEMA_VERSION:
-            raise FingerprintError(
-                f"{folder} has trace schema {version}, this version reads {SCHEMA_VERSION}; search again."
-            )
+            if isinstance(error, FingerprintError):
+                raise
+            raise TraceError(f"{folder / META} is damaged ({error}); search again in another folder.") from error
+        if whole.checksum != _checksum(meta):
+            raise TraceError(f"{folder / META} was changed: it does not match its checksum; search again elsewhere.")
         return cls(folder, meta)
 
     def require(self, executor: Executor) -> None:
@@ -232,17 +283,23 @@ class TraceSet:
             )
 
     def require_config(self, config: dict[str, Any]) -> None:
-        """Refuse other settings of the trees than those that made these; a set without trees takes them on.
+        """Refuse other settings of the trees than those that made these; a set without trees takes them on, and any set
+        more questions.
 
         Raises:
             FingerprintError: naming the settings that differ.
         """
+        ours = self.meta["config"]
+        specs = [*ours.get("questions", []), *config.get("questions", [])]
+        taken_on = {"questions": list(dict.fromkeys(specs))} if specs else {}
+        if "mcts" not in ours:
+            taken_on |= {key: value for key, value in config.items() if key != "questions"}
+        if any(ours.get(key) != value for key, value in taken_on.items()):
+            ours |= taken_on
+            self._write_meta()
         if "mcts" not in config:
             return
-        if "mcts" not in self.meta["config"]:
-            self.meta["config"] |= config
-            write_whole(self.folder / META, json.dumps(self.meta, indent=2).encode())
-        ours, theirs = ({"seed": c.get("seed"), **c.get("mcts", {})} for c in (self.meta["config"], config))
+        ours, theirs = ({"seed": c.get("seed"), **c.get("mcts", {})} for c in (ours, config))
         different = [name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)]
         if different:
             told = "; ".join(f"{n}: {ours.get(n)} there, {theirs.get(n)} here" for n in sorted(different))
@@ -276,7 +333,12 @@ class TraceSet:
     def work(self) -> dict[str, float]:
         """What the set has cost so far: simulations, verdicts, layer executions asked for and done, seconds."""
         path = self.folder / _WORK
-        found: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+        try:
+            found: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+        except ValueError as error:
+            raise TraceError(
+                f"{path} is damaged ({error}); delete it: it only tells what the search has cost."
+            ) from error
         return found
 
     def add_work(self, **counts: float) -> None:
@@ -299,13 +361,18 @@ class TraceSet:
         Raises:
             TraceError: for a damaged shard.
         """
-        shards = [s for s in self.nodes.shards if self.nodes.number(s) < self.verdicts.next_number]
-        rows = [row for shard in shards for row in self.nodes.read(shard)]
+        whole = {self.verdicts.number(shard) for shard in self.verdicts.shards}  # others lack their verdicts
+        shards = [shard for shard in self.nodes.shards if self.nodes.number(shard) in whole]
+        rows = [row for shard in shards for row in self.nodes.read(shard).to_pylist()]
         return sorted(rows, key=lambda row: (row["question_id"], row["step"]))
 
     def questions_done(self) -> set[str]:
         """Ids of the questions that have a tree."""
-        return {row["question_id"] for row in self.rows() if row["stage"] == TREE}
+        done: set[str] = set()
+        for shard in self.verdicts.shards:
+            columns = self.verdicts.read(shard, ["question_id", "stage"])
+            done.update(columns.filter(pc.equal(columns["stage"], TREE))["question_id"].unique().to_pylist())
+        return done
 
     def matrix(self, least_share: float = 0.95) -> VerdictMatrix:
         """The shared programs: those evaluated on at least ``least_share`` of the questions, on the questions that all
@@ -316,7 +383,8 @@ class TraceSet:
         """
         known: dict[str, dict[str, bool]] = {}
         for row in self.rows():
-            known.setdefault(row["program"], {})[row["question_id"]] = row["right"]
+            if row["stage"] != IMPORTED:
+                known.setdefault(row["program"], {})[row["question_id"]] = row["right"]
         identity = str(Program.identity(self.depth))
         if identity not in known:
             raise TraceError(f"{self.folder} holds no traces yet; `polar search --out DIR` makes them.")

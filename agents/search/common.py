@@ -5,6 +5,7 @@ and what a program is worth.
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,20 +36,23 @@ class Order:
         self.moves, self.config = moves, config
         self.seeds = (seed,) if config.shared_edits else (seed, question_id)
 
-    def children(self, state: State) -> list[State]:
-        """All children of a state, the first to be tried first; at a root with Gumbel noise the candidates alone."""
-        children = self.moves.children(state)
+    def indices(self, state: State, count: int) -> list[int]:
+        """Which of a state's ``count`` children is tried first, second, ..; at a root with Gumbel noise the candidates
+        alone.
+        """
         if state == self.moves.root and self.config.root_candidates:
-            noise = self._gumbels(len(children))
-            return [children[i] for i in np.argsort(-noise, kind="stable")[: self.config.root_candidates]]
-        order = seeded_rng(*self.seeds, state).permutation(len(children))
+            best = np.argsort(-self._gumbels(count), kind="stable")[: self.config.root_candidates]
+            return [int(i) for i in best]
+        order = seeded_rng(*self.seeds, state).permutation(count)
         if self.config.moves == "construction":  # the normal pass first: its verdict is known
-            order = np.array([0, *order[order != 0]], np.int64)[: len(children)]
-        return [children[i] for i in order]
+            order = np.array([0, *order[order != 0]], np.int64)[:count]
+        return [int(i) for i in order]
 
-    def root_noise(self, count: int) -> NDArray[np.float64]:
+    @cached_property
+    def root_noise(self) -> NDArray[np.float64]:
         """Gumbel noise of the root's candidates, the largest first; all have the same prior."""
-        return -np.sort(-self._gumbels(len(self.moves.children(self.moves.root))))[:count]
+        noise = -np.sort(-self._gumbels(len(self.moves.children(self.moves.root))))
+        return noise[: self.config.root_candidates]
 
     def _gumbels(self, count: int) -> NDArray[np.float64]:
         return seeded_rng(*self.seeds, "root").gumbel(size=count)

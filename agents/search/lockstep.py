@@ -3,7 +3,8 @@ so that the executor always gets full batches.
 
 The statistics of all trees lie in flat arrays ``[B, N, A]``. With fewer questions than rows in a batch a tree gives
 several programs at once, which virtual loss (Chaslot et al. 2008) keeps apart: until all are chosen, each counts as
-evaluated and lost. With one program a round a tree does not depend on which questions are searched beside it.
+evaluated, with a reward of -1. With one program a round a tree does not depend on which questions are searched beside
+it.
 
 Letters: ``B`` trees, ``N`` nodes of a tree, ``A`` edges of a node, ``V`` visits of a node, ``v`` visits of an edge.
 """
@@ -22,7 +23,7 @@ from agents.fixed import seeded_rng
 from agents.search.common import MAX_WALKS, Order, most_children, reward_of
 from agents.search.config import MctsConfig
 from agents.search.moves import State, make_moves
-from agents.search.root import gumbel_scores
+from agents.search.root import due_visits, gumbel_scores
 from agents.search.trace import Child, Node, Trace
 from polar_env.executor import Executor, Verdict
 from polar_env.program import Program
@@ -89,13 +90,14 @@ class Search:
     def __init__(self, questions: Sequence[Question], depth: int, config: MctsConfig, seed: int = 0) -> None:
         self.questions, self.depth, self.config = list(questions), depth, config
         self.moves = make_moves(depth, config)
-        self.program = lru_cache(maxsize=1 << 16)(self.moves.program)
+        self.program = lru_cache(maxsize=1 << 14)(self.moves.program)
+        self._children = lru_cache(maxsize=512)(self.moves.children)  # the trees keep indices: states are large
         self._orders = [Order(self.moves, config, seed, question.id) for question in questions]
         self._rngs = [seeded_rng(seed, question.id) for question in questions]
         self._verdicts: list[dict[Program, Verdict]] = [{} for _ in questions]
         self._states: list[list[State]] = [[] for _ in questions]
         self._index: list[dict[State, int]] = [{} for _ in questions]
-        self._untried: list[dict[int, list[State]]] = [{} for _ in questions]
+        self._untried: list[dict[int, list[int]]] = [{} for _ in questions]  # of a node's children
         self._allowed: list[dict[int, int]] = [{} for _ in questions]
         self._nameless: list[dict[Program, list[int]]] = [{} for _ in questions]  # nodes that wait for a verdict
         self._best = np.full(len(self.questions), -np.inf)  # reward of the best right program
@@ -199,12 +201,14 @@ class Search:
             return -1
         untried = self._untried[tree].get(node)
         if untried is None:
-            untried = self._untried[tree][node] = self._orders[tree].children(self._states[tree][node])
+            state = self._states[tree][node]
+            untried = self._untried[tree][node] = self._orders[tree].indices(state, len(self._children(state)))
             self._allowed[tree][node] = len(untried)
         if self.config.root_candidates and node == 0:
             return self._choose_at_root(tree, untried)
         if self.config.prune:
-            untried[:] = [state for state in untried if self._most(tree, state) > self._best[tree]]
+            children = self._children(self._states[tree][node])
+            untried[:] = [i for i in untried if self._most(tree, children[i]) > self._best[tree]]
         if self.config.random_child and self._rngs[tree].random() < self.config.random_child:
             return self._choose_at_random(tree, node, untried)
         if untried:
@@ -213,7 +217,7 @@ class Search:
                 self._add(tree, node, untried, 0)
         return None
 
-    def _choose_at_random(self, tree: int, node: int, untried: list[State]) -> int:
+    def _choose_at_random(self, tree: int, node: int, untried: list[int]) -> int:
         """Any child, tried or not; -1 where there is none."""
         edges = self._open_edges(tree, node)
         count = len(edges) + len(untried)
@@ -222,13 +226,16 @@ class Search:
         index = int(self._rngs[tree].integers(count))
         return int(edges[index]) if index < len(edges) else self._add(tree, node, untried, index - len(edges))
 
-    def _choose_at_root(self, tree: int, untried: list[State]) -> int:
+    def _choose_at_root(self, tree: int, untried: list[int]) -> int:
         while untried:
             self._add(tree, 0, untried, 0)
-        table, count, edges = self._table, int(self._table.edges[tree, 0]), self._open_edges(tree, 0)
-        visits, totals = table.visits[tree, 0, :count], (table.totals - table.virtual)[tree, 0, :count]
-        scores = gumbel_scores(visits, totals, self._orders[tree].root_noise(count), self.config.simulations)
-        return int(edges[scores[edges].argmax()]) if edges.size else -1
+        table, edges = self._table, self._open_edges(tree, 0)
+        if not edges.size:
+            return -1
+        due = due_visits(table.visits[tree, 0, : table.edges[tree, 0]], self.config.simulations)
+        totals = table.totals[tree, 0, edges] - table.virtual[tree, 0, edges]
+        scores = gumbel_scores(table.visits[tree, 0, edges], totals, self._orders[tree].root_noise[edges], due)
+        return int(edges[scores.argmax()])
 
     def _open_edges(self, tree: int, node: int) -> Ints:
         """Edges of a node that are worth to be taken."""
@@ -269,10 +276,10 @@ class Search:
         best = np.where(there, scores, -np.inf).argmax(1)
         return [int(edge) for edge in np.where(there.any(1), best, -1)]
 
-    def _add(self, tree: int, node: int, untried: list[State], index: int) -> int:
+    def _add(self, tree: int, node: int, untried: list[int], index: int) -> int:
         """Give a node one of its untried children; returns the edge."""
         edge = int(self._table.edges[tree, node])
-        child = self._node(tree, untried.pop(index))
+        child = self._node(tree, self._children(self._states[tree][node])[untried.pop(index)])
         self._table.grow(0, edge + 1)
         self._table.child[tree, node, edge] = child
         self._table.edges[tree, node] = edge + 1

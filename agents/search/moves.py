@@ -79,8 +79,8 @@ class Edits:
         return Program(state)
 
     def least_layers(self, state: State, known: bool) -> int:
-        """A new program's own length, though a later edit could shorten it: edits commute, and the shorter program is
-        reached without it. A known program may lead to any.
+        """A new program's own length, though a later edit could shorten it: a heuristic, since most edits commute, and
+        what they lead to is mostly reached without it. A known program may lead to any.
         """
         return 1 if known else len(state)
 

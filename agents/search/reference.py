@@ -19,7 +19,7 @@ from agents.fixed import seeded_rng
 from agents.search.common import MAX_WALKS, Order, most_children, reward_of
 from agents.search.config import MctsConfig
 from agents.search.moves import State, make_moves
-from agents.search.root import gumbel_scores
+from agents.search.root import due_visits, gumbel_scores
 from agents.search.trace import Child, Node, Trace
 from polar_env.executor import Verdict
 from polar_env.program import Program
@@ -76,7 +76,8 @@ class _Tree:
         """The next step at a state; None where there is none."""
         node = self.nodes[state]
         if node.untried is None:
-            node.untried = self.order.children(state)
+            children = self.moves.children(state)
+            node.untried = [children[i] for i in self.order.indices(state, len(children))]
             node.allowed = len(node.untried)
         if state == self.moves.root and self.config.root_candidates:
             return self.choose_at_root(node)
@@ -101,10 +102,13 @@ class _Tree:
         """Gumbel noise and sequential halving among the candidates."""
         while node.untried:
             self.add(node, 0)
-        noise = self.order.root_noise(len(node.edges))
-        visits, totals = np.array([e.visits for e in node.edges]), np.array([e.total for e in node.edges])
-        scores = gumbel_scores(visits, totals, noise, self.config.simulations)
-        return max(self.open_edges(node), key=lambda edge: scores[node.edges.index(edge)], default=None)
+        due = due_visits(np.array([edge.visits for edge in node.edges]), self.config.simulations)
+        edges = self.open_edges(node)
+        if not edges:
+            return None
+        noise = np.array([self.order.root_noise[node.edges.index(edge)] for edge in edges])
+        visits, totals = np.array([edge.visits for edge in edges]), np.array([edge.total for edge in edges])
+        return edges[int(gumbel_scores(visits, totals, noise, due).argmax())]
 
     def add(self, node: _Node, index: int) -> _Edge:
         """Give a node one of its untried children."""

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["considered_visits", "gumbel_scores"]
+__all__ = ["considered_visits", "due_visits", "gumbel_scores"]
 
 _VISIT_OFFSET, _VALUE_SCALE = 50.0, 1.0
 """Constants of the paper's monotone transform of values."""
@@ -36,19 +36,28 @@ def considered_visits(candidates: int, simulations: int) -> tuple[int, ...]:
 
 
 def gumbel_scores(
-    visits: NDArray[np.int64], totals: NDArray[np.float64], noise: NDArray[np.float64], simulations: int
+    visits: NDArray[np.int64], totals: NDArray[np.float64], noise: NDArray[np.float64], due: int
 ) -> NDArray[np.float64]:
     """Which candidate comes next: the largest score, minus infinity for those that must wait.
 
     Args:
-        visits: of each candidate, ``[A]``.
+        visits: of each candidate that is still open, ``[A]``.
         totals: sums of their rewards, ``[A]``.
         noise: Gumbel noise plus the logarithm of the prior, ``[A]``.
-        simulations: budget of the whole search.
+        due: the visits that the candidate must have had; where none has, all may come.
     """
-    table, done = considered_visits(len(visits), simulations), int(visits.sum())
-    due = table[done] if done < len(table) else int(visits.max())
     values = totals / np.maximum(visits, 1)
     scores = noise + (_VISIT_OFFSET + visits.max()) * _VALUE_SCALE * values
     waiting = visits != due
     return np.where(waiting & ~waiting.all(), -np.inf, scores)
+
+
+def due_visits(visits: NDArray[np.int64], simulations: int) -> int:
+    """The visits that the candidate which comes next must have had.
+
+    Args:
+        visits: of all candidates, ``[A]``.
+        simulations: budget of the whole search.
+    """
+    table, done = considered_visits(len(visits), simulations), int(visits.sum())
+    return table[done] if done < len(table) else int(visits.max())

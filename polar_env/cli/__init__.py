@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ VERBS = {
     "bench": "measure speed and memory beside a reference in the same run",
     "export": "save a fixed program as a checkpoint that plain transformers loads",
 }
+Defaults = Callable[[list[str], dict[str, Any]], dict[str, Any]]
+"""A command's own: flags and what a file says in, and what the configuration starts from out."""
 _DISAGREES, _BAD_INPUT, _INTERRUPTED = 1, 2, 130
 
 
@@ -42,8 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         if verb not in VERBS:
             raise UnknownNameError("command", verb, VERBS, "See `polar --help`.")
         module = import_module(f"polar_env.cli.{verb}")
-        defaults: dict[str, Any] = module.defaults(rest) if hasattr(module, "defaults") else {}
-        config = _read_config(module.CONFIG, verb, rest, defaults)
+        config = _read_config(module.CONFIG, verb, rest, getattr(module, "defaults", lambda _, given: given))
         result = module.run(config)
     except PolarError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -75,7 +77,7 @@ def _help() -> str:
     )
 
 
-def _read_config(kind: type[Config], verb: str, arguments: list[str], defaults: dict[str, Any]) -> Config:
+def _read_config(kind: type[Config], verb: str, arguments: list[str], defaults: Defaults) -> Config:
     """The configuration: defaults, then ``--config FILE.yaml``, then flags.
 
     Raises:
@@ -84,7 +86,7 @@ def _read_config(kind: type[Config], verb: str, arguments: list[str], defaults: 
     import tyro
 
     path, arguments = _take_config_flag(arguments)
-    values = defaults | (_read_yaml(path) if path else {})
+    values = defaults(arguments, _read_yaml(path) if path else {})
     default = _validated(kind, values, path)
     repeated = ("questions", "agent")  # a flag replaces what the file says, it does not add to it
     named = {argument.split("=")[0] for argument in arguments}

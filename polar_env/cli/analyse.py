@@ -18,7 +18,7 @@ from polar_env.cli.traces import open_traces, questions_of
 from polar_env.errors import TraceError
 from polar_env.tables import write_whole
 from train.trace_tools import describe
-from train.traces import TraceSet
+from train.traces import IMPORTED, TREE, TraceRow, TraceSet
 
 __all__ = ["CONFIG", "AnalyseConfig", "run"]
 
@@ -41,10 +41,10 @@ def run(config: AnalyseConfig) -> dict[str, Any]:
     """Analyse; everything lies in the trace set's folder ``analysis``."""
     traces = open_traces(config.folder or config.out)
     rows = traces.rows()
-    if not any(row["stage"] == "tree" for row in rows):
+    if not any(row["stage"] in (TREE, IMPORTED) for row in rows):
         raise TraceError(f"{traces.folder} holds no trees; `polar search --out DIR` makes them.")
     found = analyse(rows, traces.depth, config.menu_size)
-    rechecks = _recheck(config, traces) if config.execute else None
+    rechecks = _recheck(config, traces, rows) if config.execute else None
     work = traces.work
     result = {
         "questions": found.questions,
@@ -53,8 +53,9 @@ def run(config: AnalyseConfig) -> dict[str, Any]:
         "fixed_share": _as_json(found.fixed),
         "chance_shorter_share": _as_json(found.chance_shorter),
         "chance_fixed_share": _as_json(found.chance_fixed),
-        "shortest_cost": found.shortest_cost,
-        "shortest_5_cost": found.shortest_5_cost,
+        "shortest_cost": found.shortest_cost if found.lengths else None,
+        "shortest_5_cost": found.shortest_5_cost if found.lengths else None,
+        "by_kind": {k: {"shorter": _as_json(s), "fixed": _as_json(f)} for k, (s, f) in found.by_kind.items()},
         "entropy_right": found.right_use.entropy,
         "entropy_tried": found.all_use.entropy,
         "menu": [{**asdict(point), "held_out": _as_json(point.held_out)} for point in found.menu],
@@ -73,11 +74,11 @@ def run(config: AnalyseConfig) -> dict[str, Any]:
     return result
 
 
-def _recheck(config: AnalyseConfig, traces: TraceSet) -> Rechecks:
+def _recheck(config: AnalyseConfig, traces: TraceSet, rows: list[TraceRow]) -> Rechecks:
     questions = questions_of(config, traces)
     executor = open_executor(with_model(config, traces.meta["model"], traces.meta["dtype"]), traces.prompt)
     traces.require(executor)
-    return recheck(executor, traces.rows(), questions, config.execute, config.seed)
+    return recheck(executor, rows, questions, config.execute, config.seed)
 
 
 def _as_json(estimate: Any) -> dict[str, float] | None:

@@ -72,9 +72,9 @@ def preset(name: str = "quickstart") -> dict[str, Any]:
     return values
 
 
-def defaults(arguments: list[str]) -> dict[str, Any]:
-    """The values of the quickstart's own preset."""
-    return preset()
+def defaults(arguments: list[str], given: dict[str, Any]) -> dict[str, Any]:
+    """The values of the quickstart's own preset, where a file does not say otherwise."""
+    return preset() | given
 
 
 CONFIG = QuickstartConfig
@@ -98,7 +98,9 @@ def run(config: QuickstartConfig) -> dict[str, Any]:
         executor.check(open_questions(config.model_copy(update={"limit": 0}), split, without=executor.prompt))
     _say(3, "search: trees for some questions, then a race of the programs that help over many")
     search_verb.run(
-        search_verb.SearchConfig(**shared, mcts=config.mcts, race=config.race, tree_questions=config.tree_questions)
+        search_verb.SearchConfig(
+            **shared, mcts=config.mcts, race=config.race, tree_questions=config.tree_questions, held_out_limit=0
+        )
     )
     _say(4, "warm start by imitation, then PPO")
     train_verb.run(

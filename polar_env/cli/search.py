@@ -9,9 +9,10 @@ from pydantic import Field
 
 from agents.search.config import PRESETS, MctsConfig
 from polar_env.cli.common import QuestionsConfig, console, open_executor, open_prompt, open_questions, progress_bar
-from polar_env.errors import ConfigError, UnknownNameError
-from polar_env.executor import Executor
-from polar_env.questions import Question, mixed_order
+from polar_env.errors import ConfigError, QuestionError, UnknownNameError
+from polar_env.executor import ExecutionStats, Executor
+from polar_env.program import Program
+from polar_env.questions import Prompt, Question, mixed_order
 from train.chance import evaluate_chance
 from train.collect import Engine, LocalEngine, search_traces
 from train.matrix import MatrixConfig, race
@@ -39,6 +40,8 @@ class SearchConfig(QuestionsConfig):
     """Questions that get a tree, tasks taking turns; the race uses all."""
     in_flight: Annotated[int, Field(ge=1)] = 32
     """Questions searched in lock step."""
+    held_out_limit: Annotated[int, Field(ge=0)] = 200
+    """Validation questions on which the survivors of the race are measured, too; 0 measures none."""
     engine: Literal["local", "ray"] = "local"
     """Where trees grow: in this process, or on the workers of a Ray cluster, each with its own copy of the LLM."""
     workers: Annotated[int, Field(ge=1)] = 2
@@ -52,15 +55,15 @@ class SearchConfig(QuestionsConfig):
 CONFIG = SearchConfig
 
 
-def defaults(arguments: list[str]) -> dict[str, Any]:
-    """The settings of the preset that the arguments name."""
+def defaults(arguments: list[str], given: dict[str, Any]) -> dict[str, Any]:
+    """The preset that the flags or a file name, changed by what the file says beside."""
     names = [after for flag, after in pairwise(arguments) if flag == "--preset"]
     names += [argument.partition("=")[2] for argument in arguments if argument.startswith("--preset=")]
-    if not names:
-        return {}
-    if names[-1] not in PRESETS:
-        raise UnknownNameError("preset", names[-1], PRESETS)
-    return {"preset": names[-1], "mcts": PRESETS[names[-1]].model_dump()}
+    name = names[-1] if names else str(given.get("preset", "fast"))
+    if name not in PRESETS:
+        raise UnknownNameError("preset", name, PRESETS)
+    own = given.get("mcts")
+    return given | {"preset": name, "mcts": PRESETS[name].model_dump() | (own if isinstance(own, dict) else {})}
 
 
 def run(config: SearchConfig) -> dict[str, Any]:
@@ -74,32 +77,48 @@ def run(config: SearchConfig) -> dict[str, Any]:
     of_trees = set() if config.matrix else {"mcts"}
     settings = config.model_dump(mode="json", include={"seed", *of_trees}) | {"questions": list(config.specs)}
     traces = TraceSet.create(config.out / "traces", executor, settings)
-    before, survivors, searched = executor.stats.copy(), [], 0
+    survivors: list[Program] = []
+    searched, engine = 0, LocalEngine(executor) if config.matrix else _engine(config, executor)
+    stats = [executor.stats] if engine.stats is executor.stats else [executor.stats, engine.stats]
+    before = [each.copy() for each in stats]
     try:
         if not config.matrix:
-            searched = _search_trees(config, _engine(config, executor), questions, traces)
+            searched = _search_trees(config, engine, questions, traces)
         if config.chance:
             with progress_bar(executor.stats, "random programs", None, "verdicts") as bar:
                 evaluate_chance(executor, questions, traces, config.mcts, config.seed, config.in_flight, bar.advance)
         if not config.trees:
             with progress_bar(executor.stats, "racing shared programs", None, "verdicts") as bar:
-                survivors = race(executor, questions, traces, config.race, seed=config.seed, on_progress=bar.advance)
+                survivors = race(
+                    executor, questions, traces, config.race,
+                    held_out=_held_out(config, prompt), seed=config.seed, on_progress=bar.advance,
+                )  # fmt: skip
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{traces.folder} keeps all finished shards; run the same command to go on.") from None
-    stats = executor.stats.since(before)
-    rows = traces.rows()
-    console.print(f"{len(rows)} verdicts of {len(questions)} train questions in {traces.folder}", markup=False)
+    done = ExecutionStats()
+    for each, earlier in zip(stats, before, strict=True):
+        done.add(each.since(earlier))
+    console.print(f"{traces.verdicts.count} verdicts in {traces.folder}", markup=False)
     return {
         "traces": str(traces.folder),
-        "rows": len(rows),
+        "rows": traces.verdicts.count,
         "questions_searched": searched,
         "survivors": [str(program) for program in survivors],
-        "layer_executions": stats.executed_layers,
-        "prefix_layer_executions": stats.prefix_layers,
-        "choice_layer_executions": stats.choice_layers,
-        "sharing_factor": stats.sharing,
-        "seconds": stats.seconds,
+        "layer_executions": done.executed_layers,
+        "prefix_layer_executions": done.prefix_layers,
+        "choice_layer_executions": done.choice_layers,
+        "sharing_factor": done.sharing,
+        "seconds": done.seconds,
     }
+
+
+def _held_out(config: SearchConfig, prompt: Prompt) -> list[Question]:
+    """Validation questions, on which the survivors are measured, too; none where the source has none."""
+    limited = config.model_copy(update={"limit": config.held_out_limit})
+    try:
+        return open_questions(limited, "validation", without=prompt) if config.held_out_limit else []
+    except QuestionError:
+        return []
 
 
 def _engine(config: SearchConfig, executor: Executor) -> Engine:
@@ -113,7 +132,7 @@ def _engine(config: SearchConfig, executor: Executor) -> Engine:
         dtype=executor.llm.dtype_name,
         device=config.device,
         prompt=executor.prompt,
-        memory_bytes=executor.memory_bytes // config.workers,
+        memory_bytes=executor.memory_bytes // (1 if config.ray_address else config.workers),
         verdicts=executor.store.path.parent if executor.store else None,
         threads=max(1, executor.threads // config.workers) if not config.ray_address else executor.threads,
     )

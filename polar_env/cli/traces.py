@@ -167,8 +167,8 @@ def _import(config: TracesConfig) -> dict[str, Any]:
     console.print(
         f"{len(imported.rows)} verdicts on {len(imported.questions)} questions in {traces.folder}; "
         f"{len(imported.problems)} left out. Their verdicts are the other code's: `polar search --matrix --out "
-        f"{config.out} --questions jsonl:{config.out / 'questions.jsonl'}` races their best programs here, and "
-        "`polar train` learns from that.",
+        f"{config.out} --model {config.model} --prompt {config.prompt or prompt.name} --questions "
+        f"jsonl:{config.out / 'questions.jsonl'}` races their best programs here, and `polar train` learns from that.",
         markup=False,
     )
     return {

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from polar_env.encoding import EncodedQuestion, Encoder, Text
 from polar_env.errors import MemoryBoundError, NonFiniteError
-from polar_env.executor.memory import BoundedCache, Node, node_of
+from polar_env.executor.memory import BoundedCache, Node, length_of, node_of
 from polar_env.executor.readout import judge, pool
 from polar_env.executor.states import StateCache, execute
 from polar_env.executor.stats import ExecutionStats
@@ -149,9 +149,7 @@ class Executor:
         self.stats.verdicts += len(pairs)
         self.stats.cached_verdicts += len(pairs) - len(todo)
         self.stats.asked_layers += sum(len(program) for _, program in pairs)
-        self.stats.asked_tokens += sum(
-            question.tokens * len(program) for (question, _), (_, program) in zip(asked, pairs, strict=True)
-        )
+        self.stats.asked_tokens += sum(question.tokens * length_of(node) for question, node in todo)
         self.stats.seconds += time.perf_counter() - started
         return [found[question.id, node] for question, node in asked]
 
@@ -181,9 +179,8 @@ class Executor:
             for (question, node), feature in zip(chunk, pool([q for q, _ in chunk], states), strict=True):
                 found[question.id, node] = feature
                 self._features.put((question.id, node), feature.copy(), feature.nbytes)
-        further = [question for (question, _), (_, layers) in zip(asked, pairs, strict=True) if layers]
-        self.stats.asked_layers += len(further)  # one step each
-        self.stats.asked_tokens += sum(question.text.past + question.prompt_length for question in further)
+        self.stats.asked_layers += sum(1 for _, layers in pairs if layers)  # one step further each
+        self.stats.asked_tokens += sum(q.text.past + q.prompt_length for q, node in missing.values() if node)
         self.stats.seconds += time.perf_counter() - started
         return np.stack([found[question.id, node] for question, node in asked]).astype(np.float32)
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-__all__ = ["ROOT", "BoundedCache", "Node", "last_layer", "node_of", "parent_of", "step_of"]
+__all__ = ["ROOT", "BoundedCache", "Node", "last_layer", "length_of", "node_of", "parent_of", "step_of"]
 
 Node = bytes
 """A program prefix, two bytes for each layer: cheap to hash, to cut and to extend."""
@@ -25,6 +25,11 @@ def step_of(layer: int) -> Node:
 def node_of(layers: Sequence[int]) -> Node:
     """A sequence of layers as a node."""
     return array("H", layers).tobytes()
+
+
+def length_of(node: Node) -> int:
+    """How many layers a node executes."""
+    return len(node) // _BYTES
 
 
 def parent_of(node: Node) -> Node:

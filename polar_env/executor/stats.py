@@ -19,7 +19,7 @@ class ExecutionStats:
         cached_verdicts: of these, how many were known already, in memory or on disk.
         stored_verdicts: of these, how many came from the verdict store on disk.
         asked_layers: layer executions that the programs asked for spell out, one by one.
-        asked_tokens: tokens through layers that this would take, were each pair executed alone.
+        asked_tokens: tokens through layers that those that were not known would take, were each pair executed alone.
         executed_layers: layer executions really done on questions.
         prefix_layers: layer executions really done on the few-shot prompt before all questions.
         choice_layers: layer executions really done on the choices behind a question.

@@ -84,13 +84,14 @@ def test_nodes_are_what_the_search_counted(tmp_path: Path, executor: Executor, q
 def test_nodes_without_their_verdicts_are_ignored_and_replaced(
     tmp_path: Path, executor: Executor, questions: list[Question]
 ) -> None:
-    """The process was killed between the two files of a shard."""
+    """The process was killed between the two files of a shard, or a damaged shard of verdicts was deleted."""
     whole = facts(collected(tmp_path / "whole", executor, questions[:4], in_flight=2))
-    traces = collected(tmp_path / "cut", executor, questions[:4], in_flight=2)
-    traces.verdicts.shards[-1].unlink()
-    assert {row["question_id"] for row in traces.node_rows()} == {question.id for question in questions[:2]}
-    search_traces(LocalEngine(executor), questions[:4], traces, CONFIG, in_flight=3)
-    assert facts(traces) == whole
+    for lost, kept in ((-1, questions[:2]), (0, questions[2:4])):
+        traces = collected(tmp_path / f"cut {lost}", executor, questions[:4], in_flight=2)
+        traces.verdicts.shards[lost].unlink()
+        assert {row["question_id"] for row in traces.node_rows()} == {question.id for question in kept}
+        search_traces(LocalEngine(executor), questions[:4], traces, CONFIG, in_flight=3)
+        assert facts(traces) == whole
 
 
 def known(traces: TraceSet) -> set[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,8 @@ def export_minari(
     except ImportError as error:
         raise ConfigError("minari is not installed; pip install 'polar-env[minari]'.") from error
     traces.require(executor)
+    if dataset_id in minari.list_local_datasets():
+        raise ConfigError(f"Minari has a data set '{dataset_id}' already; give another --dataset, or delete it.")
     env = ProgramEnv(executor, questions, **rules)
     index = {question.id: i for i, question in enumerate(questions)}
     buffers: list[Any] = []
@@ -98,13 +101,22 @@ def export_minari(
         raise TraceError("no program can be played: none of these questions has traces that the environment can spell.")
     spaces = {"observation_space": env.observation_space, "action_space": _plain(env.action_space)}
     description = (
-        f"Programs of layers found by search for {traces.meta['model']} ({traces.meta['fingerprint']}); an episode's "
-        "options name its question."
+        f"Programs of layers found by search for {traces.meta['model']} ({traces.meta['fingerprint']}). An episode's "
+        f"option 'question' counts these questions: {' '.join(question.id for question in questions)}"
     )
-    dataset = minari.create_dataset_from_buffers(
-        dataset_id, buffers, **spaces, algorithm_name="MCTS", description=description, data_format="arrow"
-    )
-    replay(dataset, env)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about authors and links, which its users may add
+        try:
+            dataset = minari.create_dataset_from_buffers(
+                dataset_id, buffers, **spaces, algorithm_name="MCTS", description=description, data_format="arrow"
+            )
+        except ValueError as error:
+            raise ConfigError(f"Minari refuses the data set '{dataset_id}': {error}") from error
+    try:
+        replay(dataset, env)
+    except TraceError:
+        minari.delete_dataset(dataset_id)
+        raise
     return len(buffers), unspoken
 
 

@@ -19,20 +19,20 @@ from polar_env.executor import Verdict
 from polar_env.program import Program
 from polar_env.questions import Question
 from polar_env.tables import write_whole
-from train.traces import TREE, TraceRow, TraceSet, trace_row
+from train.traces import IMPORTED, TREE, TraceRow, TraceSet, trace_row
 
 __all__ = ["Imported", "export_polar", "import_polar"]
 
 
 def export_polar(traces: TraceSet, questions: Sequence[Question], path: Path) -> int:
-    """Write the trees' verdicts on some questions; returns how many questions that were.
+    """Write the verdicts of trees, ours or imported ones, on some questions; returns how many questions that were.
 
     Raises:
         TraceError: if the set has traces of none of the questions.
     """
     by_question: dict[str, list[TraceRow]] = {}
     for row in traces.rows():
-        if row["stage"] == TREE:
+        if row["stage"] in (TREE, IMPORTED):
             by_question.setdefault(row["question_id"], []).append(row)
     samples = [_sample(question, by_question[question.id]) for question in questions if question.id in by_question]
     if not samples:
@@ -62,7 +62,7 @@ class Imported:
 
     Attributes:
         questions: those that can be asked.
-        rows: verdicts on them, as rows of a trace set; log-probabilities are not known (NaN).
+        rows: verdicts on them, as rows of a trace set of the stage ``imported``; log-probabilities are not known (NaN).
         problems: what was left out, one line each.
     """
 
@@ -82,34 +82,48 @@ def import_polar(path: Path, depth: int) -> Imported:
         TraceError: if the file is none of this format.
     """
     imported = Imported()
+    seen: set[str] = set()
     for number, sample in enumerate(_samples(path)):
         where = f"sample {number}"
-        if not isinstance(sample, Mapping):
-            imported.problems.append(f"{where}: not an object.")
-            continue
-        about = sample.get("sample_info") or {}
-        text = sample.get("question") or about.get("question") or ""
-        answer = next((v for k in _ANSWERS for v in (sample.get(k), about.get(k)) if v not in (None, "")), "")
         try:
-            question = Question(text=str(text), answer=str(answer), task=str(sample.get("task") or path.parent.name))
-        except QuestionError as error:
+            question = _question(sample, path.parent.name)
+        except (QuestionError, AttributeError) as error:
             imported.problems.append(f"{where}: {error}")
             continue
+        if question.id in seen:
+            imported.problems.append(f"{where}: its question stands in an earlier sample.")
+            continue
+        seen.add(question.id)
         imported.questions.append(question)
         programs: dict[Program, bool] = {}
+        identity = Program.identity(depth)
+        initial = sample.get("initial_score", sample.get("initial_transition_metric"))
+        if isinstance(initial, int | float):
+            programs[identity] = initial >= 1.0
         for key, right in (("final_valid_transitions", True), ("final_invalid_transitions", False)):
-            for place, listed in enumerate(sample.get(key) or ()):
+            listed = sample.get(key) or []
+            if not isinstance(listed, list):
+                imported.problems.append(f"{where}: '{key}' is no list.")
+                continue
+            for place, path_or_object in enumerate(listed):
                 try:
-                    programs.setdefault(_program(listed, depth), right)
+                    programs.setdefault(_program(path_or_object, depth), right)
                 except ProgramError as error:
                     imported.problems.append(f"{where}, {key}[{place}]: {error}")
-        identity = Program.identity(depth)
         order = sorted(programs, key=lambda program: program != identity)  # a trace begins with the identity
         imported.rows += [
-            trace_row(question, program, Verdict(programs[program], math.nan), depth, stage=TREE, step=step)
+            trace_row(question, program, Verdict(programs[program], math.nan), depth, stage=IMPORTED, step=step)
             for step, program in enumerate(order)
         ]
     return imported
+
+
+def _question(sample: Any, task: str) -> Question:
+    """A sample's question; raises AttributeError where the sample is no object."""
+    about = sample.get("sample_info") or {}
+    text = sample.get("question") or about.get("question") or ""
+    answer = next((v for k in _ANSWERS for v in (sample.get(k), about.get(k)) if v not in (None, "")), "")
+    return Question(text=str(text), answer=str(answer), task=str(sample.get("task") or task))
 
 
 _ANSWERS = ("gt_ans", "ground_truth", "answer")
