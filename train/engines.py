@@ -187,6 +187,6 @@ class RayEngine:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of what Ray says, which names the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else type(error).__name__
+    """The last line of what Ray says, which names the cause; of a long one the first sentences."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1] if len(lines[-1]) < 300 else lines[-1][:300].rsplit(". ", 1)[0]

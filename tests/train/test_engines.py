@@ -89,9 +89,9 @@ def test_a_group_that_kills_every_worker_ends_the_run(
     fingerprint = load_llm(str(tiny_folder)).fingerprint
     engine = RayEngine(spec_of(tiny_folder), fingerprint, workers=1)
     deadly = MctsConfig(simulations=10)
-    monkeypatch.setattr(engine, "_make", lambda: _DyingWorker.options(num_cpus=0).remote())  # type: ignore[attr-defined]
+    monkeypatch.setattr(engine, "_make", lambda: _DyingWorker.options(num_cpus=0).remote(fingerprint))
     engine._idle = [engine._make()]
-    with pytest.raises(ClusterError, match=r"4 workers died over the questions from '0 \+ 1'"):
+    with pytest.raises(ClusterError, match=r"4 workers died over the 2 questions from '0 \+ 1'"):
         list(engine.traces(QUESTIONS[:2], deadly, 0, 2, lambda _: None))
 
 
@@ -100,6 +100,12 @@ try:
 
     @_ray.remote
     class _DyingWorker:
+        def __init__(self, fingerprint: str) -> None:
+            self.known = fingerprint
+
+        def fingerprint(self) -> str:
+            return self.known
+
         def search(self, *_: object) -> None:
             os._exit(1)
 except ImportError:
