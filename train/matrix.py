@@ -80,7 +80,8 @@ def race(
     identity = executor.llm.identity
     survivors = _heats(scores, order, _candidates(scores, identity, config, seed), config, on_progress)
     if config.combine > 1:
-        pairs = combinations(scores.best(order, survivors, config.combine), 2)
+        # Ranked by the heats alone: a race that was stopped later must come to the same pairs.
+        pairs = combinations(survivors[: config.combine], 2)
         grown = [new for a, b in pairs if (new := combined(a, b, executor.depth)) is not None]
         everyone = list(dict.fromkeys([*survivors, *grown]))
         survivors = _heats(scores, order, [p for p in everyone if p != identity], config, on_progress)

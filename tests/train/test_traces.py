@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -167,3 +168,38 @@ def test_pandas_reads_the_shards(tmp_path: Path, executor: Executor, questions: 
     assert len(frame) == len(traces.rows()) == 3 * (CONFIG.simulations + 1)
     assert (frame["cost"] == frame["layers"] / 4).all()
     assert set(frame["split"]) <= {"train", "validation", "test"}
+
+
+def test_one_process_appends_at_a_time(tmp_path: Path, tiny_llm: FrozenLLM) -> None:
+    executor = Executor(tiny_llm, Prompt(style="bare"))
+    first = TraceSet.create(tmp_path, executor, {})
+    with pytest.raises(TraceError, match="another process is appending"):
+        TraceSet.create(tmp_path, executor, {})
+    del first
+    TraceSet.create(tmp_path, executor, {})
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text.replace('"tiny"', '"huge"'), "does not match its checksum"),
+        (lambda text: text.replace('"prompt"', '"promt"'), "is damaged"),
+        (lambda text: text[:-2], "is damaged"),
+        (lambda text: text.replace('"schema_version": 2', '"schema_version": 1'), "trace schema 1"),
+    ],
+)
+def test_metadata_that_was_changed_is_refused(
+    tmp_path: Path, executor: Executor, damage: Callable[[str], str], message: str
+) -> None:
+    traces = TraceSet.create(tmp_path, executor, {})
+    path = traces.folder / "traces.json"
+    path.write_text(damage(path.read_text()))
+    with pytest.raises((TraceError, FingerprintError), match=message):
+        TraceSet.open(tmp_path)
+
+
+def test_a_set_remembers_all_of_its_questions(tmp_path: Path, tiny_llm: FrozenLLM) -> None:
+    executor = Executor(tiny_llm, Prompt(style="bare"))
+    TraceSet.create(tmp_path, executor, {"questions": ["a"]})
+    TraceSet.create(tmp_path, executor, {"questions": ["b"], "mcts": {"simulations": 3}, "seed": 1})
+    assert TraceSet.open(tmp_path).meta["config"] == {"questions": ["a", "b"], "mcts": {"simulations": 3}, "seed": 1}
