@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["write_analysis"]
 
-_SEARCH, _CHANCE, _GREY = "#2a6fdb", "#c9c9c9", "#777777"
+_SEARCH, _CHANCE, _GREY, _INK = "#2a6fdb", "#c9c9c9", "#777777", "#222222"
 
 
 def write_analysis(
@@ -190,14 +190,14 @@ def _draw_shares(axes: Axes, analysis: Analysis) -> None:
             error = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
             axes.barh(
                 row + offset, 100 * estimate.value, 0.36, color=colour, label=label if row == 0 else None,
-                xerr=[[100 * e for e in side] for side in error], ecolor=_GREY,
+                xerr=[[100 * e for e in side] for side in error], ecolor=_INK,
             )  # fmt: skip
     axes.set_yticks(range(len(pairs)), [name for name, _, _ in pairs])
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("% of questions, 95 % interval")
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, loc="lower right")
+        axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
 
 
 def _draw_layers(axes: Axes, analysis: Analysis) -> None:
