@@ -24,11 +24,12 @@ from agents.search.trace import Trace
 from polar_env.config import Config
 from polar_env.errors import FingerprintError, TraceError
 from polar_env.executor import Executor, Verdict
+from polar_env.llm import FrozenLLM
 from polar_env.program import Program
 from polar_env.questions import Prompt, Question
 from polar_env.tables import ShardedTable, write_whole
 
-__all__ = ["IMPORTED", "TREE", "TraceRow", "TraceSet", "VerdictMatrix", "state_text", "trace_row"]
+__all__ = ["IMPORTED", "TREE", "TraceRow", "TraceSet", "VerdictMatrix", "new_meta", "state_text", "trace_row"]
 
 SCHEMA_VERSION = 2
 META = "traces.json"
@@ -169,6 +170,19 @@ class _Meta(Config, extra="allow"):
     checksum: str
 
 
+def new_meta(llm: FrozenLLM, prompt: Prompt, config: dict[str, Any]) -> dict[str, Any]:
+    """What a new trace set of a model under a prompt says of itself."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": llm.name,
+        "fingerprint": llm.fingerprint,
+        "depth": llm.depth,
+        "dtype": llm.dtype_name,
+        "prompt": json.loads(prompt.model_dump_json()),
+        "config": config,
+    }
+
+
 def _checksum(meta: dict[str, Any]) -> str:
     content = {key: value for key, value in meta.items() if key != "checksum"}
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
@@ -195,17 +209,8 @@ class TraceSet:
         Raises:
             FingerprintError: if traces of another model, prompt or configuration lie there already.
         """
-        meta = {
-            "schema_version": SCHEMA_VERSION,
-            "model": executor.llm.name,
-            "fingerprint": executor.llm.fingerprint,
-            "depth": executor.depth,
-            "dtype": executor.llm.dtype_name,
-            "prompt": json.loads(executor.prompt.model_dump_json()),
-            "config": config,
-        }
         if not (folder / META).exists():
-            traces = cls.start(folder, meta)
+            traces = cls.start(folder, new_meta(executor.llm, executor.prompt, config))
         else:
             traces = cls.open(folder)
             traces.require(executor)
@@ -368,11 +373,20 @@ class TraceSet:
 
     def questions_done(self) -> set[str]:
         """Ids of the questions that have a tree."""
-        done: set[str] = set()
+        return self.question_ids(TREE)
+
+    def question_ids(self, stage: str = "") -> set[str]:
+        """Ids of all questions, or of those that a stage has; reads no other columns.
+
+        Raises:
+            TraceError: for a damaged shard.
+        """
+        ids: set[str] = set()
         for shard in self.verdicts.shards:
             columns = self.verdicts.read(shard, ["question_id", "stage"])
-            done.update(columns.filter(pc.equal(columns["stage"], TREE))["question_id"].unique().to_pylist())
-        return done
+            some = columns.filter(pc.equal(columns["stage"], stage)) if stage else columns
+            ids.update(some["question_id"].unique().to_pylist())
+        return ids
 
     def matrix(self, least_share: float = 0.95) -> VerdictMatrix:
         """The shared programs: those evaluated on at least ``least_share`` of the questions, on the questions that all

@@ -13,11 +13,11 @@ from pydantic import Field
 from eval.analysis import analyse
 from eval.analysis_report import write_analysis
 from eval.rechecks import Rechecks, recheck
+from eval.statistics import Estimate
 from polar_env.cli.common import QuestionsConfig, console, open_executor, with_model
 from polar_env.cli.traces import open_traces, questions_of
 from polar_env.errors import TraceError
 from polar_env.tables import write_whole
-from train.trace_tools import describe
 from train.traces import IMPORTED, TREE, TraceRow, TraceSet
 
 __all__ = ["CONFIG", "AnalyseConfig", "run"]
@@ -58,7 +58,7 @@ def run(config: AnalyseConfig) -> dict[str, Any]:
         "by_kind": {k: {"shorter": _as_json(s), "fixed": _as_json(f)} for k, (s, f) in found.by_kind.items()},
         "entropy_right": found.right_use.entropy,
         "entropy_tried": found.all_use.entropy,
-        "menu": [{**asdict(point), "held_out": _as_json(point.held_out)} for point in found.menu],
+        "menu": [asdict(point) for point in found.menu],
         **({key: _as_json(value) for key, value in vars(rechecks).items()} if rechecks else {}),
         "simulations": work.get("simulations"),
         "layer_executions": work.get("layer_executions"),
@@ -66,7 +66,7 @@ def run(config: AnalyseConfig) -> dict[str, Any]:
         "seconds": work.get("seconds"),
     }
     folder = traces.folder.parent / "analysis" if traces.folder.name == "traces" else traces.folder / "analysis"
-    page = write_analysis(folder, found, rechecks, describe(traces), work)
+    page = write_analysis(folder, found, rechecks, traces.meta | {"prompt": traces.prompt.name}, work)
     write_whole(folder / "analysis.json", json.dumps(result, indent=2).encode())
     if not config.json_output:
         print(page.read_text(encoding="utf-8"))
@@ -81,8 +81,6 @@ def _recheck(config: AnalyseConfig, traces: TraceSet, rows: list[TraceRow]) -> R
     return recheck(executor, rows, questions, config.execute, config.seed)
 
 
-def _as_json(estimate: Any) -> dict[str, float] | None:
+def _as_json(estimate: Estimate | None) -> dict[str, float] | None:
     """A share with its interval; None where there were no such questions."""
-    if estimate is None:
-        return None
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "count": estimate.count}
+    return None if estimate is None else asdict(estimate)

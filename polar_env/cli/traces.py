@@ -23,7 +23,7 @@ from polar_env.questions import Question, load_questions
 from polar_env.tables import write_whole
 from train.exchange.polar_json import export_polar, import_polar
 from train.trace_tools import check_traces, describe, merge
-from train.traces import SCHEMA_VERSION, TraceSet
+from train.traces import TraceSet, new_meta
 
 __all__ = ["CONFIG", "TracesConfig", "open_traces", "questions_of", "run"]
 
@@ -125,7 +125,7 @@ def _export(config: TracesConfig) -> dict[str, Any]:
 def questions_of(config: QuestionsConfig, traces: TraceSet) -> list[Question]:
     """The questions that a trace set is of, from the flags or from where it says that they came."""
     specs = config.questions or tuple(traces.meta["config"].get("questions") or ()) or config.specs
-    known = {row["question_id"] for row in traces.rows()}
+    known = traces.question_ids()
     found = [question for question in load_questions(specs) if question.id in known]
     if not found:
         raise TraceError(
@@ -146,15 +146,6 @@ def _import(config: TracesConfig) -> dict[str, Any]:
             f"{llm.depth} layers (the first {min(_SHOWN, len(imported.problems))} above). Give the --model that they "
             "were made with, or --skip-bad to leave them out."
         )
-    meta = {
-        "schema_version": SCHEMA_VERSION,
-        "model": llm.name,
-        "fingerprint": llm.fingerprint,
-        "depth": llm.depth,
-        "dtype": llm.dtype_name,
-        "prompt": json.loads(prompt.model_dump_json()),
-        "config": {"imported_from": config.paths[0].name, "questions": [f"jsonl:{config.out / 'questions.jsonl'}"]},
-    }
     if (config.out / "traces").exists():
         raise TraceError(f"{config.out / 'traces'} is there already; give another --out folder.")
     lines = [
@@ -162,7 +153,8 @@ def _import(config: TracesConfig) -> dict[str, Any]:
         for q in imported.questions
     ]
     write_whole(config.out / "questions.jsonl", "\n".join([*lines, ""]).encode())
-    traces = TraceSet.start(config.out / "traces", meta)
+    origin = {"imported_from": config.paths[0].name, "questions": [f"jsonl:{config.out / 'questions.jsonl'}"]}
+    traces = TraceSet.start(config.out / "traces", new_meta(llm, prompt, origin))
     traces.append(imported.rows)
     console.print(
         f"{len(imported.rows)} verdicts on {len(imported.questions)} questions in {traces.folder}; "
