@@ -19,7 +19,7 @@ from polar_env.program import Program
 from polar_env.questions import Question, is_right
 from polar_env.tables import ShardedTable
 
-__all__ = ["VerdictPairs", "agreement", "agreement_table", "compare_verdicts"]
+__all__ = ["VerdictPairs", "agreement", "agreement_table", "compare_verdicts", "written_answers"]
 
 Row = dict[str, Any]
 _MARGIN = 16
@@ -49,6 +49,12 @@ class VerdictPairs(ShardedTable):
         super().__init__(folder, _SCHEMA)
 
 
+def written_answers(executor: Executor, questions: Sequence[Question], programs: Sequence[Program]) -> list[str]:
+    """What a program writes in answer to each question, with room for a little more than the gold answer."""
+    longest = max((len(question.answer) for question in questions), default=0)
+    return [one.text.strip() for one in answer(executor, questions, programs, max_new_tokens=longest + _MARGIN)]
+
+
 def compare_verdicts(
     executor: Executor,
     method: str,
@@ -73,15 +79,14 @@ def compare_verdicts(
     todo = [row for row in zip(questions, programs, forced, strict=True) if (row[0].id, str(row[1])) not in done]
     todo.sort(key=lambda row: len(row[0].text))  # prompts of like length make batches with little padding
     for batch in (todo[start : start + BATCH] for start in range(0, len(todo), BATCH)):
-        longest = max(len(question.answer) for question, _, _ in batch)
-        written = answer(executor, [q for q, _, _ in batch], [p for _, p, _ in batch], max_new_tokens=longest + _MARGIN)
+        written = written_answers(executor, [q for q, _, _ in batch], [p for _, p, _ in batch])
         pairs.append(
             [
                 {
                     "method": method, "question_id": q.id, "task": q.task, "program": str(p), "answer": q.answer,
-                    "written": one.text.strip(), "forced": verdict, "generated": is_right(one.text.strip(), q),
+                    "written": text, "forced": verdict, "generated": is_right(text, q),
                 }
-                for (q, p, verdict), one in zip(batch, written, strict=True)
+                for (q, p, verdict), text in zip(batch, written, strict=True)
             ]
         )  # fmt: skip
         if on_progress is not None:

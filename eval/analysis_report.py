@@ -145,6 +145,8 @@ def _recheck_section(rechecks: Rechecks | None) -> list[str]:
         "## Executed again",
         f"- Verdicts that change when each is executed alone: {_percent(rechecks.changed)}; of fixes, right programs "
         f"where the identity is wrong: {_percent(rechecks.fixes_lost)}.",
+        f"- On open questions, verdicts that change when the program writes its answer and the verifier reads it: "
+        f"{_percent(rechecks.regenerated)}; of fixes: {_percent(rechecks.fixes_not_written)}.",
         f"- Fixes by two changes or more, one of each question, still right with a random one undone: "
         f"{_percent(rechecks.survives)}; with at least one that is needless: {_percent(rechecks.needless)}.",
         "",
@@ -154,11 +156,11 @@ def _recheck_section(rechecks: Rechecks | None) -> list[str]:
 def _cost_section(work: dict[str, float]) -> list[str]:
     if not work:
         return []
-    sharing = work["asked_tokens"] / max(1, work["executed_tokens"])
     return [
         "## Cost",
         f"{work['simulations']:.0f} simulations, {work['layer_executions']:.0f} layer executions; without "
-        f"sharing {sharing:.1f} times as many tokens would have gone through layers; {work['seconds']:.0f} s.",
+        f"sharing {work['sharing_factor']:.1f} times as many tokens would have gone through layers; "
+        f"{work['seconds']:.0f} s.",
         "",
     ]
 

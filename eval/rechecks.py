@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from eval.agreement import written_answers
 from eval.statistics import Estimate, share
 from polar_env.edits import Change, changes_of, with_changes
 from polar_env.executor import Executor
 from polar_env.program import Program
-from polar_env.questions import Question
+from polar_env.questions import Question, is_right
+from polar_env.stages import TREE
 
 __all__ = ["Rechecks", "recheck"]
 
@@ -27,34 +30,40 @@ class Rechecks:
         changed: share of verdicts that change when each is executed again, alone.
         fixes_lost: the same for fixes, right programs where the identity is wrong: what a search has picked out is most
             likely to be borderline.
+        regenerated: share of the same verdicts, those on open questions, that change when the program writes its answer
+            token by token and the verifier reads it.
+        fixes_not_written: the same for fixes.
         survives: of fixes by two changes or more, one of each question: share still right with a random one undone.
         needless: share of the same of which at least one change can be undone.
     """
 
     changed: Estimate | None
     fixes_lost: Estimate | None
+    regenerated: Estimate | None
+    fixes_not_written: Estimate | None
     survives: Estimate | None
     needless: Estimate | None
 
 
-def recheck(executor: Executor, rows: Sequence[Row], questions: Sequence[Question], count: int, seed: int) -> Rechecks:
+def recheck(executor: Executor, table: pd.DataFrame, questions: Sequence[Question], count: int, seed: int) -> Rechecks:
     """Execute a sample of verdicts and of fixes again.
 
     Args:
         executor: the model and prompt of the rows.
-        rows: see `train.traces.TraceSet.rows`; those of trees are taken.
+        table: see `train.traces.TraceSet.table`; the rows of trees are taken.
         questions: those of the rows; rows of others are left out.
         count: verdicts, and fixes, in each sample.
         seed: of the samples.
     """
     by_id = {question.id: question for question in questions}
-    trees = [row for row in rows if row["stage"] == "tree" and row["question_id"] in by_id]
+    trees = table[(table["stage"] == TREE) & table["question_id"].isin(list(by_id))]
     rng = np.random.default_rng(seed)
-    base = {row["question_id"]: row["right"] for row in trees if row["step"] == 0}
-    fixes = [row for row in trees if row["right"] and not base.get(row["question_id"], True)]
-    fixes = [fixes[i] for i in rng.permutation(len(fixes))]
-    sample = [trees[i] for i in rng.permutation(len(trees))[:count]]
-    changed, lost = ([_changes_alone(executor, by_id, row) for row in some] for some in (sample, fixes[:count]))
+    wrong = trees.loc[(trees["step"] == 0) & ~trees["right"], "question_id"]
+    fixes = _shuffled(trees[trees["right"] & trees["question_id"].isin(wrong)], rng)
+    sample = _shuffled(trees, rng, count)
+    samples = sample, fixes[:count]
+    changed, lost = ([_changes_alone(executor, by_id, row) for row in some] for some in samples)
+    rewritten, not_written = (_change_written(executor, by_id, some) for some in samples)
     several: dict[str, list[Change]] = {}
     for row in fixes:
         changes = changes_of(Program.parse(row["program"]), executor.depth)
@@ -72,12 +81,22 @@ def recheck(executor: Executor, rows: Sequence[Row], questions: Sequence[Questio
     for (question_id, _), verdict in zip(variants, executor.verdicts(asked), strict=True):
         of_fix[question_id].append(verdict.right)
     drawn = [right[rng.integers(len(right))] for right in of_fix.values()]
-    return Rechecks(
-        share(changed) if changed else None,
-        share(lost) if lost else None,
-        share(drawn) if drawn else None,
-        share([any(right) for right in of_fix.values()]) if of_fix else None,
-    )
+    needless = [any(right) for right in of_fix.values()]
+    found = (changed, lost, rewritten, not_written, drawn, needless)
+    return Rechecks(*(share(some) if some else None for some in found))
+
+
+def _shuffled(rows: pd.DataFrame, rng: np.random.Generator, count: int | None = None) -> list[Row]:
+    found: list[Row] = rows.iloc[rng.permutation(len(rows))[:count]].to_dict("records")
+    return found
+
+
+def _change_written(executor: Executor, by_id: dict[str, Question], rows: Sequence[Row]) -> list[bool]:
+    """Whether verdicts on open questions are others by what the programs write."""
+    rows = [row for row in rows if not by_id[row["question_id"]].choices]
+    questions = [by_id[row["question_id"]] for row in rows]
+    written = written_answers(executor, questions, [Program.parse(row["program"]) for row in rows])
+    return [is_right(text, q) != bool(row["right"]) for text, q, row in zip(written, questions, rows, strict=True)]
 
 
 def _changes_alone(executor: Executor, by_id: dict[str, Question], row: Row) -> bool:

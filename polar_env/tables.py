@@ -80,7 +80,16 @@ class ShardedTable:
         Raises:
             TraceError: if a shard is damaged.
         """
-        return [row for shard in self.shards for row in self.read(shard).to_pylist()]
+        rows: list[dict[str, Any]] = self.table().to_pylist()
+        return rows
+
+    def table(self) -> pa.Table:
+        """The same as an Arrow table.
+
+        Raises:
+            TraceError: if a shard is damaged.
+        """
+        return pa.concat_tables([self.schema.empty_table(), *(self.read(shard) for shard in self.shards)])
 
     def read(self, shard: Path, columns: Sequence[str] | None = None) -> pa.Table:
         """One shard, or some of its columns.

@@ -16,12 +16,11 @@ from agents.search.moves import Edits
 from polar_env.executor import Executor
 from polar_env.program import Program
 from polar_env.questions import Question
-from train.traces import TREE, TraceSet, trace_row
+from polar_env.stages import CHANCE, TREE
+from train.traces import TraceSet, trace_row
 
-__all__ = ["CHANCE", "evaluate_chance", "random_programs"]
+__all__ = ["evaluate_chance", "random_programs"]
 
-CHANCE = "chance"
-"""Stage of rows of random programs."""
 _MOST_EDITS = 4
 _TRIES = 100
 
@@ -59,9 +58,9 @@ def evaluate_chance(
     Returns:
         How many questions were evaluated now.
     """
-    rows = traces.rows()
-    budget = Counter(row["question_id"] for row in rows if row["stage"] == TREE)
-    done = {row["question_id"] for row in rows if row["stage"] == CHANCE}
+    table = traces.table(["question_id", "stage"])
+    budget = Counter(table.loc[table["stage"] == TREE, "question_id"])
+    done = set(table.loc[table["stage"] == CHANCE, "question_id"])
     todo = [question for question in questions if question.id in budget and question.id not in done]
     for group in (todo[start : start + in_flight] for start in range(0, len(todo), in_flight)):
         pairs = []

@@ -6,6 +6,7 @@ question and the seed alone.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RayEngine", "WorkerSpec"]
 
+_PATIENCE_S = 5.0
+"""So long the engine waits for workers before it looks whether the cluster is still there."""
 _MOST_DEATHS = 3
 """How often a group of questions is handed out again before the run stops: something in it kills workers."""
 
@@ -129,7 +132,7 @@ class RayEngine:
 
     def _require_model(self, worker: Any) -> None:
         try:
-            theirs = self.ray.get(worker.fingerprint.remote())
+            theirs = self.ray.get(self._first([worker.fingerprint.remote()]))
         except self.ray.exceptions.RayError as error:
             raise ClusterError(f"a worker could not load '{self.spec.model}': {_reason(error)}") from error
         if theirs != self.fingerprint:
@@ -156,7 +159,7 @@ class RayEngine:
                 worker, group = self._idle.pop(0), waiting.pop(0)
                 running[worker.search.remote(todo[group], config, seed)] = worker, group
             try:
-                (ready, *_), _ = ray.wait(list(running), num_returns=1)
+                ready = self._first(list(running))
                 worker, group = running.pop(ready)
                 found, stats = ray.get(ready)
             except ray.exceptions.RayTaskError as error:  # the worker lives, and says what is wrong
@@ -175,15 +178,34 @@ class RayEngine:
                 self._require_model(replacement)
                 self._idle.append(replacement)
             except ray.exceptions.RayError as error:
-                raise ClusterError(
-                    f"the cluster went away: {_reason(error)}. What was finished is kept; start the cluster and run "
-                    "the same command to go on."
-                ) from error
+                raise _gone(error) from error
             else:
                 self._idle.append(worker)
                 self.stats.add(stats)
                 on_progress(sum(len(trace.verdicts) for trace in found))
                 yield found
+
+    def _first(self, pending: list[Any]) -> Any:
+        """The first of some results that is there.
+
+        A driver whose cluster is gone would wait for a minute, and then be ended by Ray without a word; so look first.
+        """
+        while True:
+            ready, _ = self.ray.wait(pending, num_returns=1, timeout=_PATIENCE_S)
+            if ready:
+                return ready[0]
+            host, _, port = self.ray.get_runtime_context().gcs_address.rpartition(":")
+            try:
+                socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
+            except OSError as error:
+                raise _gone(error) from error
+
+
+def _gone(error: Exception) -> ClusterError:
+    return ClusterError(
+        f"the cluster went away: {_reason(error)}. What was finished is kept; start the cluster and run the same "
+        "command to go on."
+    )
 
 
 def _reason(error: Exception) -> str:

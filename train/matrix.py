@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 from pydantic import Field
 
 from polar_env.config import Config
@@ -20,12 +21,11 @@ from polar_env.edits import combined
 from polar_env.executor import Executor
 from polar_env.program import Program, single_edits
 from polar_env.questions import Question, mixed_order
-from train.traces import IMPORTED, TREE, TraceRow, TraceSet, trace_row
+from polar_env.stages import IMPORTED, MATRIX, TREE
+from train.traces import TraceSet, trace_row
 
-__all__ = ["MATRIX", "MatrixConfig", "race"]
+__all__ = ["MatrixConfig", "race"]
 
-MATRIX = "matrix"
-"""Stage of rows of shared programs."""
 _SHRINKAGE = 8.0
 """As many questions without any gain are added to every mean, so that luck on a few does not win."""
 _CHUNK = 2048
@@ -75,10 +75,11 @@ def race(
     Returns:
         The survivors, the identity first.
     """
-    scores = _Scores(executor, traces, config.layer_cost)
-    order = mixed_order(questions, seed)
     identity = executor.llm.identity
-    survivors = _heats(scores, order, _candidates(scores, identity, config, seed), config, on_progress)
+    candidates = _candidates(traces, identity, config, seed)
+    scores = _Scores(executor, traces, config.layer_cost, candidates)
+    order = mixed_order(questions, seed)
+    survivors = _heats(scores, order, candidates, config, on_progress)
     if config.combine > 1:
         # Ranked by the heats alone: a race that was stopped later must come to the same pairs.
         pairs = combinations(survivors[: config.combine], 2)
@@ -102,7 +103,7 @@ def _heats(
     return programs
 
 
-def _candidates(scores: _Scores, identity: Program, config: MatrixConfig, seed: int) -> list[Program]:
+def _candidates(traces: TraceSet, identity: Program, config: MatrixConfig, seed: int) -> list[Program]:
     """The trees' best programs, then untried single edits in random order.
 
     Most of what trees find was right for one question by luck; too many of it would crowd out the single edits.
@@ -111,52 +112,54 @@ def _candidates(scores: _Scores, identity: Program, config: MatrixConfig, seed: 
     np.random.default_rng(seed).shuffle(edits)
     if not config.candidates:
         return edits
-    proposed = _best_of_trees(scores.traces, config.layer_cost, config.candidates // 4)
+    proposed = _best_of_trees(traces, config.layer_cost, config.candidates // 4)
     tried = {str(program) for program in proposed}
     return (proposed + [edit for edit in edits if str(edit) not in tried])[: config.candidates]
 
 
 def _best_of_trees(traces: TraceSet, layer_cost: float, count: int) -> list[Program]:
     """The programs of trees, ours or imported ones, of largest mean advantage over the questions that have them."""
-    rows = [row for row in traces.rows() if row["stage"] in (TREE, IMPORTED)]
-    identity = str(Program.identity(traces.depth))
-    base = {row["question_id"]: row for row in rows if row["program"] == identity}
-    gains: dict[str, list[float]] = {}
-    for row in rows:
-        known = base.get(row["question_id"])
-        if known is not None and row["program"] != identity:
-            gains.setdefault(row["program"], []).append(_gain(row, known, layer_cost))
-    ranked = sorted(gains, key=lambda program: -_shrunk(gains[program]))
-    return [Program.parse(program) for program in ranked[:count]]
+    table = traces.table(["question_id", "stage", "program", "right", "cost"])
+    trees = table[table["stage"].isin([TREE, IMPORTED])]
+    trees = trees.assign(reward=_rewards(trees, layer_cost))
+    is_base = trees["program"] == str(Program.identity(traces.depth))
+    base = trees[is_base].drop_duplicates("question_id").set_index("question_id")["reward"]
+    others = trees[~is_base & trees["question_id"].isin(base.index)]
+    gains = others["reward"] - base[others["question_id"]].to_numpy()
+    of_program = gains.groupby(others["program"], observed=True, sort=False)
+    shrunk = of_program.sum() / (of_program.count() + _SHRINKAGE)
+    ranked = shrunk.sort_values(ascending=False, kind="stable")
+    return [Program.parse(program) for program in ranked.index[:count]]
 
 
-def _gain(row: TraceRow, base: TraceRow, layer_cost: float) -> float:
-    """Reward of a program minus the identity's on the same question."""
-    return float(row["right"]) - float(base["right"]) + layer_cost * float(base["cost"] - row["cost"])
-
-
-def _shrunk(gains: Sequence[float]) -> float:
-    return sum(gains) / (len(gains) + _SHRINKAGE)
+def _rewards(table: pd.DataFrame, layer_cost: float) -> pd.Series:
+    """Verdict minus layer cost of each row."""
+    return table["right"].astype(float) - layer_cost * table["cost"].astype(float)
 
 
 class _Scores:
-    """Rewards of programs relative to the identity's on the same question; begins with what the trace set has of them.
+    """Rewards of programs relative to the identity's on the same question.
 
     Args:
         executor: executes what is missing.
         traces: takes in what was executed.
         layer_cost: see `MatrixConfig`.
+        candidates: what trees have measured of these counts, too, beside all that was raced before.
     """
 
-    def __init__(self, executor: Executor, traces: TraceSet, layer_cost: float) -> None:
+    def __init__(self, executor: Executor, traces: TraceSet, layer_cost: float, candidates: Sequence[Program]) -> None:
         self.executor, self.traces, self.layer_cost = executor, traces, layer_cost
         self.identity = executor.llm.identity
-        self.rows = {_key(row): row for row in traces.rows() if row["stage"] != IMPORTED}
+        table = traces.table(["question_id", "stage", "program", "right", "cost"])
+        names = [str(program) for program in (self.identity, *candidates)]
+        table = table[(table["stage"] == MATRIX) | table["program"].isin(names) & (table["stage"] != IMPORTED)]
+        pairs = zip(table["question_id"], table["program"], strict=True)
+        self.rewards: dict[tuple[str, str], float] = dict(zip(pairs, _rewards(table, layer_cost), strict=True))
 
     def evaluate(self, questions: Sequence[Question], programs: Sequence[Program], on_progress: Progress) -> None:
         """Fill in the verdicts that are missing, a shard for each chunk."""
         names = [(program, str(program)) for program in programs]
-        missing = [(q, program) for q in questions for program, name in names if (q.id, name) not in self.rows]
+        missing = [(q, program) for q in questions for program, name in names if (q.id, name) not in self.rewards]
         for chunk in (missing[i : i + _CHUNK] for i in range(0, len(missing), _CHUNK)):
             verdicts = self.executor.verdicts(chunk)
             rows = [
@@ -164,7 +167,8 @@ class _Scores:
                 for (question, program), verdict in zip(chunk, verdicts, strict=True)
             ]
             self.traces.append(rows)
-            self.rows |= {_key(row): row for row in rows}
+            for row in rows:
+                self.rewards[row["question_id"], row["program"]] = row["right"] - self.layer_cost * row["cost"]
             on_progress(len(chunk))
 
     def best(self, questions: Sequence[Question], programs: Sequence[Program], count: int) -> list[Program]:
@@ -173,9 +177,5 @@ class _Scores:
 
     def _advantage(self, questions: Sequence[Question], program: Program) -> float:
         identity, name = str(self.identity), str(program)
-        pairs = [(self.rows.get((q.id, name)), self.rows.get((q.id, identity))) for q in questions]
-        return _shrunk([_gain(row, base, self.layer_cost) for row, base in pairs if row and base])
-
-
-def _key(row: TraceRow) -> tuple[str, str]:
-    return row["question_id"], row["program"]
+        gains = [self.rewards[q.id, name] - self.rewards[q.id, identity] for q in questions]
+        return sum(gains) / (len(gains) + _SHRINKAGE)

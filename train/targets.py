@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from polar_env.actions import ActionLanguage, Draft, make_language
 from polar_env.errors import ProgramError, TraceError
 from polar_env.program import Program
-from train.traces import IMPORTED, TREE, TraceSet
+from polar_env.stages import IMPORTED, TREE
+from train.traces import TraceSet
 
 __all__ = ["ActionTargets", "action_targets"]
 

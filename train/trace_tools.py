@@ -11,17 +11,17 @@ from typing import Any
 
 from polar_env.errors import FingerprintError, ProgramError, TraceError
 from polar_env.program import Program
+from polar_env.stages import CHANCE, IMPORTED, TREE
 from polar_env.tables import ShardedTable
-from train.chance import CHANCE
-from train.traces import IMPORTED, META, TREE, TraceRow, TraceSet
+from train.traces import META, TraceRow, TraceSet
 
 __all__ = ["check_traces", "describe", "merge"]
 
 
 def describe(traces: TraceSet) -> dict[str, Any]:
     """What a trace set holds, in numbers."""
-    rows = traces.rows()
-    trees = [row for row in rows if row["stage"] == TREE]
+    table = traces.table()
+    questions = table.drop_duplicates("question_id")
     config = traces.meta["config"]
     return {
         "model": traces.meta["model"],
@@ -30,13 +30,13 @@ def describe(traces: TraceSet) -> dict[str, Any]:
         "depth": traces.depth,
         "prompt": traces.prompt.name,
         "seed": config.get("seed"),
-        "verdicts": len(rows),
-        "right": sum(row["right"] for row in rows),
-        "questions": len({row["question_id"] for row in rows}),
-        "trees": len({row["question_id"] for row in trees}),
-        "programs": len({row["program"] for row in rows}),
-        "tasks": dict(Counter(task for _, task in {(row["question_id"], row["task"]) for row in rows})),
-        "splits": dict(Counter(split for _, split in {(row["question_id"], row["split"]) for row in rows})),
+        "verdicts": len(table),
+        "right": int(table["right"].sum()),
+        "questions": len(questions),
+        "trees": int(table.loc[table["stage"] == TREE, "question_id"].nunique()),
+        "programs": int(table["program"].nunique()),
+        "tasks": dict(Counter(questions["task"])),
+        "splits": dict(Counter(questions["split"])),
         "shards": len(traces.verdicts.shards),
         "bytes": sum(shard.stat().st_size for table in (traces.verdicts, traces.nodes) for shard in table.shards),
     }

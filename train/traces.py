@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -27,17 +28,14 @@ from polar_env.executor import Executor, Verdict
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program
 from polar_env.questions import Prompt, Question
+from polar_env.stages import TREE, shared_verdicts
 from polar_env.tables import ShardedTable, write_whole
 
-__all__ = ["IMPORTED", "TREE", "TraceRow", "TraceSet", "VerdictMatrix", "new_meta", "state_text", "trace_row"]
+__all__ = ["TraceRow", "TraceSet", "VerdictMatrix", "new_meta", "state_text", "trace_row"]
 
 SCHEMA_VERSION = 2
 META = "traces.json"
 _WORK = "work.json"
-TREE = "tree"
-"""Stage of rows that a tree search made; those of shared programs are of the stage ``matrix``."""
-IMPORTED = "imported"
-"""Stage of verdicts that another code base gave: they propose programs, but do not count as measured here."""
 _VERDICTS = pa.schema(
     [
         ("question_id", pa.string()),
@@ -336,7 +334,9 @@ class TraceSet:
 
     @property
     def work(self) -> dict[str, float]:
-        """What the set has cost so far: simulations, verdicts, layer executions asked for and done, seconds."""
+        """What the set has cost so far: simulations, tokens through layers asked for, executed and the factor between
+        the two (what sharing saved), layer executions, seconds; empty where no tree grew here.
+        """
         path = self.folder / _WORK
         try:
             found: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
@@ -344,13 +344,15 @@ class TraceSet:
             raise TraceError(
                 f"{path} is damaged ({error}); delete it: it only tells what the search has cost."
             ) from error
+        if found:
+            found["sharing_factor"] = found["asked_tokens"] / max(1, found["executed_tokens"])
         return found
 
     def add_work(self, **counts: float) -> None:
         """Add to what the set has cost; what a killed process did since its last shard is not counted."""
         before = self.work
         total = {name: before.get(name, 0) + count for name, count in counts.items()}
-        write_whole(self.folder / _WORK, json.dumps(before | total, indent=2).encode())
+        write_whole(self.folder / _WORK, json.dumps(total, indent=2).encode())
 
     def rows(self) -> list[TraceRow]:
         """All verdicts, in an order that does not depend on which question was finished first.
@@ -358,7 +360,20 @@ class TraceSet:
         Raises:
             TraceError: for a damaged shard.
         """
-        return sorted(self.verdicts.rows(), key=lambda r: (r["stage"], r["question_id"], r["step"], r["program"]))
+        rows: list[TraceRow] = self._sorted().to_pylist()
+        return rows
+
+    def table(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """The same verdicts, or some of their columns, as a table with categories for texts: a few bytes for each row.
+
+        Raises:
+            TraceError: for a damaged shard.
+        """
+        return self._sorted().select(columns or _VERDICTS.names).to_pandas(strings_to_categorical=True)
+
+    def _sorted(self) -> pa.Table:
+        order = ("stage", "question_id", "step", "program")
+        return self.verdicts.table().sort_by([(column, "ascending") for column in order])
 
     def node_rows(self) -> list[TraceRow]:
         """All nodes of all trees, in such an order.
@@ -395,23 +410,13 @@ class TraceSet:
         Raises:
             TraceError: if there are no traces yet, or no shared programs.
         """
-        known: dict[str, dict[str, bool]] = {}
-        for row in self.rows():
-            if row["stage"] != IMPORTED:
-                known.setdefault(row["program"], {})[row["question_id"]] = row["right"]
-        identity = str(Program.identity(self.depth))
-        if identity not in known:
+        right = shared_verdicts(self.table(["question_id", "stage", "program", "right"]), self.depth, least_share)
+        if right.empty:
             raise TraceError(f"{self.folder} holds no traces yet; `polar search --out DIR` makes them.")
-        everyone = known[identity]
-        others = sorted(
-            p for p, answers in known.items() if p != identity and len(answers) >= least_share * len(everyone)
-        )
-        shared = [identity, *others]
-        if not others:
+        if right.shape[1] == 1:
             raise TraceError(
                 f"{self.folder} holds no program that most questions share; run `polar search` to its end."
             )
-        ids = [i for i in everyone if all(i in known[p] for p in shared)]
-        right = np.array([[known[p][i] for p in shared] for i in ids], dtype=bool)
-        programs = [Program.parse(p) for p in shared]
-        return VerdictMatrix(ids, programs, right, np.array([p.cost(self.depth) for p in programs]))
+        programs = [Program.parse(program) for program in right.columns]
+        costs = np.array([program.cost(self.depth) for program in programs])
+        return VerdictMatrix([str(i) for i in right.index], programs, right.to_numpy(), costs)

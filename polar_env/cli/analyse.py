@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 import tyro
 from pydantic import Field
 
@@ -17,8 +18,9 @@ from eval.statistics import Estimate
 from polar_env.cli.common import QuestionsConfig, console, open_executor, with_model
 from polar_env.cli.traces import open_traces, questions_of
 from polar_env.errors import TraceError
+from polar_env.stages import IMPORTED, TREE
 from polar_env.tables import write_whole
-from train.traces import IMPORTED, TREE, TraceRow, TraceSet
+from train.traces import TraceSet
 
 __all__ = ["CONFIG", "AnalyseConfig", "run"]
 
@@ -40,11 +42,11 @@ CONFIG = AnalyseConfig
 def run(config: AnalyseConfig) -> dict[str, Any]:
     """Analyse; everything lies in the trace set's folder ``analysis``."""
     traces = open_traces(config.folder or config.out)
-    rows = traces.rows()
-    if not any(row["stage"] in (TREE, IMPORTED) for row in rows):
+    table = traces.table()
+    if not table["stage"].isin([TREE, IMPORTED]).any():
         raise TraceError(f"{traces.folder} holds no trees; `polar search --out DIR` makes them.")
-    found = analyse(rows, traces.depth, config.menu_size)
-    rechecks = _recheck(config, traces, rows) if config.execute else None
+    found = analyse(table, traces.depth, config.menu_size)
+    rechecks = _recheck(config, traces, table) if config.execute else None
     work = traces.work
     result = {
         "questions": found.questions,
@@ -53,8 +55,8 @@ def run(config: AnalyseConfig) -> dict[str, Any]:
         "fixed_share": _as_json(found.fixed),
         "chance_shorter_share": _as_json(found.chance_shorter),
         "chance_fixed_share": _as_json(found.chance_fixed),
-        "shortest_cost": found.shortest_cost if found.lengths else None,
-        "shortest_5_cost": found.shortest_5_cost if found.lengths else None,
+        "shortest_cost": found.shortest_cost if len(found.lengths) else None,
+        "shortest_5_cost": found.shortest_5_cost if len(found.lengths) else None,
         "by_kind": {k: {"shorter": _as_json(s), "fixed": _as_json(f)} for k, (s, f) in found.by_kind.items()},
         "entropy_right": found.right_use.entropy,
         "entropy_tried": found.all_use.entropy,
@@ -62,7 +64,7 @@ def run(config: AnalyseConfig) -> dict[str, Any]:
         **({key: _as_json(value) for key, value in vars(rechecks).items()} if rechecks else {}),
         "simulations": work.get("simulations"),
         "layer_executions": work.get("layer_executions"),
-        "sharing_factor": work["asked_tokens"] / max(1, work["executed_tokens"]) if work else None,
+        "sharing_factor": work.get("sharing_factor"),
         "seconds": work.get("seconds"),
     }
     folder = traces.folder.parent / "analysis" if traces.folder.name == "traces" else traces.folder / "analysis"
@@ -74,11 +76,11 @@ def run(config: AnalyseConfig) -> dict[str, Any]:
     return result
 
 
-def _recheck(config: AnalyseConfig, traces: TraceSet, rows: list[TraceRow]) -> Rechecks:
+def _recheck(config: AnalyseConfig, traces: TraceSet, table: pd.DataFrame) -> Rechecks:
     questions = questions_of(config, traces)
     executor = open_executor(with_model(config, traces.meta["model"], traces.meta["dtype"]), traces.prompt)
     traces.require(executor)
-    return recheck(executor, rows, questions, config.execute, config.seed)
+    return recheck(executor, table, questions, config.execute, config.seed)
 
 
 def _as_json(estimate: Estimate | None) -> dict[str, float] | None:

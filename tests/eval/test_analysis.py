@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from eval.analysis import analyse
@@ -45,7 +46,7 @@ def row(question: str, program: str, right: bool, stage: str, step: int) -> dict
 
 
 @pytest.fixture
-def rows() -> list[dict[str, Any]]:
+def table() -> pd.DataFrame:
     programs = (IDENTITY, SKIP, REPEAT, BOTH)
     trees = [
         row(question, program, right, "tree", step)
@@ -54,11 +55,11 @@ def rows() -> list[dict[str, Any]]:
     ]
     chance = [row(question, "0-2", question in "ac", "chance", 0) for question in VERDICTS]
     raced = [{**row, "stage": "matrix", "step": 0} for row in trees]
-    return trees + chance + raced
+    return pd.DataFrame(trees + chance + raced)
 
 
-def test_shares_with_their_chance_level(rows: list[dict[str, Any]]) -> None:
-    found = analyse(rows, DEPTH)
+def test_shares_with_their_chance_level(table: pd.DataFrame) -> None:
+    found = analyse(table, DEPTH)
     assert found.questions == 6
     assert found.programs == 3
     assert found.identity == share([True, True, False, False, False, True])
@@ -68,8 +69,8 @@ def test_shares_with_their_chance_level(rows: list[dict[str, Any]]) -> None:
     assert found.chance_fixed == share([True, False, False])
 
 
-def test_kinds_difficulties_and_lengths(rows: list[dict[str, Any]]) -> None:
-    found = analyse(rows, DEPTH)
+def test_kinds_difficulties_and_lengths(table: pd.DataFrame) -> None:
+    found = analyse(table, DEPTH)
     assert found.by_kind["skip only"] == (share([True, False, True]), share([True, False, False]))
     assert found.by_kind["repeat only"] == (share([False] * 3), share([False, True, False]))
     assert found.by_kind["both"] == (share([False] * 3), share([False, True, False]))
@@ -81,8 +82,8 @@ def test_kinds_difficulties_and_lengths(rows: list[dict[str, Any]]) -> None:
     assert found.shortest_5_cost == 3 / DEPTH
 
 
-def test_layers_of_right_programs(rows: list[dict[str, Any]]) -> None:
-    found = analyse(rows, DEPTH)
+def test_layers_of_right_programs(table: pd.DataFrame) -> None:
+    found = analyse(table, DEPTH)
     right = [SKIP] * 3 + [REPEAT] * 3 + [BOTH] * 2
     executions = np.array([Program.parse(program).executions(DEPTH) for program in right])
     np.testing.assert_allclose(found.right_use.skipped, (executions == 0).mean(0))
@@ -92,32 +93,31 @@ def test_layers_of_right_programs(rows: list[dict[str, Any]]) -> None:
     assert found.all_use.programs == 18
 
 
-def test_the_menu_is_chosen_on_train_questions_and_measured_on_others(rows: list[dict[str, Any]]) -> None:
-    menu = analyse(rows, DEPTH).menu
+def test_the_menu_is_chosen_on_train_questions_and_measured_on_others(table: pd.DataFrame) -> None:
+    menu = analyse(table, DEPTH).menu
     assert [point.added for point in menu] == [IDENTITY, SKIP, REPEAT]  # of a to d the skip adds c, the repeat d
     assert [point.chosen_on for point in menu] == pytest.approx([0.5, 0.75, 1.0])
     assert [point.held_out for point in menu] == [share([False, True])] * 3  # e and f
-    assert analyse([row for row in rows if row["split"] == "train"], DEPTH).menu == []
+    assert analyse(table[table["split"] == "train"], DEPTH).menu == []
 
 
-def test_a_search_without_the_identity_is_refused(rows: list[dict[str, Any]]) -> None:
+def test_a_search_without_the_identity_is_refused(table: pd.DataFrame) -> None:
     with pytest.raises(TraceError, match="has a verdict of the identity"):
-        analyse([row for row in rows if row["program"] != IDENTITY], DEPTH)
+        analyse(table[table["program"] != IDENTITY], DEPTH)
 
 
-def test_nothing_to_tell_is_told(rows: list[dict[str, Any]]) -> None:
+def test_nothing_to_tell_is_told(table: pd.DataFrame) -> None:
     """Without wrong questions, chance or shared programs there is no such share, and the page says so."""
-    right = [r for r in rows if r["question_id"] == "a" and r["stage"] == "tree"]
-    found = analyse(right, DEPTH)
+    found = analyse(table[(table["question_id"] == "a") & (table["stage"] == "tree")], DEPTH)
     assert found.fixed is None
     assert found.chance_shorter is None
     assert found.menu == []
 
 
-def test_the_page_its_figures_and_data(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+def test_the_page_its_figures_and_data(tmp_path: Path, table: pd.DataFrame) -> None:
     about = {"model": "tiny", "depth": DEPTH, "dtype": "float32", "fingerprint": "f", "prompt": "qa-0"}
-    work = {"simulations": 18, "asked_tokens": 900, "executed_tokens": 300, "layer_executions": 30, "seconds": 1.5}
-    page = write_analysis(tmp_path, analyse(rows, DEPTH), None, about, work).read_text()
+    work = {"simulations": 18, "sharing_factor": 3.0, "layer_executions": 30, "seconds": 1.5}
+    page = write_analysis(tmp_path, analyse(table, DEPTH), None, about, work).read_text()
     assert "| of these, a shorter program is, too | 66.7 [20.8, 93.9] of 3 | 33.3 [6.1, 79.2] of 3 |" in page
     assert "sharing 3.0 times as many tokens" in page
     for name in ("shares", "layers", "menu"):
@@ -131,9 +131,9 @@ def test_rechecks_find_a_verdict_that_does_not_stand(
     tmp_path: Path, executor: Executor, questions: list[Question]
 ) -> None:
     traces = collected(tmp_path, executor, questions[:4])
-    rows = traces.rows()
-    assert recheck(executor, rows, questions, 20, 0).changed.value == 0.0  # type: ignore[union-attr]
-    lied = [{**row, "right": not row["right"]} for row in rows]
+    table = traces.table()
+    assert recheck(executor, table, questions, 20, 0).changed.value == 0.0  # type: ignore[union-attr]
+    lied = table.assign(right=~table["right"])
     assert recheck(executor, lied, questions, 20, 0).changed.value == 1.0  # type: ignore[union-attr]
 
 
@@ -144,7 +144,7 @@ def test_needless_changes_are_found(executor: Executor, questions: list[Question
         for q in questions
         for step, p in enumerate(["0-3", "0x2 2-3"])
     ]
-    found = recheck(executor, rows, questions, len(questions), 0)
+    found = recheck(executor, pd.DataFrame(rows), questions, len(questions), 0)
     left = {
         q.id: [v.right for v in executor.verdicts([(q, Program.parse(p)) for p in ("0x2 1-3", "0 2-3")])]
         for q in questions

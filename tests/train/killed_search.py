@@ -40,18 +40,25 @@ def collect(model: str, folder: Path) -> None:
 
 
 def main(model: str, folder: Path, kills: int) -> None:
-    """Kill the collection so many times, then let it finish; prints how many of the kills met it at work."""
-    rng, met = random.Random(kills), 0
-    for attempt in range(kills + 1):
+    """Collect again and again into new folders, until so many processes were killed at work; prints the folders.
+
+    A collection that was killed goes on in its folder, to be killed again or to finish.
+    """
+    rng, number = random.Random(kills), 0
+    while kills:
         child = os.fork()
         if not child:
-            collect(model, folder)
+            collect(model, folder / str(number))
             os._exit(0)
-        if attempt < kills:
-            time.sleep(rng.uniform(0.1, 1.5))
-            os.kill(child, signal.SIGKILL)
-        met += os.waitpid(child, 0)[1] == signal.SIGKILL
-    print(met)
+        time.sleep(rng.uniform(0.1, 1.0))
+        os.kill(child, signal.SIGKILL)
+        if os.waitpid(child, 0)[1] == signal.SIGKILL:
+            kills -= 1
+        else:
+            print(folder / str(number))
+            number += 1
+    collect(model, folder / str(number))
+    print(folder / str(number))
 
 
 if __name__ == "__main__":

@@ -16,5 +16,7 @@ def test_a_search_killed_at_random_moments_ends_as_if_it_never_was(tmp_path: Pat
     command = [sys.executable, "-m", "tests.train.killed_search", str(tiny_folder), str(tmp_path / "killed"), "20"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout) >= 3  # so many kills met it at work, not after the end
-    assert facts(TraceSet.open(tmp_path / "killed" / "traces")) == facts(TraceSet.open(tmp_path / "whole" / "traces"))
+    whole = facts(TraceSet.open(tmp_path / "whole" / "traces"))
+    for folder in done.stdout.split():
+        assert facts(TraceSet.open(Path(folder) / "traces")) == whole
+    assert done.stdout

@@ -18,8 +18,9 @@ from polar_env.errors import ProgramError, QuestionError, TraceError
 from polar_env.executor import Verdict
 from polar_env.program import Program
 from polar_env.questions import Question
+from polar_env.stages import IMPORTED, TREE
 from polar_env.tables import write_whole
-from train.traces import IMPORTED, TREE, TraceRow, TraceSet, trace_row
+from train.traces import TraceRow, TraceSet, trace_row
 
 __all__ = ["Imported", "export_polar", "import_polar"]
 

@@ -1,0 +1,37 @@
+"""Run as a program: a search on a Ray cluster that somebody else started, one line for each group that is finished."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from agents.search.config import MctsConfig
+from polar_env.executor import Executor
+from polar_env.llm import load_llm
+from polar_env.questions import Prompt, Question
+from train.collect import LocalEngine, search_traces
+from train.engines import RayEngine, WorkerSpec
+from train.traces import TraceSet
+
+QUESTIONS = [Question(text=f"{n} + {n + 1}", answer=str(2 * n + 1)) for n in range(40)]
+
+
+def collect(model: str, folder: Path, address: str) -> None:
+    """The whole collection; an empty address searches in this process."""
+    prompt = Prompt(style="qa")
+    executor = Executor(load_llm(model), prompt)
+    spec = WorkerSpec(model, "float32", "cpu", prompt, 1 << 26, None, threads=1)
+    engine = RayEngine(spec, executor.llm.fingerprint, 2, address=address) if address else LocalEngine(executor)
+    traces = TraceSet.create(folder, executor, {})
+    search_traces(
+        engine,
+        QUESTIONS,
+        traces,
+        MctsConfig(simulations=40),
+        in_flight=2,
+        on_progress=lambda count: print(count, flush=True),
+    )
+
+
+if __name__ == "__main__":
+    collect(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
