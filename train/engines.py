@@ -103,6 +103,8 @@ class RayEngine:
         self.stats = ExecutionStats()
         if not ray.is_initialized():
             self._connect(address, workers)
+        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+        self._head = host, int(port)
         options = {"num_cpus": spec.threads, "num_gpus": gpus}
         self._make: Callable[[], Any] = lambda: ray.remote(_Worker).options(**options).remote(spec)
         self._require_room(workers, options)
@@ -121,13 +123,15 @@ class RayEngine:
                 )
 
     def _connect(self, address: str, workers: int) -> None:
-        options: dict[str, Any] = {"address": address} if address else {"num_cpus": workers * self.spec.threads}
+        local = {"address": "local", "num_cpus": workers * self.spec.threads}  # even where another cluster runs here
+        options: dict[str, Any] = {"address": address} if address else local
         try:
             self.ray.init(log_to_driver=False, include_dashboard=False, **options)
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
             raise ClusterError(
                 f"no Ray cluster at '{address or 'this machine'}': {error}. Start one with `ray start --head` and give "
-                "its address, or leave --ray-address away to use this machine alone."
+                "its address (a cluster with a token needs RAY_AUTH_MODE=token here, too), or leave --ray-address away "
+                "to use this machine alone."
             ) from error
 
     def _require_model(self, worker: Any) -> None:
@@ -166,6 +170,7 @@ class RayEngine:
                 cause = error.as_instanceof_cause()
                 raise cause if isinstance(cause, PolarError) else ClusterError(f"a worker failed: {error}") from error
             except ray.exceptions.RayActorError as error:
+                self._require_cluster()
                 deaths[group] += 1
                 if deaths[group] > _MOST_DEATHS:
                     raise ClusterError(
@@ -194,11 +199,13 @@ class RayEngine:
             ready, _ = self.ray.wait(pending, num_returns=1, timeout=_PATIENCE_S)
             if ready:
                 return ready[0]
-            host, _, port = self.ray.get_runtime_context().gcs_address.rpartition(":")
-            try:
-                socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
-            except OSError as error:
-                raise _gone(error) from error
+            self._require_cluster()
+
+    def _require_cluster(self) -> None:
+        try:
+            socket.create_connection(self._head, timeout=_PATIENCE_S).close()
+        except OSError as error:
+            raise _gone(error) from error
 
 
 def _gone(error: Exception) -> ClusterError:

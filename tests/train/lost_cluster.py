@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from agents.search.config import MctsConfig
+from polar_env.errors import PolarError
 from polar_env.executor import Executor
 from polar_env.llm import load_llm
 from polar_env.questions import Prompt, Question
@@ -34,4 +35,7 @@ def collect(model: str, folder: Path, address: str) -> None:
 
 
 if __name__ == "__main__":
-    collect(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
+    try:
+        collect(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
+    except PolarError as error:
+        sys.exit(str(error))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from agents.search.config import MctsConfig
@@ -17,6 +21,7 @@ from polar_env.errors import ClusterError, ConfigError
 from polar_env.executor import Executor
 from polar_env.llm import load_llm
 from polar_env.questions import Prompt, Question
+from tests.train import lost_cluster
 from tests.train.test_traces import facts
 from train.collect import LocalEngine, search_traces
 from train.engines import RayEngine, WorkerSpec
@@ -37,7 +42,7 @@ def test_without_ray_the_command_to_install_it_is_told(monkeypatch: pytest.Monke
 def cluster() -> Iterator[Any]:
     ray = pytest.importorskip("ray")
     os.environ["RAY_DEDUP_LOGS"] = "0"
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield ray
     ray.shutdown()
 
@@ -93,6 +98,58 @@ def test_a_group_that_kills_every_worker_ends_the_run(
     engine._idle = [engine._make()]
     with pytest.raises(ClusterError, match=r"4 workers died over the 2 questions from '0 \+ 1'"):
         list(engine.traces(QUESTIONS[:2], deadly, 0, 2, lambda _: None))
+
+
+@pytest.fixture
+def short_folder() -> Iterator[str]:
+    """Ray's own files; the paths of its sockets must be short."""
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+        yield folder
+
+
+def test_a_cluster_that_goes_away_says_what_is_kept_and_how_to_go_on(
+    tmp_path: Path, tiny_folder: Path, short_folder: str
+) -> None:
+    """A cluster started by hand, killed in the middle; the same command, without it, comes to the same traces."""
+    pytest.importorskip("ray")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}  # Ray takes no token from its file for a given address
+    start = ["ray", "start", "--head", "--block", "--num-cpus=2", "--include-dashboard=false"]
+    start += [f"--port={port}", f"--temp-dir={short_folder}"]
+    head = psutil.Popen(start, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for(port)
+        command = [sys.executable, "-m", "tests.train.lost_cluster", str(tiny_folder), str(tmp_path)]
+        search = subprocess.Popen(
+            [*command, f"127.0.0.1:{port}"], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert search.stdout is not None
+        next(line for line in search.stdout if line.strip().isdigit())  # a group is finished
+    finally:
+        for process in [*head.children(recursive=True), head]:
+            process.kill()
+    _, said = search.communicate(timeout=120)
+    assert search.returncode == 1
+    assert "the cluster went away" in said
+    assert "What was finished is kept; start the cluster and run the same command to go on." in said
+    kept = len(TraceSet.open(tmp_path).questions_done())
+    assert 0 < kept < len(lost_cluster.QUESTIONS)
+    lost_cluster.collect(str(tiny_folder), tmp_path, "")
+    lost_cluster.collect(str(tiny_folder), tmp_path / "whole", "")
+    assert facts(TraceSet.open(tmp_path)) == facts(TraceSet.open(tmp_path / "whole"))
+
+
+def _wait_for(port: int) -> None:
+    """Until somebody listens there."""
+    for _ in range(120):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError("ray start did not come up")
 
 
 try:
