@@ -15,6 +15,7 @@ from agents.search.config import MctsConfig
 from agents.search.moves import Moves, State
 from polar_env.executor import Verdict
 from polar_env.program import Program
+from polar_env.questions import Question
 
 __all__ = ["MAX_WALKS", "Order", "most_children", "reward_of"]
 
@@ -58,9 +59,13 @@ class Order:
         return seeded_rng(*self.seeds, "root").gumbel(size=count)
 
 
-def reward_of(verdict: Verdict, program: Program, depth: int, config: MctsConfig) -> float:
-    """The verdict minus the layer cost."""
-    return float(verdict.right) - config.layer_cost * program.cost(depth)
+def reward_of(question: Question, verdict: Verdict, program: Program, depth: int, config: MctsConfig) -> float:
+    """The verdict, or the credit for the part of an open answer that is right, minus the layer cost."""
+    earned = float(verdict.right)
+    if not verdict.right and not question.choices:
+        right_tokens = max(0, len(verdict.said) - 1)
+        earned = config.partial_credit * right_tokens / (right_tokens + 1)
+    return earned - config.layer_cost * program.cost(depth)
 
 
 def most_children(visits: int, config: MctsConfig) -> float:

@@ -25,6 +25,9 @@ class MctsConfig(Config):
     """The constant lambda: score lost per executed layer / D when a child is chosen."""
     layer_cost: float = Field(default=0.1, ge=0)
     """Reward lost per executed layer / D; the reward is the verdict minus this."""
+    partial_credit: float = Field(default=0.0, ge=0, le=1)
+    """What a wrong answer to an open question is paid at most: this times n / (n + 1), where n tokens of the gold
+    answer are written before the first wrong one. It tells which edits to build upon before any is right."""
     widening: float | None = Field(default=2.0, ge=0)
     """A node goes on with at most ceil(widening * sqrt(visits)) children, and at least one (progressive widening);
     without it a node tries all its children once before any of them twice."""
@@ -56,7 +59,17 @@ class MctsConfig(Config):
 
 
 PRESETS = {
-    "fast": MctsConfig(),
+    # Broad before deep: a hundred children of the root are tried once each, in an order that all questions share, so
+    # that the prompt's part of the work is done once for all of them; then the walk goes where most of the answer is
+    # right.
+    "fast": MctsConfig(
+        simulations=200,
+        exploration=0.1,
+        length_penalty=0.0,
+        partial_credit=1.0,
+        widening=10.0,
+        random_child=0.0,
+    ),
     # CoLa, arXiv 2507.07996. The constant c is that of the search which its authors published later with PoLar, as is
     # the rule that a node tries one child of its own accord and others only at random.
     "cola": MctsConfig(

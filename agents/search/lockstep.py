@@ -300,7 +300,7 @@ class Search:
         if verdict is None:
             self._nameless[tree].setdefault(program, []).append(index)
         else:
-            self._table.reward[tree, index] = reward_of(verdict, program, self.depth, self.config)
+            self._table.reward[tree, index] = self._reward(tree, program, verdict)
         return index
 
     def _most(self, tree: int, state: State) -> float:
@@ -311,12 +311,15 @@ class Search:
     def _take_in(self, tree: int, program: Program, verdict: Verdict) -> None:
         """Remember a verdict, and what it pays wherever the program stands."""
         self._verdicts[tree][program] = verdict
-        reward = reward_of(verdict, program, self.depth, self.config)
+        reward = self._reward(tree, program, verdict)
         for node in self._nameless[tree].pop(program):
             self._table.reward[tree, node] = reward
             self._table.most[tree, node] = self._most(tree, self._states[tree][node])
         if verdict.right:
             self._best[tree] = max(self._best[tree], reward)
+
+    def _reward(self, tree: int, program: Program, verdict: Verdict) -> float:
+        return reward_of(self.questions[tree], verdict, program, self.depth, self.config)
 
     def _update(self, walk: _Walk) -> None:
         """Pay the reward of the program at the end of a walk to every edge on it."""

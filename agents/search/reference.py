@@ -48,7 +48,7 @@ class _Node:
 
 class _Tree:
     def __init__(self, question: Question, depth: int, config: MctsConfig, seed: int) -> None:
-        self.depth, self.config = depth, config
+        self.question, self.depth, self.config = question, depth, config
         self.moves = make_moves(depth, config)
         self.order = Order(self.moves, config, seed, question.id)
         self.rng = seeded_rng(seed, question.id)
@@ -143,7 +143,7 @@ class _Tree:
 
     def update(self, path: list[_Edge], program: Program) -> None:
         """Pay a program's reward to every edge on the path."""
-        reward = reward_of(self.verdicts[program], program, self.depth, self.config)
+        reward = reward_of(self.question, self.verdicts[program], program, self.depth, self.config)
         if self.verdicts[program].right:
             self.best_reward = max(self.best_reward, reward)
         self.nodes[self.moves.root].visits += 1

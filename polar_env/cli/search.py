@@ -26,7 +26,7 @@ class SearchConfig(QuestionsConfig):
 
     preset: str = "fast"
     """Settings of the trees that the mcts flags start from: fast (ours), or cola, drllm, repolar as published."""
-    mcts: MctsConfig = MctsConfig()
+    mcts: MctsConfig = PRESETS["fast"]
     """The tree search."""
     race: MatrixConfig = MatrixConfig(candidates=64)
     """The race of shared programs."""

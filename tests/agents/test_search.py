@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.fixed import seeded_rng
+from agents.search.common import reward_of
 from agents.search.config import PRESETS, MctsConfig
 from agents.search.lockstep import search
 from agents.search.moves import Construction, Edits, make_moves
@@ -41,7 +42,8 @@ class Judge(Executor):
         return [self.verdict(question, program) for question, program in pairs]
 
     def verdict(self, question: Question, program: Program) -> Verdict:
-        return Verdict(bool(seeded_rng(question.id, program).random() < self.right), -1.0)
+        rng = seeded_rng(question.id, program)
+        return Verdict(bool(rng.random() < self.right), -1.0, said=tuple(range(rng.integers(5))))
 
 
 CONFIGS = st.builds(
@@ -50,6 +52,7 @@ CONFIGS = st.builds(
     moves=st.sampled_from(["edits", "construction"]),
     exploration=st.sampled_from([0.0, 1.0, 2**0.5]),
     length_penalty=st.sampled_from([0.0, 0.5, 5.0]),
+    partial_credit=st.sampled_from([0.0, 0.5, 1.0]),
     widening=st.sampled_from([None, 1.0, 2.0]),
     random_child=st.sampled_from([0.0, 0.1, 0.9]),
     skip_block=st.integers(1, 4),
@@ -76,12 +79,24 @@ def test_lock_step_equals_the_reference(config: MctsConfig, seed: int, count: in
         assert trace == one
 
 
+def test_a_wrong_answer_is_paid_for_the_part_that_is_right() -> None:
+    """Two tokens of the gold answer before the wrong one; of a choice, the tokens said are another choice's."""
+    config = MctsConfig(partial_credit=0.9, layer_cost=0.1)
+    identity, verdict = Program.identity(DEPTH), Verdict(False, -1.0, said=(5, 6, 7))
+    choice = Question(text="Which?", answer="a", choices=("a", "b"))
+    assert reward_of(QUESTIONS[0], verdict, identity, DEPTH, config) == pytest.approx(0.9 * 2 / 3 - 0.1)
+    assert reward_of(choice, verdict, identity, DEPTH, config) == pytest.approx(-0.1)
+    assert reward_of(QUESTIONS[0], Verdict(True, -1.0), identity, DEPTH, config) == pytest.approx(0.9)
+    assert reward_of(QUESTIONS[0], Verdict(False, -1.0), identity, DEPTH, config) == pytest.approx(-0.1)
+
+
 def sums_and_lengths(trace: Trace) -> dict[str, list[object]]:
     return {str(p): [trace.visits[p], verdict.right] for p, verdict in trace.verdicts.items()}
 
 
 GOLDEN_CONFIGS = {
     **{name: preset.model_copy(update={"simulations": 24}) for name, preset in PRESETS.items()},
+    "fast": PRESETS["fast"].model_copy(update={"simulations": 150}),  # it is broad before it goes deep
     "construction": MctsConfig(simulations=24, moves="construction"),
     "any order": MctsConfig(simulations=24, any_order=True, widening=4.0),
     "pruned": MctsConfig(simulations=24, prune=True),
