@@ -93,4 +93,4 @@ def test_a_set_of_other_settings_is_refused(
 ) -> None:
     error = polar(capsys, *flags(tiny_folder, searched), "--preset", "cola", code=2)["error"]
     assert "made with other settings" in error
-    assert "exploration: 1.0 there" in error
+    assert "exploration: 0.1 there" in error

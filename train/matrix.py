@@ -119,9 +119,9 @@ def _candidates(traces: TraceSet, identity: Program, config: MatrixConfig, seed:
 
 def _best_of_trees(traces: TraceSet, layer_cost: float, count: int) -> list[Program]:
     """The programs of trees, ours or imported ones, of largest mean advantage over the questions that have them."""
-    table = traces.table(["question_id", "stage", "program", "right", "cost"])
+    table = traces.table(["question_id", "stage", "program", "right", "layers"])
     trees = table[table["stage"].isin([TREE, IMPORTED])]
-    trees = trees.assign(reward=_rewards(trees, layer_cost))
+    trees = trees.assign(reward=_rewards(trees, layer_cost / traces.depth))
     is_base = trees["program"] == str(Program.identity(traces.depth))
     base = trees[is_base].drop_duplicates("question_id").set_index("question_id")["reward"]
     others = trees[~is_base & trees["question_id"].isin(base.index)]
@@ -132,9 +132,9 @@ def _best_of_trees(traces: TraceSet, layer_cost: float, count: int) -> list[Prog
     return [Program.parse(program) for program in ranked.index[:count]]
 
 
-def _rewards(table: pd.DataFrame, layer_cost: float) -> pd.Series:
-    """Verdict minus layer cost of each row."""
-    return table["right"].astype(float) - layer_cost * table["cost"].astype(float)
+def _rewards(table: pd.DataFrame, cost_of_layer: float) -> pd.Series:
+    """Verdict minus the cost of the layers of each row."""
+    return table["right"].astype(float) - cost_of_layer * table["layers"].astype(float)
 
 
 class _Scores:
@@ -148,13 +148,13 @@ class _Scores:
     """
 
     def __init__(self, executor: Executor, traces: TraceSet, layer_cost: float, candidates: Sequence[Program]) -> None:
-        self.executor, self.traces, self.layer_cost = executor, traces, layer_cost
+        self.executor, self.traces, self.cost_of_layer = executor, traces, layer_cost / executor.depth
         self.identity = executor.llm.identity
-        table = traces.table(["question_id", "stage", "program", "right", "cost"])
+        table = traces.table(["question_id", "stage", "program", "right", "layers"])
         names = [str(program) for program in (self.identity, *candidates)]
         table = table[(table["stage"] == MATRIX) | table["program"].isin(names) & (table["stage"] != IMPORTED)]
         pairs = zip(table["question_id"], table["program"], strict=True)
-        self.rewards: dict[tuple[str, str], float] = dict(zip(pairs, _rewards(table, layer_cost), strict=True))
+        self.rewards: dict[tuple[str, str], float] = dict(zip(pairs, _rewards(table, self.cost_of_layer), strict=True))
 
     def evaluate(self, questions: Sequence[Question], programs: Sequence[Program], on_progress: Progress) -> None:
         """Fill in the verdicts that are missing, a shard for each chunk."""
@@ -168,7 +168,7 @@ class _Scores:
             ]
             self.traces.append(rows)
             for row in rows:
-                self.rewards[row["question_id"], row["program"]] = row["right"] - self.layer_cost * row["cost"]
+                self.rewards[row["question_id"], row["program"]] = row["right"] - self.cost_of_layer * row["layers"]
             on_progress(len(chunk))
 
     def best(self, questions: Sequence[Question], programs: Sequence[Program], count: int) -> list[Program]:

@@ -162,10 +162,19 @@ def test_survivors_are_combined(tmp_path: Path, executor: Executor, questions: l
     assert set(together[1:]) <= pairs | set(alone)
 
 
-def test_pandas_reads_the_shards(tmp_path: Path, executor: Executor, questions: list[Question]) -> None:
+def test_pandas_and_datasets_read_the_shards(
+    tmp_path: Path, executor: Executor, questions: list[Question], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the documentation shows it."""
     traces = collected(tmp_path, executor, questions[:3])
-    frame = pd.concat(pd.read_parquet(shard) for shard in sorted(tmp_path.glob("shard-*.parquet")))
+    shards = sorted(tmp_path.glob("shard-*.parquet"))
+    frame = pd.concat(pd.read_parquet(shard) for shard in shards)
     assert len(frame) == len(traces.rows()) == 3 * (CONFIG.simulations + 1)
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    files = [str(shard) for shard in shards]
+    loaded = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded.to_pandas().equals(frame.reset_index(drop=True))
     assert (frame["cost"] == frame["layers"] / 4).all()
     assert set(frame["split"]) <= {"train", "validation", "test"}
 
