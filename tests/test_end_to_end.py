@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from agents.search.config import MctsConfig
 from polar_env.cli import VERBS, main
 from tests.conftest import character_tokenizer, tiny_llama
 from train.traces import TraceSet
@@ -88,7 +89,8 @@ def test_a_later_search_finds_its_verdicts_on_disk(
 ) -> None:
     out, _ = run
     config = tmp_path / "search.yaml"
-    same = {key: SMALL[key] for key in ("questions", "tree_questions", "mcts", "race")}
+    same = {key: SMALL[key] for key in ("questions", "tree_questions", "race")}
+    same["mcts"] = MctsConfig.model_validate(SMALL["mcts"]).model_dump()  # the quickstart starts from no preset
     config.write_text(yaml.safe_dump({**same, "limit": 320}))  # the quickstart's limit, which decides the order
     arguments = ("search", "--model", str(tiny_folder), "--config", str(config), "--prompt", str(out / "prompt.yaml"))
     arguments += ("--held-out-limit", "0")  # the quickstart measures none
