@@ -116,7 +116,14 @@ def test_a_cluster_that_goes_away_says_what_is_kept_and_how_to_go_on(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {"RAY_AUTH_MODE": "disabled"}  # Ray takes no token from its file for a given address
-    start = ["ray", "start", "--head", "--block", "--num-cpus=2", "--include-dashboard=false"]
+    start = [
+        str(Path(sys.executable).with_name("ray")),
+        "start",
+        "--head",
+        "--block",
+        "--num-cpus=2",
+        "--include-dashboard=false",
+    ]
     start += [f"--port={port}", f"--temp-dir={short_folder}"]
     head = psutil.Popen(start, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
