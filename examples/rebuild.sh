@@ -4,7 +4,7 @@
 #   examples/rebuild.sh QUESTIONS
 #
 # QUESTIONS holds JSON lines as `polar` reads them: {gsm8k,math,arc_easy,arc_challenge,commonsense_qa}/train.jsonl.
-# Stopped and started again, it goes on where it was. About three hours on two cores.
+# Stopped and started again, it goes on where it was.
 set -euo pipefail
 [ $# = 1 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2; }
 mkdir -p questions

@@ -76,8 +76,10 @@ def race(
         The survivors, the identity first.
     """
     identity = executor.llm.identity
-    candidates = _candidates(traces, identity, config, seed)
-    scores = _Scores(executor, traces, config.layer_cost, candidates)
+    known = traces.table(["question_id", "stage", "program", "right", "layers"])
+    known = known.assign(reward=known["right"].astype(float) - config.layer_cost / executor.depth * known["layers"])
+    candidates = _candidates(known, identity, config, seed)
+    scores = _Scores(executor, traces, config.layer_cost, known, candidates)
     order = mixed_order(questions, seed)
     survivors = _heats(scores, order, candidates, config, on_progress)
     if config.combine > 1:
@@ -103,7 +105,7 @@ def _heats(
     return programs
 
 
-def _candidates(traces: TraceSet, identity: Program, config: MatrixConfig, seed: int) -> list[Program]:
+def _candidates(known: pd.DataFrame, identity: Program, config: MatrixConfig, seed: int) -> list[Program]:
     """The trees' best programs, then untried single edits in random order.
 
     Most of what trees find was right for one question by luck; too many of it would crowd out the single edits.
@@ -112,17 +114,15 @@ def _candidates(traces: TraceSet, identity: Program, config: MatrixConfig, seed:
     np.random.default_rng(seed).shuffle(edits)
     if not config.candidates:
         return edits
-    proposed = _best_of_trees(traces, config.layer_cost, config.candidates // 4)
+    proposed = _best_of_trees(known, identity, config.candidates // 4)
     tried = {str(program) for program in proposed}
     return (proposed + [edit for edit in edits if str(edit) not in tried])[: config.candidates]
 
 
-def _best_of_trees(traces: TraceSet, layer_cost: float, count: int) -> list[Program]:
+def _best_of_trees(known: pd.DataFrame, identity: Program, count: int) -> list[Program]:
     """The programs of trees, ours or imported ones, of largest mean advantage over the questions that have them."""
-    table = traces.table(["question_id", "stage", "program", "right", "layers"])
-    trees = table[table["stage"].isin([TREE, IMPORTED])]
-    trees = trees.assign(reward=_rewards(trees, layer_cost / traces.depth))
-    is_base = trees["program"] == str(Program.identity(traces.depth))
+    trees = known[known["stage"].isin([TREE, IMPORTED])]
+    is_base = trees["program"] == str(identity)
     base = trees[is_base].drop_duplicates("question_id").set_index("question_id")["reward"]
     others = trees[~is_base & trees["question_id"].isin(base.index)]
     gains = others["reward"] - base[others["question_id"]].to_numpy()
@@ -132,11 +132,6 @@ def _best_of_trees(traces: TraceSet, layer_cost: float, count: int) -> list[Prog
     return [Program.parse(program) for program in ranked.index[:count]]
 
 
-def _rewards(table: pd.DataFrame, cost_of_layer: float) -> pd.Series:
-    """Verdict minus the cost of the layers of each row."""
-    return table["right"].astype(float) - cost_of_layer * table["layers"].astype(float)
-
-
 class _Scores:
     """Rewards of programs relative to the identity's on the same question.
 
@@ -144,17 +139,24 @@ class _Scores:
         executor: executes what is missing.
         traces: takes in what was executed.
         layer_cost: see `MatrixConfig`.
+        known: verdicts of the trace set, with their ``reward``.
         candidates: what trees have measured of these counts, too, beside all that was raced before.
     """
 
-    def __init__(self, executor: Executor, traces: TraceSet, layer_cost: float, candidates: Sequence[Program]) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        traces: TraceSet,
+        layer_cost: float,
+        known: pd.DataFrame,
+        candidates: Sequence[Program],
+    ) -> None:
         self.executor, self.traces, self.cost_of_layer = executor, traces, layer_cost / executor.depth
         self.identity = executor.llm.identity
-        table = traces.table(["question_id", "stage", "program", "right", "layers"])
         names = [str(program) for program in (self.identity, *candidates)]
-        table = table[(table["stage"] == MATRIX) | table["program"].isin(names) & (table["stage"] != IMPORTED)]
-        pairs = zip(table["question_id"], table["program"], strict=True)
-        self.rewards: dict[tuple[str, str], float] = dict(zip(pairs, _rewards(table, self.cost_of_layer), strict=True))
+        known = known[(known["stage"] == MATRIX) | known["program"].isin(names) & (known["stage"] != IMPORTED)]
+        pairs = zip(known["question_id"], known["program"], strict=True)
+        self.rewards: dict[tuple[str, str], float] = dict(zip(pairs, known["reward"], strict=True))
 
     def evaluate(self, questions: Sequence[Question], programs: Sequence[Program], on_progress: Progress) -> None:
         """Fill in the verdicts that are missing, a shard for each chunk."""
