@@ -15,12 +15,26 @@ from eval.statistics import Estimate, share
 from polar_env.edits import kind_of
 from polar_env.errors import TraceError
 from polar_env.program import Program
-from polar_env.stages import CHANCE, IMPORTED, MATRIX, TREE, shared_verdicts
+from polar_env.stages import CHANCE, IMPORTED, MATRIX, SINGLES, TREE, shared_verdicts
 
-__all__ = ["Analysis", "LayerUse", "MenuPoint", "analyse"]
+__all__ = ["Analysis", "Coverage", "LayerUse", "MenuPoint", "analyse"]
 
 KINDS = ("skip only", "repeat only", "both", "order")
 _SHORTEST = 0.05
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What some programs reach, each question by any of them.
+
+    Attributes:
+        shorter: share of the questions that the identity gets right with a right program of fewer layers; None without
+            any such question.
+        fixed: share of the others with a right program; None without any.
+    """
+
+    shorter: Estimate | None
+    fixed: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -65,10 +79,10 @@ class Analysis:
         questions: questions with a tree.
         programs: programs evaluated for each, on average, besides the identity.
         identity: share of questions that the identity gets right.
-        shorter: of those, share with a right program of fewer layers; None without any.
-        fixed: of the others, share with a right program.
-        chance_shorter, chance_fixed: the same for as many random programs.
-        by_kind: for each kind of program, shares of questions that programs of this kind alone make shorter and fix.
+        search: what the programs of the search reach.
+        chance: the same for as many random programs.
+        singles: the same for as many random single edits.
+        by_kind: the same for the search's programs of each kind alone.
         by_difficulty: for each task and difficulty: questions, share right, share fixed, mean shortest right cost.
         lengths: of each question with a right program the shortest one's layers, ``[Q]``.
         shortest_cost: mean of these over D.
@@ -80,11 +94,10 @@ class Analysis:
     questions: int
     programs: float
     identity: Estimate
-    shorter: Estimate | None
-    fixed: Estimate | None
-    chance_shorter: Estimate | None
-    chance_fixed: Estimate | None
-    by_kind: dict[str, tuple[Estimate | None, Estimate | None]]
+    search: Coverage
+    chance: Coverage
+    singles: Coverage
+    by_kind: dict[str, Coverage]
     by_difficulty: dict[tuple[str, str], tuple[int, Estimate, Estimate | None, float]]
     lengths: NDArray[np.int64]
     shortest_cost: float
@@ -99,7 +112,7 @@ def analyse(table: pd.DataFrame, depth: int, menu_size: int = 20) -> Analysis:
 
     Args:
         table: see `train.traces.TraceSet.table`; rows of the stage ``tree`` (or ``imported``) are the search,
-            ``chance`` the random programs, and all together tell which programs are shared.
+            ``chance`` and ``singles`` the random programs, and all together tell which programs are shared.
         depth: the model's depth.
         menu_size: programs in the largest menu.
 
@@ -113,11 +126,7 @@ def analyse(table: pd.DataFrame, depth: int, menu_size: int = 20) -> Analysis:
     if base.empty:
         raise TraceError("no search in these traces has a verdict of the identity, beside which programs are judged.")
     searched = searched[searched["question_id"].isin(base.index)]
-    chance = table[(table["stage"] == CHANCE) & table["question_id"].isin(base.index)]
     fewest = _fewest_right_layers(searched, base)
-    shorter, fixed = _coverage(fewest, base, depth)
-    by_chance = base[base.index.isin(chance["question_id"])]
-    chance_shorter, chance_fixed = _coverage(_fewest_right_layers(chance, by_chance), by_chance, depth)
     tried = searched[searched["program"] != identity]
     kinds = tried["program"].map({p: kind_of(Program.parse(p), depth) for p in tried["program"].unique()})
     lengths = fewest.dropna().to_numpy(np.int64)
@@ -126,10 +135,9 @@ def analyse(table: pd.DataFrame, depth: int, menu_size: int = 20) -> Analysis:
         questions=len(base),
         programs=len(tried) / len(base),
         identity=share(base),
-        shorter=shorter,
-        fixed=fixed,
-        chance_shorter=chance_shorter,
-        chance_fixed=chance_fixed,
+        search=_coverage(fewest, base, depth),
+        chance=_luck(table[table["stage"] == CHANCE], base, depth),
+        singles=_luck(table[table["stage"] == SINGLES], base, depth),
         by_kind={
             kind: _coverage(_fewest_right_layers(tried[kinds == kind], base), base, depth)
             for kind in KINDS
@@ -151,10 +159,15 @@ def _fewest_right_layers(found: pd.DataFrame, base: pd.Series) -> pd.Series:
     return right.groupby("question_id", observed=True)["layers"].min().reindex(base.index)
 
 
-def _coverage(fewest: pd.Series, base: pd.Series, depth: int) -> tuple[Estimate | None, Estimate | None]:
-    """Share of identity-right questions with a shorter right program, and of identity-wrong ones with a right one."""
+def _coverage(fewest: pd.Series, base: pd.Series, depth: int) -> Coverage:
     shorter, fixed = fewest[base] < depth, fewest[~base].notna()
-    return share(shorter) if len(shorter) else None, share(fixed) if len(fixed) else None
+    return Coverage(share(shorter) if len(shorter) else None, share(fixed) if len(fixed) else None)
+
+
+def _luck(drawn: pd.DataFrame, base: pd.Series, depth: int) -> Coverage:
+    """What random programs reach, on the questions that have any."""
+    on = base[base.index.isin(drawn["question_id"])]
+    return _coverage(_fewest_right_layers(drawn, on), on, depth)
 
 
 def _by_difficulty(
@@ -164,7 +177,7 @@ def _by_difficulty(
     table = {}
     for (task, difficulty), members in about.groupby(["task", "difficulty"], observed=True):
         right, shortest = base[members.index], fewest[members.index]
-        _, fixed = _coverage(shortest, right, depth)
+        fixed = _coverage(shortest, right, depth).fixed
         table[str(task), str(difficulty)] = len(members), share(right), fixed, _mean(shortest.dropna()) / depth
     return table
 

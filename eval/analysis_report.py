@@ -75,6 +75,10 @@ def _percent(estimate: Estimate | None) -> str:
     return "no such questions" if estimate is None else f"{estimate.percent()} of {estimate.count}"
 
 
+def _finding(name: str, estimates: list[Estimate | None]) -> str:
+    return f"| {name} | {' | '.join(map(_percent, estimates))} |"
+
+
 def _markdown(analysis: Analysis, rechecks: Rechecks | None, about: dict[str, Any], work: dict[str, float]) -> str:
     """The page."""
     a = analysis
@@ -85,13 +89,14 @@ def _markdown(analysis: Analysis, rechecks: Rechecks | None, about: dict[str, An
         f"{about['prompt']}. {a.questions} questions, {a.programs:.0f} programs each besides the identity.",
         "",
         "Shares in percent with 95 % Wilson intervals. These are oracle numbers: a program counts where any of those",
-        "tried is right, chosen with the gold answer in sight. Chance is the same for as many random programs.",
+        "tried is right, chosen with the gold answer in sight. Beside them is what luck finds with as many programs:",
+        "by chance, programs of 1 to 4 random edits, and random single edits.",
         "",
-        "| finding | search | chance |",
-        "|---|---|---|",
-        f"| the identity is right | {_percent(a.identity)} | |",
-        f"| of these, a shorter program is, too | {_percent(a.shorter)} | {_percent(a.chance_shorter)} |",
-        f"| of the others, some program is right | {_percent(a.fixed)} | {_percent(a.chance_fixed)} |",
+        "| finding | search | chance | single edits |",
+        "|---|---|---|---|",
+        f"| the identity is right | {_percent(a.identity)} | | |",
+        _finding("of these, a shorter program is, too", [c.shorter for c in (a.search, a.chance, a.singles)]),
+        _finding("of the others, some program is right", [c.fixed for c in (a.search, a.chance, a.singles)]),
         "",
         f"Shortest right program of a question: {a.shortest_cost:.3f} of the layers on average; shortest 5 % of all "
         f"right programs: {a.shortest_5_cost:.3f}.",
@@ -101,7 +106,7 @@ def _markdown(analysis: Analysis, rechecks: Rechecks | None, about: dict[str, An
         "## By kind of program",
         "| kind | identity right: shorter and right | identity wrong: right |",
         "|---|---|---|",
-        *(f"| {k} | {_percent(shorter)} | {_percent(fixed)} |" for k, (shorter, fixed) in a.by_kind.items()),
+        *(_finding(kind, [reached.shorter, reached.fixed]) for kind, reached in a.by_kind.items()),
         "",
         "## By task and difficulty",
         "| task | difficulty | questions | identity right | fixed | shortest right, of the layers |",
@@ -181,25 +186,27 @@ def _save(stem: Path, draw: Any, analysis: Analysis) -> None:
 
 
 def _draw_shares(axes: Axes, analysis: Analysis) -> None:
-    pairs = [
-        ("a shorter program\nis right, too", analysis.shorter, analysis.chance_shorter),
-        ("some program is right\nwhere the identity is wrong", analysis.fixed, analysis.chance_fixed),
-    ]
-    for row, (_, search, chance) in enumerate(pairs):
-        for offset, estimate, colour, label in ((-0.2, search, _SEARCH, "search"), (0.2, chance, _CHANCE, "chance")):
+    names = ["a shorter program\nis right, too", "some program is right\nwhere the identity is wrong"]
+    found = {
+        "search": (analysis.search, _SEARCH),
+        "chance": (analysis.chance, _CHANCE),
+        "single edits": (analysis.singles, _GREY),
+    }
+    for offset, (label, (reached, colour)) in enumerate(found.items()):
+        for row, estimate in enumerate((reached.shorter, reached.fixed)):
             if estimate is None:
                 continue
-            error = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
+            error = [[100 * (estimate.value - estimate.low)], [100 * (estimate.high - estimate.value)]]
             axes.barh(
-                row + offset, 100 * estimate.value, 0.36, color=colour, label=label if row == 0 else None,
-                xerr=[[100 * e for e in side] for side in error], ecolor=_INK,
+                row + 0.27 * (offset - 1), 100 * estimate.value, 0.24, color=colour, xerr=error, ecolor=_INK,
+                label=label if label not in axes.get_legend_handles_labels()[1] else None,
             )  # fmt: skip
-    axes.set_yticks(range(len(pairs)), [name for name, _, _ in pairs])
+    axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("% of questions, 95 % interval")
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
+        axes.legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
 
 
 def _draw_layers(axes: Axes, analysis: Analysis) -> None:

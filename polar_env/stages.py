@@ -9,7 +9,7 @@ import pandas as pd
 
 from polar_env.program import Program
 
-__all__ = ["CHANCE", "IMPORTED", "MATRIX", "TREE", "shared_verdicts"]
+__all__ = ["CHANCE", "IMPORTED", "MATRIX", "SINGLES", "TREE", "shared_verdicts"]
 
 TREE = "tree"
 """Stage of rows that a tree search made."""
@@ -17,6 +17,8 @@ MATRIX = "matrix"
 """Stage of rows of shared programs."""
 CHANCE = "chance"
 """Stage of rows of random programs."""
+SINGLES = "singles"
+"""Stage of rows of random single edits of the identity."""
 IMPORTED = "imported"
 """Stage of verdicts that another code base gave: they propose programs, but do not count as measured here."""
 

@@ -41,7 +41,7 @@ def test_analysis_of_a_search(searched: Path, capsys: pytest.CaptureFixture[str]
     assert found["simulations"] == 8 * 8
     assert found["sharing_factor"] > 1
     assert found["changed"]["value"] == 0.0
-    for key in ("shorter_share", "fixed_share", "chance_shorter_share", "chance_fixed_share"):
+    for key in ("shorter_share", "fixed_share", "chance_shorter_share", "chance_fixed_share", "singles_shorter_share"):
         if found[key] is not None:
             assert 0 <= found[key]["low"] <= found[key]["value"] <= found[key]["high"] <= 1
     assert found["fixed_share"] is not None

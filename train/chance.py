@@ -1,7 +1,8 @@
 """The chance level of a search: as many random programs as it evaluated, on the same questions.
 
 An oracle that may try hundreds of programs finds a right one for many questions by luck; what a search is worth is what
-it finds beyond that.
+it finds beyond that. Luck has two levels: programs of 1 to 4 random edits, and single edits, which break fewer answers
+and so find more.
 """
 
 from __future__ import annotations
@@ -16,18 +17,19 @@ from agents.search.moves import Edits
 from polar_env.executor import Executor
 from polar_env.program import Program
 from polar_env.questions import Question
-from polar_env.stages import CHANCE, TREE
+from polar_env.stages import CHANCE, SINGLES, TREE
 from train.traces import TraceSet, trace_row
 
 __all__ = ["evaluate_chance", "random_programs"]
 
-_MOST_EDITS = 4
+_MOST_EDITS = {CHANCE: 4, SINGLES: 1}
+"""Edits of a random program, at most, by the stage of its rows."""
 _TRIES = 100
 
 
 @lru_cache(maxsize=16)
-def random_programs(depth: int, config: MctsConfig, count: int, *seeds: object) -> tuple[Program, ...]:
-    """The identity, and up to ``count`` other programs, each 1 to 4 random edits away from it."""
+def random_programs(depth: int, config: MctsConfig, count: int, most_edits: int, *seeds: object) -> tuple[Program, ...]:
+    """The identity, and up to ``count`` other programs, each 1 to ``most_edits`` random edits away from it."""
     moves, rng = Edits(depth, config), seeded_rng("chance", *seeds)
     children_of = lru_cache(maxsize=512)(moves.children)
     drawn = {Program(moves.root): None}
@@ -35,7 +37,7 @@ def random_programs(depth: int, config: MctsConfig, count: int, *seeds: object) 
         if len(drawn) > count:
             break
         state = moves.root
-        for _ in range(int(rng.integers(1, _MOST_EDITS + 1))):
+        for _ in range(int(rng.integers(1, most_edits + 1))):
             children = children_of(state)
             state = children[int(rng.integers(len(children)))] if children else state
         drawn[Program(state)] = None
@@ -51,29 +53,35 @@ def evaluate_chance(
     in_flight: int = 32,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Evaluate random programs on the questions that have a tree, as many as the tree has.
+    """Evaluate random programs, and random single edits, on the questions that have a tree: as many as the tree has.
 
     Where trees share the order of their edits, questions share the random programs, too.
 
     Returns:
-        How many questions were evaluated now.
+        How many groups of random programs, one of a question and a stage, were evaluated now.
     """
     table = traces.table(["question_id", "stage"])
     budget = Counter(table.loc[table["stage"] == TREE, "question_id"])
-    done = set(table.loc[table["stage"] == CHANCE, "question_id"])
-    todo = [question for question in questions if question.id in budget and question.id not in done]
+    done = set(zip(table["question_id"], table["stage"], strict=True))
+    todo = [
+        (question, stage)
+        for stage in _MOST_EDITS
+        for question in questions
+        if question.id in budget and (question.id, stage) not in done
+    ]
     for group in (todo[start : start + in_flight] for start in range(0, len(todo), in_flight)):
-        pairs = []
-        for question in group:
+        asked = []
+        for question, stage in group:
             own = () if config.shared_edits else (question.id,)
-            drawn = random_programs(executor.depth, config, budget[question.id] - 1, seed, *own)
-            pairs += [(question, program, step) for step, program in enumerate(drawn)]
-        verdicts = executor.verdicts([(question, program) for question, program, _ in pairs])
+            count, most = budget[question.id] - 1, _MOST_EDITS[stage]
+            drawn = random_programs(executor.depth, config, count, most, seed, *own)
+            asked += [(question, program, stage, step) for step, program in enumerate(drawn)]
+        verdicts = executor.verdicts([(question, program) for question, program, _, _ in asked])
         traces.append(
             [
-                trace_row(question, program, verdict, executor.depth, stage=CHANCE, step=step)
-                for (question, program, step), verdict in zip(pairs, verdicts, strict=True)
+                trace_row(question, program, verdict, executor.depth, stage=stage, step=step)
+                for (question, program, stage, step), verdict in zip(asked, verdicts, strict=True)
             ]
         )
-        on_progress(len(pairs))
+        on_progress(len(asked))
     return len(todo)

@@ -11,7 +11,7 @@ from typing import Any
 
 from polar_env.errors import FingerprintError, ProgramError, TraceError
 from polar_env.program import Program
-from polar_env.stages import CHANCE, IMPORTED, TREE
+from polar_env.stages import CHANCE, IMPORTED, SINGLES, TREE
 from polar_env.tables import ShardedTable
 from train.traces import META, TraceRow, TraceSet
 
@@ -145,7 +145,7 @@ def merge(sources: Sequence[TraceSet], folder: Path) -> tuple[TraceSet, dict[str
     return TraceSet.open(folder), counts
 
 
-_WHOLE = (TREE, CHANCE, IMPORTED)
+_WHOLE = (TREE, CHANCE, SINGLES, IMPORTED)
 """Stages of which a question has all rows from one set, or none."""
 
 

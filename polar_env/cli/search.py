@@ -35,7 +35,7 @@ class SearchConfig(QuestionsConfig):
     trees: bool = False
     """Search trees only, without the race."""
     chance: bool = False
-    """Also evaluate as many random programs on the same questions as the trees did: the chance level of the search."""
+    """Also evaluate as many random programs as the trees did, and single edits, on their questions: what luck finds."""
     tree_questions: Annotated[int, Field(ge=1)] = 64
     """Questions that get a tree, tasks taking turns; the race uses all."""
     in_flight: Annotated[int, Field(ge=1)] = 32

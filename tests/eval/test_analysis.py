@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eval.analysis import analyse
+from eval.analysis import Coverage, analyse
 from eval.analysis_report import write_analysis
 from eval.rechecks import recheck
 from eval.statistics import share
@@ -55,7 +55,8 @@ def table() -> pd.DataFrame:
     ]
     chance = [row(question, "0-2", question in "ac", "chance", 0) for question in VERDICTS]
     raced = [{**row, "stage": "matrix", "step": 0} for row in trees]
-    return pd.DataFrame(trees + chance + raced)
+    singles = [row(question, "0 2-3", question in "ef", "singles", 0) for question in "bef"]
+    return pd.DataFrame(trees + chance + singles + raced)
 
 
 def test_shares_with_their_chance_level(table: pd.DataFrame) -> None:
@@ -63,17 +64,17 @@ def test_shares_with_their_chance_level(table: pd.DataFrame) -> None:
     assert found.questions == 6
     assert found.programs == 3
     assert found.identity == share([True, True, False, False, False, True])
-    assert found.shorter == share([True, False, True])  # a and f by the skip
-    assert found.fixed == share([True, True, False])
-    assert found.chance_shorter == share([True, False, False])
-    assert found.chance_fixed == share([True, False, False])
+    assert found.search.shorter == share([True, False, True])  # a and f by the skip
+    assert found.search.fixed == share([True, True, False])
+    assert found.chance == Coverage(share([True, False, False]), share([True, False, False]))
+    assert found.singles == Coverage(share([False, True]), share([True]))  # of the questions that have them
 
 
 def test_kinds_difficulties_and_lengths(table: pd.DataFrame) -> None:
     found = analyse(table, DEPTH)
-    assert found.by_kind["skip only"] == (share([True, False, True]), share([True, False, False]))
-    assert found.by_kind["repeat only"] == (share([False] * 3), share([False, True, False]))
-    assert found.by_kind["both"] == (share([False] * 3), share([False, True, False]))
+    assert found.by_kind["skip only"] == Coverage(share([True, False, True]), share([True, False, False]))
+    assert found.by_kind["repeat only"] == Coverage(share([False] * 3), share([False, True, False]))
+    assert found.by_kind["both"] == Coverage(share([False] * 3), share([False, True, False]))
     hard = found.by_difficulty["sums", "hard"]
     assert hard[:3] == (3, share([True, True, False]), share([True]))
     assert hard[3] == pytest.approx((3 + 4 + 3) / 3 / DEPTH)
@@ -109,8 +110,8 @@ def test_a_search_without_the_identity_is_refused(table: pd.DataFrame) -> None:
 def test_nothing_to_tell_is_told(table: pd.DataFrame) -> None:
     """Without wrong questions, chance or shared programs there is no such share, and the page says so."""
     found = analyse(table[(table["question_id"] == "a") & (table["stage"] == "tree")], DEPTH)
-    assert found.fixed is None
-    assert found.chance_shorter is None
+    assert found.search.fixed is None
+    assert found.chance.shorter is None
     assert found.menu == []
 
 
@@ -118,7 +119,7 @@ def test_the_page_its_figures_and_data(tmp_path: Path, table: pd.DataFrame) -> N
     about = {"model": "tiny", "depth": DEPTH, "dtype": "float32", "fingerprint": "f", "prompt": "qa-0"}
     work = {"simulations": 18, "sharing_factor": 3.0, "layer_executions": 30, "seconds": 1.5}
     page = write_analysis(tmp_path, analyse(table, DEPTH), None, about, work).read_text()
-    assert "| of these, a shorter program is, too | 66.7 [20.8, 93.9] of 3 | 33.3 [6.1, 79.2] of 3 |" in page
+    assert "| of these, a shorter program is, too | 66.7 [20.8, 93.9] of 3 | 33.3 [6.1, 79.2] of 3 | 50.0 [" in page
     assert "sharing 3.0 times as many tokens" in page
     for name in ("shares", "layers", "menu"):
         assert f"({name}.svg)" in page

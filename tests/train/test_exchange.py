@@ -107,9 +107,9 @@ def test_random_programs_do_not_depend_on_numpy_state(executor: Executor) -> Non
     from train.chance import random_programs
 
     np.random.seed(0)  # noqa: NPY002 - the point of the test
-    first = random_programs(8, MctsConfig(), 30, 1)
+    first = random_programs(8, MctsConfig(), 30, 4, 1)
     np.random.seed(1)  # noqa: NPY002
-    assert first == random_programs(8, MctsConfig(), 30, 1)
-    assert first != random_programs(8, MctsConfig(), 30, 2)
+    assert first == random_programs(8, MctsConfig(), 30, 4, 1)
+    assert first != random_programs(8, MctsConfig(), 30, 4, 2)
     assert len(set(first)) == 31
     assert first[0] == Program.identity(8)
