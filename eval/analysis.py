@@ -5,13 +5,13 @@ Letters: ``D`` the model's depth, ``Q`` questions, ``M`` programs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from eval.statistics import Estimate, share
+from eval.statistics import Estimate, mean, paired_difference, share
 from polar_env.edits import kind_of
 from polar_env.errors import TraceError
 from polar_env.program import Program
@@ -31,10 +31,15 @@ class Coverage:
         shorter: share of the questions that the identity gets right with a right program of fewer layers; None without
             any such question.
         fixed: share of the others with a right program; None without any.
+        shortest: mean layers / D of the shortest right program of the questions that the identity gets right.
+        behind: of the others, share that the search fixes minus share that these fix, on the same questions; None for
+            the search itself.
     """
 
     shorter: Estimate | None
     fixed: Estimate | None
+    shortest: Estimate | None
+    behind: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -136,8 +141,8 @@ def analyse(table: pd.DataFrame, depth: int, menu_size: int = 20) -> Analysis:
         programs=len(tried) / len(base),
         identity=share(base),
         search=_coverage(fewest, base, depth),
-        chance=_luck(table[table["stage"] == CHANCE], base, depth),
-        singles=_luck(table[table["stage"] == SINGLES], base, depth),
+        chance=_luck(table[table["stage"] == CHANCE], base, fewest, depth),
+        singles=_luck(table[table["stage"] == SINGLES], base, fewest, depth),
         by_kind={
             kind: _coverage(_fewest_right_layers(tried[kinds == kind], base), base, depth)
             for kind in KINDS
@@ -160,14 +165,21 @@ def _fewest_right_layers(found: pd.DataFrame, base: pd.Series) -> pd.Series:
 
 
 def _coverage(fewest: pd.Series, base: pd.Series, depth: int) -> Coverage:
-    shorter, fixed = fewest[base] < depth, fewest[~base].notna()
-    return Coverage(share(shorter) if len(shorter) else None, share(fixed) if len(fixed) else None)
+    of_right, fixed = fewest[base].fillna(depth), fewest[~base].notna()
+    return Coverage(
+        shorter=share(of_right < depth) if len(of_right) else None,
+        fixed=share(fixed) if len(fixed) else None,
+        shortest=mean(of_right.clip(upper=depth) / depth) if len(of_right) else None,
+    )
 
 
-def _luck(drawn: pd.DataFrame, base: pd.Series, depth: int) -> Coverage:
-    """What random programs reach, on the questions that have any."""
+def _luck(drawn: pd.DataFrame, base: pd.Series, searched: pd.Series, depth: int) -> Coverage:
+    """What random programs reach beside the search, on the questions that have any."""
     on = base[base.index.isin(drawn["question_id"])]
-    return _coverage(_fewest_right_layers(drawn, on), on, depth)
+    found = _fewest_right_layers(drawn, on)
+    wrong = on.index[~on]
+    behind = paired_difference(searched[wrong].notna(), found[wrong].notna()) if len(wrong) else None
+    return replace(_coverage(found, on, depth), behind=behind)
 
 
 def _by_difficulty(

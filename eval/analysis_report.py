@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,33 +73,43 @@ def _write_csv(path: Path, columns: str, rows: list[list[Any]]) -> None:
 
 
 def _percent(estimate: Estimate | None) -> str:
-    return "no such questions" if estimate is None else f"{estimate.percent()} of {estimate.count}"
+    return "not measured" if estimate is None else f"{estimate.percent()} of {estimate.count}"
 
 
-def _finding(name: str, estimates: list[Estimate | None]) -> str:
-    return f"| {name} | {' | '.join(map(_percent, estimates))} |"
+def _points(estimate: Estimate | None) -> str:
+    return "" if estimate is None else estimate.percent(sign=True)
+
+
+def _finding(
+    name: str, estimates: Iterable[Estimate | None], as_text: Callable[[Estimate | None], str] = _percent
+) -> str:
+    return f"| {name} | {' | '.join(map(as_text, estimates))} |"
 
 
 def _markdown(analysis: Analysis, rechecks: Rechecks | None, about: dict[str, Any], work: dict[str, float]) -> str:
     """The page."""
     a = analysis
+    columns = a.search, a.chance, a.singles
     lines = [
         "# What other programs of layers can do",
         "",
         f"{about['model']} ({about['depth']} layers, {about['dtype']}, fingerprint {about['fingerprint']}), prompt "
         f"{about['prompt']}. {a.questions} questions, {a.programs:.0f} programs each besides the identity.",
         "",
-        "Shares in percent with 95 % Wilson intervals. These are oracle numbers: a program counts where any of those",
-        "tried is right, chosen with the gold answer in sight. Beside them is what luck finds with as many programs:",
-        "by chance, programs of 1 to 4 random edits, and random single edits.",
+        "In percent, with 95 % intervals: Wilson's for shares, a bootstrap over questions for means and differences.",
+        "These are oracle numbers: a program counts where any of those tried is right, chosen with the gold answer in",
+        "sight. Beside them is what luck finds with as many programs: by chance, programs of 1 to 4 random edits, and",
+        "random single edits.",
         "",
         "| finding | search | chance | single edits |",
         "|---|---|---|---|",
         f"| the identity is right | {_percent(a.identity)} | | |",
-        _finding("of these, a shorter program is, too", [c.shorter for c in (a.search, a.chance, a.singles)]),
-        _finding("of the others, some program is right", [c.fixed for c in (a.search, a.chance, a.singles)]),
+        _finding("of these, a shorter program is, too", (c.shorter for c in columns)),
+        _finding("of these, layers of the shortest right program", (c.shortest for c in columns)),
+        _finding("of the others, some program is right", (c.fixed for c in columns)),
+        _finding("of the others, the search fixes so many points more", (c.behind for c in columns), _points),
         "",
-        f"Shortest right program of a question: {a.shortest_cost:.3f} of the layers on average; shortest 5 % of all "
+        f"Shortest right program of any question: {a.shortest_cost:.3f} of the layers on average; shortest 5 % of all "
         f"right programs: {a.shortest_5_cost:.3f}.",
         "",
         "![shares](shares.svg)",

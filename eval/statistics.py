@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-__all__ = ["Estimate", "mcnemar", "paired_difference", "share"]
+__all__ = ["Estimate", "mcnemar", "mean", "paired_difference", "share"]
 
 _RESAMPLES = 10_000
 
@@ -42,6 +42,23 @@ def share(right: Sequence[bool] | NDArray[np.bool_]) -> Estimate:
     return Estimate(hits / len(right), float(interval.low), float(interval.high), len(right))
 
 
+def mean(values: ArrayLike, seed: int = 0) -> Estimate:
+    """A mean with a percentile bootstrap over questions.
+
+    Args:
+        values: one of each question, at least one.
+        seed: of the resampling.
+    """
+    found = np.asarray(values, float)
+    value = float(found.mean())
+    if len(found) < 2 or (found == found[0]).all():  # nothing varies, so nothing to resample
+        return Estimate(value, value, value, len(found))
+    interval = stats.bootstrap(
+        (found,), np.mean, n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(seed), batch=500
+    ).confidence_interval
+    return Estimate(value, float(interval.low), float(interval.high), len(found))
+
+
 def paired_difference(right: Sequence[bool], base: Sequence[bool], seed: int = 0) -> Estimate:
     """Mean difference of verdicts on the same questions, with a percentile bootstrap over questions.
 
@@ -50,14 +67,7 @@ def paired_difference(right: Sequence[bool], base: Sequence[bool], seed: int = 0
         base: verdicts of the baseline, in the same order.
         seed: of the resampling.
     """
-    differences = np.asarray(right, float) - np.asarray(base, float)
-    if len(differences) < 2 or (differences == differences[0]).all():  # nothing varies, so nothing to resample
-        mean = float(differences.mean())
-        return Estimate(mean, mean, mean, len(differences))
-    interval = stats.bootstrap(
-        (differences,), np.mean, n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(seed), batch=500
-    ).confidence_interval
-    return Estimate(float(differences.mean()), float(interval.low), float(interval.high), len(differences))
+    return mean(np.asarray(right, float) - np.asarray(base, float), seed)
 
 
 def mcnemar(right: Sequence[bool], base: Sequence[bool]) -> float:

@@ -11,12 +11,18 @@ mkdir -p questions
 for set in gsm8k arc_easy arc_challenge commonsense_qa; do cp "$1/$set/train.jsonl" "questions/$set.jsonl"; done
 for level in 1 2 3 4 5; do grep "\"level\": $level[,}]" "$1/math/train.jsonl" >"questions/math-$level.jsonl"; done
 
-# Every tree gets 200 simulations, and every question as many random programs beside.
-search() { polar search --trees --chance --dtype bfloat16 --in-flight 64 --seed 1 --out "$@"; }
-files() { for name in "$@"; do printf '%s\n' --questions "jsonl:questions/$name.jsonl {task: $name}"; done; }
+# Every tree gets 200 simulations; as many random programs, and single edits, are evaluated beside.
+search() { # OUT PROMPT TREES QUESTIONS...
+    local out=$1 prompt=$2 trees=$3 specs=() name && shift 3
+    for name in "$@"; do
+        [ ! -f "questions/$name.jsonl" ] || name="jsonl:questions/$name.jsonl {task: $name}"
+        specs+=(--questions "$name")
+    done
+    polar search --trees --chance --dtype bfloat16 --in-flight 64 --seed 1 \
+        --out "$out" --prompt "$prompt" --tree-questions "$trees" "${specs[@]}"
+}
 
-search arithmetic --prompt bare-5 --tree-questions 500 --questions arithmetic
-mapfile -t choices < <(files arc_easy arc_challenge commonsense_qa)
-search choices --prompt qa-0 --tree-questions 192 "${choices[@]}"
-mapfile -t mathematics < <(files gsm8k math-1 math-2 math-3 math-4 math-5)
-search mathematics --prompt qa-2 --tree-questions 96 "${mathematics[@]}"
+search arithmetic bare-5 500 arithmetic
+search choices qa-0 64 arc_easy
+search mathematics qa-2 96 gsm8k math-{1..5}
+search choices qa-0 64 arc_challenge commonsense_qa

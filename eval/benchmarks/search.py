@@ -25,6 +25,7 @@ class SearchBenchmark(Figures):
 
     Attributes:
         simulations_per_second: programs evaluated a second over all trees, from nothing.
+        known_per_second: the same where all verdicts are in memory and no layer runs: what the trees themselves cost.
         lock_step_speedup: the same over that of one tree after the other, step by step, on some of the questions.
         virtual_loss_speedup: one tree with 32 programs a round, over the same tree step by step.
         roofline_share: time of the matrix products of the layer executions really done, over the time taken.
@@ -34,6 +35,7 @@ class SearchBenchmark(Figures):
     """
 
     simulations_per_second: float
+    known_per_second: float
     lock_step_speedup: float
     virtual_loss_speedup: float
     roofline_share: float
@@ -58,19 +60,24 @@ def measure_search(
     """
     roofline = Roofline(executor.llm)
     executor.verdicts([(questions[0], executor.llm.identity)])  # warms up
-    alone, filled = [], []
+    alone: list[float] = []
+    filled: list[float] = []
     for question in questions[:_ALONE]:
-        alone.append(_rate(executor, [question], config)[0])
-        filled.append(_rate(executor, [question], config.model_copy(update={"rows": 32}))[0])
+        for rates, rows in ((alone, config.rows), (filled, 32)):
+            with executor.from_nothing():
+                rates.append(_rate(executor, [question], config.model_copy(update={"rows": rows}))[0])
         note(f"one tree: {alone[-1]:.1f} programs/s, with 32 rows a round {filled[-1]:.1f}")
     before = executor.stats.copy()
-    rate, seconds = _rate(executor, questions, config)
-    steps = executor.stats.since(before)
+    with executor.from_nothing():
+        rate, seconds = _rate(executor, questions, config)
+        steps = executor.stats.since(before)
+        known_rate, _ = _rate(executor, questions, config)
     roofline.measure(steps.calls, samples=5)
-    note(f"{len(questions)} trees in lock step: {rate:.1f} programs/s")
+    note(f"{len(questions)} trees in lock step: {rate:.1f} programs/s, where all are known {known_rate:.0f}")
     mean = sum(alone) / len(alone)
     return SearchBenchmark(
         simulations_per_second=rate,
+        known_per_second=known_rate,
         lock_step_speedup=rate / mean,
         virtual_loss_speedup=sum(filled) / len(filled) / mean,
         roofline_share=roofline.share(steps.calls, seconds),
@@ -83,7 +90,6 @@ def measure_search(
 def _rate(executor: Executor, questions: Sequence[Question], config: MctsConfig) -> tuple[float, float]:
     """Programs evaluated a second, and the seconds."""
     verdicts, started = executor.stats.verdicts, time.perf_counter()
-    with executor.from_nothing():
-        search(executor, questions, config)
+    search(executor, questions, config)
     seconds = time.perf_counter() - started
     return (executor.stats.verdicts - verdicts) / seconds, seconds

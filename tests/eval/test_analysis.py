@@ -12,7 +12,7 @@ import pytest
 from eval.analysis import Coverage, analyse
 from eval.analysis_report import write_analysis
 from eval.rechecks import recheck
-from eval.statistics import share
+from eval.statistics import Estimate, mean, paired_difference, share
 from polar_env.errors import TraceError
 from polar_env.executor import Executor
 from polar_env.program import Program
@@ -66,15 +66,23 @@ def test_shares_with_their_chance_level(table: pd.DataFrame) -> None:
     assert found.identity == share([True, True, False, False, False, True])
     assert found.search.shorter == share([True, False, True])  # a and f by the skip
     assert found.search.fixed == share([True, True, False])
-    assert found.chance == Coverage(share([True, False, False]), share([True, False, False]))
-    assert found.singles == Coverage(share([False, True]), share([True]))  # of the questions that have them
+    assert found.search.shortest == mean([3 / 4, 1, 3 / 4])  # b's only other right program is longer
+    assert found.chance.shorter == share([True, False, False])
+    assert found.chance.fixed == share([True, False, False])
+    assert found.chance.behind == paired_difference([True, True, False], [True, False, False])
+    assert found.singles.shorter == share([False, True])  # of the questions that have them: b, f
+    assert found.singles.behind == mean([-1.0])  # and e, on which the search found nothing
+
+
+def shares(reached: Coverage) -> tuple[Estimate | None, Estimate | None]:
+    return reached.shorter, reached.fixed
 
 
 def test_kinds_difficulties_and_lengths(table: pd.DataFrame) -> None:
     found = analyse(table, DEPTH)
-    assert found.by_kind["skip only"] == Coverage(share([True, False, True]), share([True, False, False]))
-    assert found.by_kind["repeat only"] == Coverage(share([False] * 3), share([False, True, False]))
-    assert found.by_kind["both"] == Coverage(share([False] * 3), share([False, True, False]))
+    assert shares(found.by_kind["skip only"]) == (share([True, False, True]), share([True, False, False]))
+    assert shares(found.by_kind["repeat only"]) == (share([False] * 3), share([False, True, False]))
+    assert shares(found.by_kind["both"]) == (share([False] * 3), share([False, True, False]))
     hard = found.by_difficulty["sums", "hard"]
     assert hard[:3] == (3, share([True, True, False]), share([True]))
     assert hard[3] == pytest.approx((3 + 4 + 3) / 3 / DEPTH)
@@ -120,6 +128,7 @@ def test_the_page_its_figures_and_data(tmp_path: Path, table: pd.DataFrame) -> N
     work = {"simulations": 18, "sharing_factor": 3.0, "layer_executions": 30, "seconds": 1.5}
     page = write_analysis(tmp_path, analyse(table, DEPTH), None, about, work).read_text()
     assert "| of these, a shorter program is, too | 66.7 [20.8, 93.9] of 3 | 33.3 [6.1, 79.2] of 3 | 50.0 [" in page
+    assert "| of the others, the search fixes so many points more |  | +33.3 [" in page
     assert "sharing 3.0 times as many tokens" in page
     for name in ("shares", "layers", "menu"):
         assert f"({name}.svg)" in page

@@ -97,6 +97,7 @@ def test_rows_env_and_search_are_measured(executor: Executor, questions: list[Qu
     search = measure_search(executor, questions, MctsConfig(simulations=4)).as_json()
     assert search["questions"] == len(questions)
     assert 0 < search["roofline_share"] < 1
+    assert search["known_per_second"] > 0
 
 
 def test_everything_is_measured(tiny_llm: FrozenLLM) -> None:
