@@ -5,19 +5,20 @@ Letters: ``D`` the model's depth, ``Q`` questions, ``M`` programs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
 
-from eval.statistics import Estimate, mean, paired_difference, share
+from eval.statistics import Estimate, mean, paired_difference, pooled, share
 from polar_env.edits import kind_of
 from polar_env.errors import TraceError
 from polar_env.program import Program
 from polar_env.stages import CHANCE, IMPORTED, MATRIX, SINGLES, TREE, shared_verdicts
 
-__all__ = ["Analysis", "Coverage", "LayerUse", "MenuPoint", "analyse"]
+__all__ = ["Analysis", "Coverage", "Group", "LayerUse", "MenuPoint", "analyse"]
 
 KINDS = ("skip only", "repeat only", "both", "order")
 _SHORTEST = 0.05
@@ -32,14 +33,14 @@ class Coverage:
             any such question.
         fixed: share of the others with a right program; None without any.
         shortest: mean layers / D of the shortest right program of the questions that the identity gets right.
-        behind: of the others, share that the search fixes minus share that these fix, on the same questions; None for
-            the search itself.
+        search_gain: of the others, share that the search fixes minus share that these fix, on the same questions; None
+            for the search itself.
     """
 
-    shorter: Estimate | None
-    fixed: Estimate | None
-    shortest: Estimate | None
-    behind: Estimate | None = None
+    shorter: Estimate | None = None
+    fixed: Estimate | None = None
+    shortest: Estimate | None = None
+    search_gain: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,35 @@ class LayerUse:
     Attributes:
         skipped: share of programs that skip it, ``[D]``.
         repeated: share of programs that execute it more than once, ``[D]``.
-        entropy: of the executions over the layers, 1 where all are used alike.
+        entropy: of the executions over the layers, 1 where all are used alike; None without programs.
         programs: how many programs that is of.
     """
 
     skipped: NDArray[np.float64]
     repeated: NDArray[np.float64]
-    entropy: float
+    entropy: Estimate | None
     programs: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """All questions, or those of one task and difficulty.
+
+    Attributes:
+        questions: questions with a tree.
+        identity: share of them that the identity gets right.
+        search: what the programs of the search reach.
+        chance: the same for as many random programs; all None where none were evaluated.
+        singles: the same for as many random single edits.
+        lengths: mean layers / D of the shortest right program, of the questions that have one; None without any.
+    """
+
+    questions: int
+    identity: Estimate
+    search: Coverage
+    chance: Coverage
+    singles: Coverage
+    lengths: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -81,32 +103,23 @@ class Analysis:
     """The findings.
 
     Attributes:
-        questions: questions with a tree.
-        programs: programs evaluated for each, on average, besides the identity.
-        identity: share of questions that the identity gets right.
-        search: what the programs of the search reach.
-        chance: the same for as many random programs.
-        singles: the same for as many random single edits.
-        by_kind: the same for the search's programs of each kind alone.
-        by_difficulty: for each task and difficulty: questions, share right, share fixed, mean shortest right cost.
-        lengths: of each question with a right program the shortest one's layers, ``[Q]``.
-        shortest_cost: mean of these over D.
-        shortest_5_cost: mean layers / D of the 5 % shortest right programs.
+        overall: of all questions.
+        by_group: of each task and difficulty.
+        by_kind: for each kind of program how many the search tried, and what these alone reach.
+        programs: programs evaluated for each question, on average, besides the identity.
+        lengths: a row for each question with a right program: ``task``, ``difficulty`` and ``layers`` of the shortest.
+        shortest_5_cost: mean layers / D of the 5 % shortest of all right programs, of all questions together.
         right_use, all_use: layers of right programs other than the identity, and of all that were tried.
-        menu: the best shared programs, one more at a time; empty where no validation questions were measured.
+        menu: the best shared programs, one more at a time; empty where no validation questions were measured, or no
+            program was evaluated on all questions that were raced.
     """
 
-    questions: int
+    overall: Group
+    by_group: dict[tuple[str, str], Group]
+    by_kind: dict[str, tuple[int, Coverage]]
     programs: float
-    identity: Estimate
-    search: Coverage
-    chance: Coverage
-    singles: Coverage
-    by_kind: dict[str, Coverage]
-    by_difficulty: dict[tuple[str, str], tuple[int, Estimate, Estimate | None, float]]
-    lengths: NDArray[np.int64]
-    shortest_cost: float
-    shortest_5_cost: float
+    lengths: pd.DataFrame
+    shortest_5_cost: Estimate | None
     right_use: LayerUse
     all_use: LayerUse
     menu: list[MenuPoint]
@@ -131,79 +144,105 @@ def analyse(table: pd.DataFrame, depth: int, menu_size: int = 20) -> Analysis:
     if base.empty:
         raise TraceError("no search in these traces has a verdict of the identity, beside which programs are judged.")
     searched = searched[searched["question_id"].isin(base.index)]
-    fewest = _fewest_right_layers(searched, base)
     tried = searched[searched["program"] != identity]
     kinds = tried["program"].map({p: kind_of(Program.parse(p), depth) for p in tried["program"].unique()})
-    lengths = fewest.dropna().to_numpy(np.int64)
-    all_lengths = np.sort(searched.loc[searched["right"], "layers"])
+    about = searched.drop_duplicates("question_id").set_index("question_id")[["task", "difficulty"]]
+    sources = {"search": searched} | {stage: table[table["stage"] == stage] for stage in (CHANCE, SINGLES)}
+    found = about.assign(
+        right=base,
+        **{name: _fewest_right_layers(rows, about.index) for name, rows in sources.items()},
+        **{f"has_{name}": about.index.isin(rows["question_id"]) for name, rows in sources.items()},
+    )
     return Analysis(
-        questions=len(base),
-        programs=len(tried) / len(base),
-        identity=share(base),
-        search=_coverage(fewest, base, depth),
-        chance=_luck(table[table["stage"] == CHANCE], base, fewest, depth),
-        singles=_luck(table[table["stage"] == SINGLES], base, fewest, depth),
-        by_kind={
-            kind: _coverage(_fewest_right_layers(tried[kinds == kind], base), base, depth)
-            for kind in KINDS
-            if (kinds == kind).any()
+        overall=_group(found, depth),
+        by_group={
+            (str(task), str(difficulty)): _group(members, depth)
+            for (task, difficulty), members in found.groupby(["task", "difficulty"], observed=True)
         },
-        by_difficulty=_by_difficulty(searched, fewest, base, depth),
-        lengths=lengths,
-        shortest_cost=_mean(lengths) / depth,
-        shortest_5_cost=_mean(all_lengths[: max(1, round(_SHORTEST * len(all_lengths)))]) / depth,
-        right_use=_layer_use(tried.loc[tried["right"], "program"], depth),
-        all_use=_layer_use(tried["program"], depth),
+        by_kind={
+            kind: (int(of_kind.sum()), _coverage(_fewest_right_layers(tried[of_kind], base.index), base, depth))
+            for kind in KINDS
+            if (of_kind := kinds == kind).any()
+        },
+        programs=len(tried) / len(base),
+        lengths=found[["task", "difficulty"]].assign(layers=found["search"]).dropna().astype({"layers": int}),
+        shortest_5_cost=_shortest_share(searched[searched["right"]], depth),
+        right_use=_layer_use(tried[tried["right"]], depth),
+        all_use=_layer_use(tried, depth),
         menu=_menu(table, depth, menu_size),
     )
 
 
-def _fewest_right_layers(found: pd.DataFrame, base: pd.Series) -> pd.Series:
-    """Layers of the shortest right program of each question of ``base``; NaN where there is none."""
-    right = found[found["right"]]
-    return right.groupby("question_id", observed=True)["layers"].min().reindex(base.index)
+def _fewest_right_layers(rows: pd.DataFrame, questions: pd.Index) -> pd.Series:
+    """Layers of the shortest right program of each question; NaN where there is none."""
+    right = rows[rows["right"]]
+    return right.groupby("question_id", observed=True)["layers"].min().reindex(questions)
 
 
-def _coverage(fewest: pd.Series, base: pd.Series, depth: int) -> Coverage:
-    of_right, fixed = fewest[base].fillna(depth), fewest[~base].notna()
-    return Coverage(
-        shorter=share(of_right < depth) if len(of_right) else None,
-        fixed=share(fixed) if len(fixed) else None,
-        shortest=mean(of_right.clip(upper=depth) / depth) if len(of_right) else None,
+def _group(found: pd.DataFrame, depth: int) -> Group:
+    """Of questions with the identity's verdict and, for each source of programs, the fewest right layers."""
+    lengths = found["search"].dropna()
+
+    def luck(name: str) -> Coverage:
+        have = found[found[f"has_{name}"]]
+        return _coverage(have[name], have["right"], depth, beside=have["search"])
+
+    return Group(
+        questions=len(found),
+        identity=share(found["right"]),
+        search=_coverage(found["search"], found["right"], depth),
+        chance=luck(CHANCE),
+        singles=luck(SINGLES),
+        lengths=mean(lengths / depth) if len(lengths) else None,
     )
 
 
-def _luck(drawn: pd.DataFrame, base: pd.Series, searched: pd.Series, depth: int) -> Coverage:
-    """What random programs reach beside the search, on the questions that have any."""
-    on = base[base.index.isin(drawn["question_id"])]
-    found = _fewest_right_layers(drawn, on)
-    wrong = on.index[~on]
-    behind = paired_difference(searched[wrong].notna(), found[wrong].notna()) if len(wrong) else None
-    return replace(_coverage(found, on, depth), behind=behind)
+def _coverage(fewest: pd.Series, identity: pd.Series, depth: int, beside: pd.Series | None = None) -> Coverage:
+    """What programs reach whose fewest right layers are known, and what a search ``beside`` them gains over them."""
+    of_right, fixed = fewest[identity].fillna(depth).clip(upper=depth), fewest[~identity].notna()
+    gain = None if beside is None or not len(fixed) else paired_difference(beside[~identity].notna(), fixed)
+    return Coverage(
+        shorter=share(of_right < depth) if len(of_right) else None,
+        fixed=share(fixed) if len(fixed) else None,
+        shortest=mean(of_right / depth) if len(of_right) else None,
+        search_gain=gain,
+    )
 
 
-def _by_difficulty(
-    searched: pd.DataFrame, fewest: pd.Series, base: pd.Series, depth: int
-) -> dict[tuple[str, str], tuple[int, Estimate, Estimate | None, float]]:
-    about = searched.drop_duplicates("question_id").set_index("question_id")
-    table = {}
-    for (task, difficulty), members in about.groupby(["task", "difficulty"], observed=True):
-        right, shortest = base[members.index], fewest[members.index]
-        fixed = _coverage(shortest, right, depth).fixed
-        table[str(task), str(difficulty)] = len(members), share(right), fixed, _mean(shortest.dropna()) / depth
-    return table
+def _shortest_share(right: pd.DataFrame, depth: int) -> Estimate | None:
+    """Mean layers / D of the shortest 5 % of right programs."""
+    if right.empty:
+        return None
+    of_length = pd.crosstab(right["question_id"].astype(str), right["layers"])  # [Q, L]
+    lengths = of_length.columns.to_numpy(float)
+
+    def shortest(counts: NDArray[np.float64]) -> float:
+        wanted = max(1.0, round(_SHORTEST * counts.sum()))
+        taken = np.diff(np.minimum(counts.cumsum(), wanted), prepend=0.0)
+        return float(taken @ lengths / wanted / depth)
+
+    return pooled(of_length.to_numpy(float), shortest)
 
 
-def _layer_use(programs: pd.Series, depth: int) -> LayerUse:
-    counts = programs.astype(str).value_counts()
-    if counts.empty:
-        return LayerUse(np.zeros(depth), np.zeros(depth), 0.0, 0)
-    executions = np.array([Program.parse(p).executions(depth) for p in counts.index])
-    weights = counts.to_numpy() / counts.sum()
-    total = weights @ executions
-    used = total[total > 0] / total.sum()
-    entropy = float(-(used * np.log(used)).sum() / np.log(depth)) if depth > 1 else 0.0
-    return LayerUse(weights @ (executions == 0), weights @ (executions > 1), entropy, len(programs))
+def _layer_use(rows: pd.DataFrame, depth: int) -> LayerUse:
+    if rows.empty:
+        return LayerUse(np.zeros(depth), np.zeros(depth), None, 0)
+    question, (program, texts) = rows["question_id"].factorize()[0], rows["program"].factorize()
+    executions = np.array([Program.parse(text).executions(depth) for text in texts])  # [P, D]
+    counts = coo_array((np.ones(len(rows)), (question, program))).tocsr()  # [Q, P]
+    weights = counts.sum(0) / len(rows)
+    return LayerUse(
+        skipped=weights @ (executions == 0),
+        repeated=weights @ (executions > 1),
+        entropy=pooled(counts @ executions, _entropy),
+        programs=len(rows),
+    )
+
+
+def _entropy(executions: NDArray[np.float64]) -> float:
+    """Of executions over the layers, ``[D]``, as a share of the most that it can be."""
+    used = executions[executions > 0] / executions.sum()
+    return float(-(used * np.log(used)).sum() / np.log(len(executions))) if len(executions) > 1 else 0.0
 
 
 def _menu(table: pd.DataFrame, depth: int, size: int) -> list[MenuPoint]:
@@ -222,8 +261,3 @@ def _menu(table: pd.DataFrame, depth: int, size: int) -> list[MenuPoint]:
         if len(menu) == size or not gains.max():
             return points
         menu.append(int(gains.argmax()))
-
-
-def _mean(values: ArrayLike) -> float:
-    found = np.asarray(values, float)
-    return float(found.mean()) if len(found) else float("nan")

@@ -27,7 +27,7 @@ def write_analysis(
     """Write everything into a folder.
 
     Args:
-        folder: gets ``analysis.md``, three figures twice and three CSV files.
+        folder: gets ``analysis.md``, three figures twice and four CSV files.
         analysis: the findings.
         rechecks: what executing again told; None where nothing was executed.
         about: what the traces are of, told in the first line.
@@ -38,7 +38,8 @@ def write_analysis(
     """
     _write_csv(folder / "layers.csv", "layer skipped repeated skipped_tried repeated_tried", _layers(analysis))
     _write_csv(folder / "menu.csv", "size added chosen_on held_out low high", _menu(analysis))
-    _write_csv(folder / "lengths.csv", "shortest_right_layers", [[length] for length in analysis.lengths])
+    analysis.lengths.to_csv(folder / "lengths.csv")
+    _write_csv(folder / "groups.csv", "task difficulty questions source share value low high count", _groups(analysis))
     for name, draw in (("shares", _draw_shares), ("layers", _draw_layers), ("menu", _draw_menu)):
         _save(folder / name, draw, analysis)
     write_whole(folder / "analysis.md", _markdown(analysis, rechecks, about, work).encode())
@@ -62,6 +63,22 @@ def _menu(analysis: Analysis) -> list[list[Any]]:
     ]
 
 
+def _groups(analysis: Analysis) -> list[list[Any]]:
+    """A row for each share and length of each task and difficulty."""
+    rows: list[list[Any]] = []
+    for (task, difficulty), group in analysis.by_group.items():
+        shares = {("identity", "right"): group.identity, ("search", "shortest right layers / D"): group.lengths}
+        for name in ("search", "chance", "singles"):
+            reached = getattr(group, name)
+            shares |= {(name, key): getattr(reached, key) for key in ("shorter", "fixed")}
+        rows += [
+            [task, difficulty, group.questions, *key, *(f"{v:.4f}" for v in _interval(found)), found.count]
+            for key, found in shares.items()
+            if found
+        ]
+    return rows
+
+
 def _interval(estimate: Estimate) -> tuple[float, float, float]:
     return estimate.value, estimate.low, estimate.high
 
@@ -73,11 +90,17 @@ def _write_csv(path: Path, columns: str, rows: list[list[Any]]) -> None:
 
 
 def _percent(estimate: Estimate | None) -> str:
-    return "not measured" if estimate is None else f"{estimate.percent()} of {estimate.count}"
+    return "-" if estimate is None else f"{estimate.percent()} of {estimate.count}"
+
+
+def _fraction(estimate: Estimate | None, digits: int = 3) -> str:
+    if estimate is None:
+        return "-"
+    return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
 
 
 def _points(estimate: Estimate | None) -> str:
-    return "" if estimate is None else estimate.percent(sign=True)
+    return "-" if estimate is None else estimate.percent(sign=True)
 
 
 def _finding(
@@ -88,58 +111,70 @@ def _finding(
 
 def _markdown(analysis: Analysis, rechecks: Rechecks | None, about: dict[str, Any], work: dict[str, float]) -> str:
     """The page."""
-    a = analysis
-    columns = a.search, a.chance, a.singles
+    whole = analysis.overall
+    columns = whole.search, whole.chance, whole.singles
     lines = [
         "# What other programs of layers can do",
         "",
         f"{about['model']} ({about['depth']} layers, {about['dtype']}, fingerprint {about['fingerprint']}), prompt "
-        f"{about['prompt']}. {a.questions} questions, {a.programs:.0f} programs each besides the identity.",
+        f"{about['prompt']}. {whole.questions} questions, {analysis.programs:.0f} programs each besides the identity.",
         "",
-        "In percent, with 95 % intervals: Wilson's for shares, a bootstrap over questions for means and differences.",
+        "In percent, with 95 % intervals: Wilson's for shares, a bootstrap over questions for all else.",
         "These are oracle numbers: a program counts where any of those tried is right, chosen with the gold answer in",
         "sight. Beside them is what luck finds with as many programs: by chance, programs of 1 to 4 random edits, and",
-        "random single edits.",
+        "random single edits. - : nothing was tried, or there are no such questions.",
         "",
         "| finding | search | chance | single edits |",
         "|---|---|---|---|",
-        f"| the identity is right | {_percent(a.identity)} | | |",
+        f"| the identity is right | {_percent(whole.identity)} | | |",
         _finding("of these, a shorter program is, too", (c.shorter for c in columns)),
         _finding("of these, layers of the shortest right program", (c.shortest for c in columns)),
         _finding("of the others, some program is right", (c.fixed for c in columns)),
-        _finding("of the others, the search fixes so many points more", (c.behind for c in columns), _points),
+        _finding("of the others, the search fixes so many points more", (c.search_gain for c in columns), _points),
         "",
-        f"Shortest right program of any question: {a.shortest_cost:.3f} of the layers on average; shortest 5 % of all "
-        f"right programs: {a.shortest_5_cost:.3f}.",
+        f"Shortest right program of any question: {_fraction(whole.lengths)} of the layers on average; shortest 5 % of "
+        f"all right programs: {_fraction(analysis.shortest_5_cost)}.",
         "",
         "![shares](shares.svg)",
         "",
         "## By kind of program",
-        "| kind | identity right: shorter and right | identity wrong: right |",
-        "|---|---|---|",
-        *(_finding(kind, [reached.shorter, reached.fixed]) for kind, reached in a.by_kind.items()),
+        "What the search's programs of one kind reach, whose numbers differ; a program that only repeats is longer.",
+        "",
+        "| kind | programs tried | identity right: shorter and right | identity wrong: right |",
+        "|---|---|---|---|",
+        *(
+            f"| {kind} | {tried} | {_percent(reached.shorter)} | {_percent(reached.fixed)} |"
+            for kind, (tried, reached) in analysis.by_kind.items()
+        ),
         "",
         "## By task and difficulty",
-        "| task | difficulty | questions | identity right | fixed | shortest right, of the layers |",
-        "|---|---|---|---|---|---|",
+        "| task | difficulty | questions | identity right | fixed | by chance | by single edits | "
+        "shortest right, of the layers |",
+        "|---|---|---|---|---|---|---|---|",
         *(
-            f"| {task} | {difficulty} | {count} | {_percent(right)} | {_percent(fixed)} | {length:.3f} |"
-            for (task, difficulty), (count, right, fixed, length) in a.by_difficulty.items()
+            f"| {task} | {difficulty} | {group.questions} | {_percent(group.identity)} | "
+            + " | ".join(_percent(c.fixed) for c in (group.search, group.chance, group.singles))
+            + f" | {_fraction(group.lengths)} |"
+            for (task, difficulty), group in analysis.by_group.items()
         ),
         "",
         "## Layers",
-        f"Entropy of layer use, 1 where all run alike: {a.right_use.entropy:.4f} in {a.right_use.programs} right "
-        f"programs, {a.all_use.entropy:.4f} in all {a.all_use.programs} that were tried.",
+        f"Entropy of layer use, 1 where all run alike: {_fraction(analysis.right_use.entropy, 5)} in "
+        f"{analysis.right_use.programs} right programs, {_fraction(analysis.all_use.entropy, 5)} in all "
+        f"{analysis.all_use.programs} that were tried.",
         "",
         "![layers](layers.svg)",
         "",
     ]
-    return "\n".join(lines + _menu_section(a) + _recheck_section(rechecks) + _cost_section(work))
+    return "\n".join(lines + _menu_section(analysis) + _recheck_section(rechecks) + _cost_section(work))
 
 
 def _menu_section(analysis: Analysis) -> list[str]:
     if not analysis.menu:
-        return []
+        return [
+            "No menu for all questions: that wants a race, and validation questions that all its survivors ran on.",
+            "",
+        ]
     return [
         "## A menu for all questions",
         "Greedy menus of the programs that won the race, chosen on train questions, measured on validation questions.",
@@ -182,6 +217,7 @@ def _cost_section(work: dict[str, float]) -> list[str]:
 
 
 def _save(stem: Path, draw: Any, analysis: Analysis) -> None:
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3.2), layout="constrained")
@@ -192,16 +228,17 @@ def _save(stem: Path, draw: Any, analysis: Analysis) -> None:
         sink = io.BytesIO()
         # Without a date and with fixed ids, the same analysis is the same file.
         metadata = {"Date": None} if kind == "svg" else None
-        figure.savefig(sink, format=kind, dpi=130, metadata=metadata)
+        with rc_context({"svg.hashsalt": stem.name}):
+            figure.savefig(sink, format=kind, dpi=130, metadata=metadata)
         write_whole(stem.with_suffix(f".{kind}"), sink.getvalue())
 
 
 def _draw_shares(axes: Axes, analysis: Analysis) -> None:
     names = ["a shorter program\nis right, too", "some program is right\nwhere the identity is wrong"]
     found = {
-        "search": (analysis.search, _SEARCH),
-        "chance": (analysis.chance, _CHANCE),
-        "single edits": (analysis.singles, _GREY),
+        "search": (analysis.overall.search, _SEARCH),
+        "chance": (analysis.overall.chance, _CHANCE),
+        "single edits": (analysis.overall.singles, _GREY),
     }
     for offset, (label, (reached, colour)) in enumerate(found.items()):
         for row, estimate in enumerate((reached.shorter, reached.fixed)):

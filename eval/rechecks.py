@@ -67,8 +67,10 @@ def recheck(executor: Executor, table: pd.DataFrame, questions: Sequence[Questio
     several: dict[str, list[Change]] = {}
     for row in fixes:
         changes = changes_of(Program.parse(row["program"]), executor.depth)
-        if len(changes) > 1 and len(several) < count:
+        if len(changes) > 1:
             several.setdefault(row["question_id"], changes)
+        if len(several) == count:
+            break
     variants = [
         (question_id, changes[:i] + changes[i + 1 :])
         for question_id, changes in several.items()

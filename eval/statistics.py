@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-__all__ = ["Estimate", "mcnemar", "mean", "paired_difference", "share"]
+__all__ = ["Estimate", "mcnemar", "mean", "paired_difference", "pooled", "share"]
 
 _RESAMPLES = 10_000
+_RESAMPLES_OF_POOLS = 1_000
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,24 @@ def mean(values: ArrayLike, seed: int = 0) -> Estimate:
         (found,), np.mean, n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(seed), batch=500
     ).confidence_interval
     return Estimate(value, float(interval.low), float(interval.high), len(found))
+
+
+def pooled(counts: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], float], seed: int = 0) -> Estimate:
+    """A statistic of counts that are summed over questions, with a percentile bootstrap over questions.
+
+    Args:
+        counts: of each question, ``[Q, K]``, at least one question.
+        statistic: of summed counts, ``[K]``.
+        seed: of the resampling.
+    """
+    value, questions = statistic(counts.sum(0)), np.arange(len(counts))
+    if len(counts) < 2:
+        return Estimate(value, value, value, len(counts))
+    interval = stats.bootstrap(
+        (questions,), lambda drawn: statistic(counts[drawn].sum(0)), n_resamples=_RESAMPLES_OF_POOLS, vectorized=False,
+        method="percentile", rng=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    return Estimate(value, float(interval.low), float(interval.high), len(counts))
 
 
 def paired_difference(right: Sequence[bool], base: Sequence[bool], seed: int = 0) -> Estimate:

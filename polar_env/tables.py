@@ -100,8 +100,9 @@ class ShardedTable:
         content = shard.read_bytes()
         if _checksum(content) != shard.stem.split("-")[-1]:
             raise TraceError(
-                f"{shard} is damaged: its content does not match the checksum in its name. Delete the shards of this "
-                f"number ({self.number(shard):05d}) and run the command again; what they held is made anew."
+                f"{shard} is damaged: its content does not match the checksum in its name. Put a copy of it there; or, "
+                f"where a command made it, delete the shards of this number ({self.number(shard):05d}) and run the "
+                "command again, which makes anew what they held. Imported and merged sets are made anew as a whole."
             )
         try:
             return pq.read_table(pa.BufferReader(content), schema=self.schema, columns=columns)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from polar_env.cli import main
+from polar_env.program import Program, single_edits
 from train.traces import TraceSet
 
 QUESTIONS = "rg:chain_sum {size: 200, options: {min_terms: 2, max_terms: 2, max_digits: 1}}"
@@ -47,6 +48,26 @@ def test_analysis_of_a_search(searched: Path, capsys: pytest.CaptureFixture[str]
     assert found["fixed_share"] is not None
     assert (searched / "analysis" / "analysis.md").read_text().startswith("# What other programs")
     assert json.loads((searched / "analysis" / "analysis.json").read_text()) == found
+
+
+def test_a_shipped_set_is_analysed_without_its_questions(
+    searched: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["analyse", str(searched), "--questions", "jsonl:questions/gone.jsonl"]
+    assert "Or give --execute 0" in polar(capsys, *arguments, code=2)["error"]
+    assert polar(capsys, *arguments, "--execute", "0")["questions"] == 8
+
+
+def test_a_race_alone_starts_from_all_single_edits(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raced = flags(tiny_folder, tmp_path)
+    assert "--matrix grows none" in polar(capsys, *raced, "--matrix", "--chance", code=2)["error"]
+    assert polar(capsys, *raced, "--matrix", "--race.survivors", "2")["survivors"]
+    traces = TraceSet.open(tmp_path / "traces")
+    tried = {row["program"] for row in traces.rows()}
+    assert {str(program) for program in single_edits(Program.identity(traces.depth))} < tried
+    assert traces.meta["config"]["race"]["combine"] == 8
 
 
 def test_check_says_what_is_damaged(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:

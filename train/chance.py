@@ -55,7 +55,8 @@ def evaluate_chance(
 ) -> int:
     """Evaluate random programs, and random single edits, on the questions that have a tree: as many as the tree has.
 
-    Where trees share the order of their edits, questions share the random programs, too.
+    Where trees share the order of their edits, questions share the random programs, too: one draw, so that intervals
+    over questions do not cover the luck of the draw.
 
     Returns:
         How many groups of random programs, one of a question and a stage, were evaluated now.

@@ -7,7 +7,8 @@ question and the seed alone.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +23,25 @@ from polar_env.questions import Prompt, Question
 if TYPE_CHECKING:
     from train.collect import Progress
 
-__all__ = ["RayEngine", "WorkerSpec"]
+__all__ = ["RayEngine", "WorkerSpec", "require_ray"]
 
 _PATIENCE_S = 5.0
 """So long the engine waits for workers before it looks whether the cluster is still there."""
 _MOST_DEATHS = 3
 """How often a group of questions is handed out again before the run stops: something in it kills workers."""
+
+
+def require_ray() -> Any:
+    """The Ray package.
+
+    Raises:
+        ConfigError: with the command that installs it.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError("Ray is not installed; pip install 'polar-env[ray]', or use --engine local.") from error
+    return ray
 
 
 @dataclass(frozen=True)
@@ -95,32 +109,37 @@ class RayEngine:
     def __init__(
         self, spec: WorkerSpec, fingerprint: str, workers: int = 2, gpus: float = 0.0, address: str = ""
     ) -> None:
-        try:
-            import ray
-        except ImportError as error:
-            raise ConfigError("Ray is not installed; pip install 'polar-env[ray]', or use --engine local.") from error
-        self.ray, self.spec, self.fingerprint = ray, spec, fingerprint
+        self.ray, self.spec, self.fingerprint = require_ray(), spec, fingerprint
         self.stats = ExecutionStats()
-        if not ray.is_initialized():
+        if not self.ray.is_initialized():
             self._connect(address, workers)
-        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+        host, _, port = self.ray.get_runtime_context().gcs_address.rpartition(":")
         self._head = host, int(port)
-        options = {"num_cpus": spec.threads, "num_gpus": gpus}
-        self._make: Callable[[], Any] = lambda: ray.remote(_Worker).options(**options).remote(spec)
-        self._require_room(workers, options)
+        self._options = {"num_cpus": spec.threads, "num_gpus": gpus}
+        if workers > self._room():
+            raise ClusterError(
+                f"the cluster has room for {self._room()} workers of {spec.threads} CPUs and {gpus:g} GPUs each, and "
+                f"{workers} are asked for. Give fewer --workers, fewer --threads or a smaller --worker-gpus, or join "
+                "more machines."
+            )
         self._idle = [self._make() for _ in range(workers)]
-        for worker in self._idle:
-            self._require_model(worker)
+        for told in [worker.fingerprint.remote() for worker in self._idle]:
+            self._require_model(self._first([told]))
 
-    def _require_room(self, workers: int, options: dict[str, float]) -> None:
-        """Refuse more workers than the cluster has room for: they would wait for ever."""
-        there = self.ray.cluster_resources()
-        for kind, needed in (("CPU", options["num_cpus"]), ("GPU", options["num_gpus"])):
-            if workers * needed > there.get(kind, 0):
-                raise ClusterError(
-                    f"{workers} workers need {workers * needed:g} {kind}s, and the cluster has {there.get(kind, 0):g}. "
-                    "Give fewer --workers, fewer --threads or a smaller --worker-gpus, or join more machines."
-                )
+    def _make(self) -> Any:
+        return self.ray.remote(_Worker).options(**self._options).remote(self.spec)
+
+    def _room(self) -> int:
+        """How many workers fit on the machines of the cluster; one of less than a GPU is never spread over two."""
+        cpus, gpus = self._options["num_cpus"], self._options["num_gpus"]
+        room = 0
+        for machine in (node["Resources"] for node in self.ray.nodes() if node["Alive"]):
+            fits = int(machine.get("CPU", 0) // cpus)
+            if gpus:
+                there = machine.get("GPU", 0)
+                fits = min(fits, int(there // gpus) if gpus > 1 else int(there) * int(1 / gpus))
+            room += fits
+        return room
 
     def _connect(self, address: str, workers: int) -> None:
         local = {"address": "local", "num_cpus": workers * self.spec.threads}  # even where another cluster runs here
@@ -134,11 +153,12 @@ class RayEngine:
                 "to use this machine alone."
             ) from error
 
-    def _require_model(self, worker: Any) -> None:
+    def _require_model(self, told: Any) -> None:
+        """Refuse a worker that could not load its model, or loaded another; ``told`` is its fingerprint to come."""
         try:
-            theirs = self.ray.get(self._first([worker.fingerprint.remote()]))
-        except self.ray.exceptions.RayError as error:
-            raise ClusterError(f"a worker could not load '{self.spec.model}': {_reason(error)}") from error
+            theirs = self._result(told)
+        except _WorkerDiedError as error:
+            raise ClusterError(f"a worker could not load '{self.spec.model}': {error}") from error
         if theirs != self.fingerprint:
             raise ClusterError(
                 f"a worker's '{self.spec.model}' is another model ({theirs}) than here ({self.fingerprint}); put the "
@@ -150,62 +170,110 @@ class RayEngine:
     ) -> Iterator[list[Trace]]:
         """Search questions in groups of ``in_flight``; a group is yielded as soon as its worker has finished it.
 
+        A worker that dies is replaced; until there is room for another, those that live go on.
+
         Raises:
             ClusterError: if the cluster goes away, or one group of questions kills worker after worker.
         """
-        ray = self.ray
-        todo = [list(questions[start : start + in_flight]) for start in range(0, len(questions), in_flight)]
-        deaths = [0] * len(todo)
-        waiting = list(range(len(todo)))
+        groups = [list(questions[start : start + in_flight]) for start in range(0, len(questions), in_flight)]
+        waiting, deaths = deque(range(len(groups))), [0] * len(groups)
         running: dict[Any, tuple[Any, int]] = {}
-        while waiting or running:
+        loading: dict[Any, Any] = {}
+        left = len(groups)
+        while left:
             while waiting and self._idle:
-                worker, group = self._idle.pop(0), waiting.pop(0)
-                running[worker.search.remote(todo[group], config, seed)] = worker, group
+                worker, group = self._idle.pop(), waiting.popleft()
+                running[worker.search.remote(groups[group], config, seed)] = worker, group
+            ready = self._first([*running, *loading], needs_room=not running)
+            if ready in loading:
+                worker = loading.pop(ready)
+                try:
+                    self._require_model(ready)
+                except ClusterError:
+                    if not (running or loading or self._idle):
+                        raise
+                else:
+                    self._idle.append(worker)
+                continue
+            worker, group = running.pop(ready)
             try:
-                ready = self._first(list(running))
-                worker, group = running.pop(ready)
-                found, stats = ray.get(ready)
-            except ray.exceptions.RayTaskError as error:  # the worker lives, and says what is wrong
-                cause = error.as_instanceof_cause()
-                raise cause if isinstance(cause, PolarError) else ClusterError(f"a worker failed: {error}") from error
-            except ray.exceptions.RayActorError as error:
-                self._require_cluster()
+                found, stats = self._result(ready)
+            except _WorkerDiedError as error:
                 deaths[group] += 1
                 if deaths[group] > _MOST_DEATHS:
                     raise ClusterError(
-                        f"{_MOST_DEATHS + 1} workers died over the {len(todo[group])} questions from "
-                        f"'{todo[group][0].text[:40]}' on: {_reason(error)}. What was finished is kept; run the same "
-                        "command to go on, with fewer --in-flight or more memory for a worker."
+                        f"{_MOST_DEATHS + 1} workers died over the {len(groups[group])} questions from "
+                        f"'{groups[group][0].text[:40]}' on: {error}. What was finished is kept; run the same command "
+                        "to go on, with fewer --in-flight or more memory for a worker."
                     ) from error
-                waiting.insert(0, group)
+                waiting.appendleft(group)
                 replacement = self._make()
-                self._require_model(replacement)
-                self._idle.append(replacement)
-            except ray.exceptions.RayError as error:
-                raise _gone(error) from error
-            else:
-                self._idle.append(worker)
-                self.stats.add(stats)
-                on_progress(sum(len(trace.verdicts) for trace in found))
-                yield found
+                loading[replacement.fingerprint.remote()] = replacement
+                continue
+            self._idle.append(worker)
+            left -= 1
+            self.stats.add(stats)
+            on_progress(sum(len(trace.verdicts) for trace in found))
+            yield found
+        for worker in loading.values():
+            self.ray.kill(worker)
 
-    def _first(self, pending: list[Any]) -> Any:
+    def _first(self, pending: list[Any], needs_room: bool = False) -> Any:
         """The first of some results that is there.
 
         A driver whose cluster is gone would wait for a minute, and then be ended by Ray without a word; so look first.
+
+        Args:
+            pending: what is waited for.
+            needs_room: whether all of it waits for new workers, which start only where a machine has room.
         """
         while True:
             ready, _ = self.ray.wait(pending, num_returns=1, timeout=_PATIENCE_S)
             if ready:
                 return ready[0]
             self._require_cluster()
+            if needs_room and not self._room():
+                raise ClusterError(
+                    "no worker is left, and no machine of the cluster has room for a new one. What was finished is "
+                    "kept; join machines and run the same command to go on."
+                )
+
+    def _result(self, reference: Any) -> Any:
+        """What a worker has returned.
+
+        Raises:
+            _WorkerDiedError: if it died over it.
+            PolarError: what it says is wrong.
+            ClusterError: if it fails in another way, or the cluster is gone.
+        """
+        errors = self.ray.exceptions
+        try:
+            return self.ray.get(reference)
+        except errors.RayTaskError as error:  # the worker lives
+            cause = error.as_instanceof_cause()
+            raise (
+                cause if isinstance(cause, PolarError) else ClusterError(f"a worker failed: {_reason(error)}")
+            ) from error
+        except (
+            errors.RayActorError,
+            errors.NodeDiedError,
+            errors.OutOfMemoryError,
+            errors.WorkerCrashedError,
+        ) as error:
+            self._require_cluster()
+            raise _WorkerDiedError(_reason(error)) from error
+        except errors.RayError as error:
+            raise _gone(error) from error
 
     def _require_cluster(self) -> None:
         try:
             socket.create_connection(self._head, timeout=_PATIENCE_S).close()
         except OSError as error:
             raise _gone(error) from error
+
+
+class _WorkerDiedError(Exception):
+    """Why a worker died."""
 
 
 def _gone(error: Exception) -> ClusterError:

@@ -1,7 +1,8 @@
 """Traces as arrays for imitation: what a search says about each action of the environment, state by state.
 
 A program is a sequence of actions, so all programs evaluated on a question are a tree of action sequences. Each of its
-states gets what the search found behind every action: visits and mean rewards, beside the prior and the mask.
+states gets what the search found behind every action: how many programs and their mean reward, beside the prior and the
+mask. Each program counts once: a tree's own visits count a program again for every edit that was built upon it.
 
 Axis letters: ``S`` states, ``A`` actions, ``K`` most layers of a state.
 """
@@ -30,9 +31,9 @@ class ActionTargets:
     Attributes:
         question_ids: the question of each state, ``[S]``.
         layers: layers executed so far, padded with -1, ``int16 [S, K]``.
-        visits: of each action, ``int64 [S, A]``.
-        values: mean reward behind each action, 0 where it was never taken, ``float64 [S, A]``.
-        priors: the search's, alike for all that is allowed, ``float64 [S, A]``.
+        visits: programs evaluated behind each action, ``int64 [S, A]``.
+        values: their mean reward, 0 where there are none, ``float64 [S, A]``.
+        priors: alike for all that the mask allows, as the search's are, ``float64 [S, A]``.
         masks: allowed actions, ``bool [S, A]``, True = allowed.
         unspoken: programs that the action language cannot spell; they are left out.
     """
@@ -79,8 +80,7 @@ def action_targets(
         except ProgramError:
             unspoken += 1
             continue
-        visits = max(1, row["visits"])  # imported programs were evaluated, and their visits are not known
-        _walk(states[row["question_id"]], spelling, actions, visits, row["right"] - layer_cost * row["cost"])
+        _walk(states[row["question_id"]], spelling, actions, row["right"] - layer_cost * row["cost"])
     kept = [(q, s) for q, found in states.items() for s in found.values() if len(s.visits) >= least_actions]
     if not kept:
         raise TraceError(f"{traces.folder} holds no state at which a search tried {least_actions} actions or more.")
@@ -104,13 +104,11 @@ def action_targets(
     )
 
 
-def _walk(
-    states: dict[tuple[int, ...], _State], language: ActionLanguage, actions: list[int], visits: int, reward: float
-) -> None:
+def _walk(states: dict[tuple[int, ...], _State], language: ActionLanguage, actions: list[int], reward: float) -> None:
     """Count one program at every state on its way."""
     draft = Draft()
     for step, action in enumerate(actions):
         state = states.setdefault(tuple(actions[:step]), _State(draft))
-        state.visits[action] += visits
-        state.totals[action] += visits * reward
+        state.visits[action] += 1
+        state.totals[action] += reward
         draft = language.apply(draft, action)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,11 +107,11 @@ def merge(sources: Sequence[TraceSet], folder: Path) -> tuple[TraceSet, dict[str
 
     Returns:
         The new set, and counts: ``verdicts``, ``trees_left_out`` and ``disagreements`` (verdicts on which two sets
-        differ; the first one's stands).
+        differ; the first one's stands, wherever the program was evaluated).
 
     Raises:
         FingerprintError: if they are of different models or prompts.
-        TraceError: if the folder holds a trace set already.
+        TraceError: if the folder holds a trace set already, or a source is damaged; nothing is left then.
     """
     first = sources[0]
     if (folder / META).exists():
@@ -124,9 +125,18 @@ def merge(sources: Sequence[TraceSet], folder: Path) -> tuple[TraceSet, dict[str
             )
     configs = [source.meta["config"] for source in sources]
     specs = dict.fromkeys(spec for config in configs for spec in config.get("questions", []))
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}")  # renamed when it is whole
     config = {**configs[0], "questions": list(specs), "merged": configs}
-    merged = TraceSet.start(partial, {**first.meta, "config": config})
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}")  # renamed when it is whole
+    try:
+        counts = _join(sources, TraceSet.start(partial, {**first.meta, "config": config}))
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return TraceSet.open(folder), counts
+
+
+def _join(sources: Sequence[TraceSet], merged: TraceSet) -> dict[str, int]:
+    """Append all that is new in each source; see `merge`. The cost of trees that are left out is counted, too."""
     counts = {"verdicts": 0, "trees_left_out": 0, "disagreements": 0}
     right: dict[tuple[str, str], bool] = {}
     taken: set[tuple[str, str]] = set()
@@ -135,14 +145,15 @@ def merge(sources: Sequence[TraceSet], folder: Path) -> tuple[TraceSet, dict[str
         again = {(row["stage"], row["question_id"]) for row in rows if row["stage"] in _WHOLE} & taken
         counts["trees_left_out"] += sum(stage == TREE for stage, _ in again)
         counts["disagreements"] += sum(right.get(_key(row), row["right"]) != row["right"] for row in rows)
-        kept = [row for row in rows if _is_new(row, again, right)]
+        kept = [{**row, "right": right.get(_key(row), row["right"])} for row in rows if _is_new(row, again, right)]
         nodes = [node for node in source.node_rows() if (TREE, node["question_id"]) not in again]
         merged.append(kept, nodes)
+        if source.work:
+            merged.add_work(**{name: count for name, count in source.work.items() if name != "sharing_factor"})
         taken |= {(row["stage"], row["question_id"]) for row in kept}
-        right |= {_key(row): row["right"] for row in kept if _key(row) not in right}
+        right |= {_key(row): row["right"] for row in kept}
         counts["verdicts"] += len(kept)
-    partial.rename(folder)
-    return TraceSet.open(folder), counts
+    return counts
 
 
 _WHOLE = (TREE, CHANCE, SINGLES, IMPORTED)

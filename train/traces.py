@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from agents.search.moves import State
 from agents.search.trace import Trace
@@ -36,6 +37,10 @@ __all__ = ["TraceRow", "TraceSet", "VerdictMatrix", "new_meta", "state_text", "t
 SCHEMA_VERSION = 2
 META = "traces.json"
 _WORK = "work.json"
+_META_ADVICE = (
+    "The shards beside it may be whole: put a copy of the file there, or one that the same command makes in another "
+    "folder; else search again elsewhere."
+)
 _VERDICTS = pa.schema(
     [
         ("question_id", pa.string()),
@@ -168,6 +173,16 @@ class _Meta(Config, extra="allow"):
     checksum: str
 
 
+class _Work(Config):
+    """What the file about the work holds."""
+
+    simulations: float
+    asked_tokens: float
+    executed_tokens: float
+    layer_executions: float
+    seconds: float
+
+
 def new_meta(llm: FrozenLLM, prompt: Prompt, config: dict[str, Any]) -> dict[str, Any]:
     """What a new trace set of a model under a prompt says of itself."""
     return {
@@ -184,6 +199,24 @@ def new_meta(llm: FrozenLLM, prompt: Prompt, config: dict[str, Any]) -> dict[str
 def _checksum(meta: dict[str, Any]) -> str:
     content = {key: value for key, value in meta.items() if key != "checksum"}
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _locked(folder: Path) -> IO[str]:
+    """Let no other process append until the file that is returned is closed, or gone.
+
+    Raises:
+        TraceError: if another one does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise TraceError(
+            f"another process is appending to {folder}; wait for it, or give another --out folder and join them with "
+            "`polar traces merge`."
+        ) from error
+    return lock
 
 
 class TraceSet:
@@ -207,29 +240,15 @@ class TraceSet:
         Raises:
             FingerprintError: if traces of another model, prompt or configuration lie there already.
         """
+        lock = _locked(folder)
         if not (folder / META).exists():
             traces = cls.start(folder, new_meta(executor.llm, executor.prompt, config))
         else:
             traces = cls.open(folder)
             traces.require(executor)
             traces.require_config(config)
-        traces.lock()
+        traces._lock = lock
         return traces
-
-    def lock(self) -> None:
-        """Let no other process append until this object is gone.
-
-        Raises:
-            TraceError: if another one does.
-        """
-        self._lock = (self.folder / ".lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise TraceError(
-                f"another process is appending to {self.folder}; wait for it, or give another --out folder and join "
-                "them with `polar traces merge`."
-            ) from error
 
     @classmethod
     def start(cls, folder: Path, meta: dict[str, Any]) -> TraceSet:
@@ -262,9 +281,9 @@ class TraceSet:
         except (ValueError, KeyError, TypeError) as error:
             if isinstance(error, FingerprintError):
                 raise
-            raise TraceError(f"{folder / META} is damaged ({error}); search again in another folder.") from error
+            raise TraceError(f"{folder / META} is damaged ({error}). {_META_ADVICE}") from error
         if whole.checksum != _checksum(meta):
-            raise TraceError(f"{folder / META} was changed: it does not match its checksum; search again elsewhere.")
+            raise TraceError(f"{folder / META} was changed: it does not match its checksum. {_META_ADVICE}")
         return cls(folder, meta)
 
     def require(self, executor: Executor) -> None:
@@ -292,24 +311,21 @@ class TraceSet:
         Raises:
             FingerprintError: naming the settings that differ.
         """
-        ours = self.meta["config"]
-        specs = [*ours.get("questions", []), *config.get("questions", [])]
-        taken_on = {"questions": list(dict.fromkeys(specs))} if specs else {}
-        if "mcts" not in ours:
-            taken_on |= {key: value for key, value in config.items() if key != "questions"}
-        if any(ours.get(key) != value for key, value in taken_on.items()):
-            ours |= taken_on
+        known = self.meta["config"]
+        if "mcts" in config and "mcts" in known:
+            there, here = ({"seed": c.get("seed"), **c["mcts"]} for c in (known, config))
+            different = [name for name in there.keys() | here.keys() if there.get(name) != here.get(name)]
+            if different:
+                told = "; ".join(f"{n}: {there.get(n)} there, {here.get(n)} here" for n in sorted(different))
+                raise FingerprintError(
+                    f"the traces in {self.folder} were made with other settings ({told}). Use those, or another --out "
+                    "folder; `polar traces merge` joins folders."
+                )
+        taken_on = {key: value for key, value in config.items() if key == "race" or "mcts" not in known}
+        taken_on["questions"] = list(dict.fromkeys([*known.get("questions", []), *config.get("questions", [])]))
+        if any(known.get(key) != value for key, value in taken_on.items()):
+            known |= taken_on
             self._write_meta()
-        if "mcts" not in config:
-            return
-        ours, theirs = ({"seed": c.get("seed"), **c.get("mcts", {})} for c in (ours, config))
-        different = [name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)]
-        if different:
-            told = "; ".join(f"{n}: {ours.get(n)} there, {theirs.get(n)} here" for n in sorted(different))
-            raise FingerprintError(
-                f"the traces in {self.folder} were made with other settings ({told}). Use those, or another --out "
-                "folder; `polar traces merge` joins folders."
-            )
 
     @property
     def prompt(self) -> Prompt:
@@ -338,14 +354,15 @@ class TraceSet:
         the two (what sharing saved), layer executions, seconds; empty where no tree grew here.
         """
         path = self.folder / _WORK
+        if not path.is_file():
+            return {}
         try:
-            found: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
-        except ValueError as error:
+            found = _Work.model_validate_json(path.read_bytes()).model_dump()
+        except ValidationError as error:
             raise TraceError(
-                f"{path} is damaged ({error}); delete it: it only tells what the search has cost."
+                f"{path} is damaged ({error.errors()[0]['msg']}); delete it: it only tells what the search has cost."
             ) from error
-        if found:
-            found["sharing_factor"] = found["asked_tokens"] / max(1, found["executed_tokens"])
+        found["sharing_factor"] = found["asked_tokens"] / max(1, found["executed_tokens"])
         return found
 
     def add_work(self, **counts: float) -> None:

@@ -11,13 +11,13 @@ import pandas as pd
 import tyro
 from pydantic import Field
 
-from eval.analysis import analyse
+from eval.analysis import Group, analyse
 from eval.analysis_report import write_analysis
 from eval.rechecks import Rechecks, recheck
 from eval.statistics import Estimate
 from polar_env.cli.common import QuestionsConfig, console, open_executor, with_model
 from polar_env.cli.traces import open_traces, questions_of
-from polar_env.errors import TraceError
+from polar_env.errors import QuestionError, TraceError
 from polar_env.stages import IMPORTED, TREE
 from polar_env.tables import write_whole
 from train.traces import TraceSet
@@ -49,24 +49,18 @@ def run(config: AnalyseConfig) -> dict[str, Any]:
     rechecks = _recheck(config, traces, table) if config.execute else None
     work = traces.work
     result = {
-        "questions": found.questions,
-        "identity_share": _as_json(found.identity),
-        "shorter_share": _as_json(found.search.shorter),
-        "fixed_share": _as_json(found.search.fixed),
-        "chance_shorter_share": _as_json(found.chance.shorter),
-        "chance_fixed_share": _as_json(found.chance.fixed),
-        "singles_shorter_share": _as_json(found.singles.shorter),
-        "singles_fixed_share": _as_json(found.singles.fixed),
-        "shortest_of_right": _as_json(found.search.shortest),
-        "chance_shortest_of_right": _as_json(found.chance.shortest),
-        "singles_shortest_of_right": _as_json(found.singles.shortest),
-        "fixed_beyond_chance": _as_json(found.chance.behind),
-        "fixed_beyond_singles": _as_json(found.singles.behind),
-        "shortest_cost": found.shortest_cost if len(found.lengths) else None,
-        "shortest_5_cost": found.shortest_5_cost if len(found.lengths) else None,
-        "by_kind": {k: {"shorter": _as_json(c.shorter), "fixed": _as_json(c.fixed)} for k, c in found.by_kind.items()},
-        "entropy_right": found.right_use.entropy,
-        "entropy_tried": found.all_use.entropy,
+        **_of_group(found.overall),
+        "shortest_5_cost": _as_json(found.shortest_5_cost),
+        "by_group": [
+            {"task": task, "difficulty": difficulty, **_of_group(group)}
+            for (task, difficulty), group in found.by_group.items()
+        ],
+        "by_kind": {
+            kind: {"tried": tried, "shorter": _as_json(c.shorter), "fixed": _as_json(c.fixed)}
+            for kind, (tried, c) in found.by_kind.items()
+        },
+        "entropy_right": _as_json(found.right_use.entropy),
+        "entropy_tried": _as_json(found.all_use.entropy),
         "menu": [asdict(point) for point in found.menu],
         **({key: _as_json(value) for key, value in vars(rechecks).items()} if rechecks else {}),
         "simulations": work.get("simulations"),
@@ -84,10 +78,29 @@ def run(config: AnalyseConfig) -> dict[str, Any]:
 
 
 def _recheck(config: AnalyseConfig, traces: TraceSet, table: pd.DataFrame) -> Rechecks:
-    questions = questions_of(config, traces)
+    try:
+        questions = questions_of(config, traces)
+    except (QuestionError, TraceError) as error:
+        raise TraceError(f"{error} Or give --execute 0: nothing is executed again then.") from error
     executor = open_executor(with_model(config, traces.meta["model"], traces.meta["dtype"]), traces.prompt)
     traces.require(executor)
     return recheck(executor, table, questions, config.execute, config.seed)
+
+
+def _of_group(group: Group) -> dict[str, Any]:
+    """Shares and lengths, those of random programs under names that say so."""
+    found: dict[str, Any] = {
+        "questions": group.questions,
+        "identity_share": _as_json(group.identity),
+        "shortest_cost": _as_json(group.lengths),
+    }
+    for prefix, reached in (("", group.search), ("chance_", group.chance), ("singles_", group.singles)):
+        found[f"{prefix}shorter_share"] = _as_json(reached.shorter)
+        found[f"{prefix}fixed_share"] = _as_json(reached.fixed)
+        found[f"{prefix}shortest_of_right"] = _as_json(reached.shortest)
+    found["fixed_beyond_chance"] = _as_json(group.chance.search_gain)
+    found["fixed_beyond_singles"] = _as_json(group.singles.search_gain)
+    return found
 
 
 def _as_json(estimate: Estimate | None) -> dict[str, float] | None:

@@ -15,6 +15,7 @@ from polar_env.program import Program
 from polar_env.questions import Prompt, Question, mixed_order
 from train.chance import evaluate_chance
 from train.collect import Engine, LocalEngine, search_traces
+from train.engines import RayEngine, WorkerSpec, require_ray
 from train.matrix import MatrixConfig, race
 from train.traces import TraceSet
 
@@ -29,7 +30,7 @@ class SearchConfig(QuestionsConfig):
     mcts: MctsConfig = PRESETS["fast"]
     """The tree search."""
     race: MatrixConfig = MatrixConfig(candidates=64)
-    """The race of shared programs."""
+    """The race of shared programs; with --matrix all single edits start, and the eight best are combined."""
     matrix: bool = False
     """Race shared programs only, without trees."""
     trees: bool = False
@@ -56,29 +57,38 @@ CONFIG = SearchConfig
 
 
 def defaults(arguments: list[str], given: dict[str, Any]) -> dict[str, Any]:
-    """The preset that the flags or a file name, changed by what the file says beside."""
+    """The preset that the flags or a file name, and the race of --matrix, changed by what the file says beside."""
     names = [after for flag, after in pairwise(arguments) if flag == "--preset"]
     names += [argument.partition("=")[2] for argument in arguments if argument.startswith("--preset=")]
     name = names[-1] if names else str(given.get("preset", "fast"))
     if name not in PRESETS:
         raise UnknownNameError("preset", name, PRESETS)
-    own = given.get("mcts")
-    return given | {"preset": name, "mcts": PRESETS[name].model_dump() | (own if isinstance(own, dict) else {})}
+    race = SearchConfig().race
+    if "--matrix" in arguments or given.get("matrix") is True:
+        race = MatrixConfig(candidates=0, combine=8)
+    start = {"mcts": PRESETS[name].model_dump(), "race": race.model_dump()}
+    own = {key: given[key] for key in start if isinstance(given.get(key), dict)}
+    return given | {"preset": name} | {key: settings | own.get(key, {}) for key, settings in start.items()}
 
 
 def run(config: SearchConfig) -> dict[str, Any]:
     """Search and race; the traces lie in ``OUT/traces``."""
     if config.matrix and config.trees:
         raise ConfigError("--matrix races without trees and --trees searches without the race; give one or neither.")
+    if config.matrix and config.chance:
+        raise ConfigError("--chance compares trees with luck, and --matrix grows none; leave one of them away.")
+    if config.engine == "ray":
+        require_ray()
     prompt = open_prompt(config)
     questions = open_questions(config, "train", without=prompt)
     executor = open_executor(config, prompt)
     executor.check(questions)
-    of_trees = set() if config.matrix else {"mcts"}
-    settings = config.model_dump(mode="json", include={"seed", *of_trees}) | {"questions": list(config.specs)}
+    engine = LocalEngine(executor) if config.matrix else _engine(config, executor)
+    stages = ({"race"} if not config.trees else set()) | ({"mcts"} if not config.matrix else set())
+    settings = config.model_dump(mode="json", include={"seed", *stages}) | {"questions": list(config.specs)}
     traces = TraceSet.create(config.out / "traces", executor, settings)
     survivors: list[Program] = []
-    searched, engine = 0, LocalEngine(executor) if config.matrix else _engine(config, executor)
+    searched = 0
     stats = [executor.stats] if engine.stats is executor.stats else [executor.stats, engine.stats]
     before = [each.copy() for each in stats]
     try:
@@ -122,21 +132,26 @@ def _held_out(config: SearchConfig, prompt: Prompt) -> list[Question]:
 
 
 def _engine(config: SearchConfig, executor: Executor) -> Engine:
-    """Where trees grow; a Ray worker on this machine gets its share of the memory bound and of the threads."""
+    """Where trees grow."""
     if config.engine == "local":
         return LocalEngine(executor)
-    from train.engines import RayEngine, WorkerSpec
-
     spec = WorkerSpec(
         model=config.model,
         dtype=executor.llm.dtype_name,
         device=config.device,
         prompt=executor.prompt,
-        memory_bytes=executor.memory_bytes // (1 if config.ray_address else config.workers),
+        memory_bytes=executor.memory_bytes,
         verdicts=executor.store.path.parent if executor.store else None,
-        threads=max(1, executor.threads // config.workers) if not config.ray_address else executor.threads,
+        threads=config.threads or _threads(config, executor),
     )
     return RayEngine(spec, executor.llm.fingerprint, config.workers, config.worker_gpus, config.ray_address)
+
+
+def _threads(config: SearchConfig, executor: Executor) -> int:
+    """Threads of a Ray worker: one where layers run on a GPU, else those of its machine, or its share of this one's."""
+    if executor.llm.device.type != "cpu":
+        return 1
+    return executor.threads if config.ray_address else max(1, executor.threads // config.workers)
 
 
 def _search_trees(config: SearchConfig, engine: Engine, questions: list[Question], traces: TraceSet) -> int:

@@ -168,6 +168,7 @@ def _import(config: TracesConfig) -> dict[str, Any]:
         "verdicts": len(imported.rows),
         "questions": len(imported.questions),
         "left_out": len(imported.problems),
+        "problems": imported.problems,
     }
 
 

@@ -12,7 +12,7 @@ import pytest
 from eval.analysis import Coverage, analyse
 from eval.analysis_report import write_analysis
 from eval.rechecks import recheck
-from eval.statistics import Estimate, mean, paired_difference, share
+from eval.statistics import mean, paired_difference, share
 from polar_env.errors import TraceError
 from polar_env.executor import Executor
 from polar_env.program import Program
@@ -59,36 +59,39 @@ def table() -> pd.DataFrame:
     return pd.DataFrame(trees + chance + singles + raced)
 
 
-def test_shares_with_their_chance_level(table: pd.DataFrame) -> None:
+def test_shares_with_what_luck_finds(table: pd.DataFrame) -> None:
     found = analyse(table, DEPTH)
-    assert found.questions == 6
     assert found.programs == 3
-    assert found.identity == share([True, True, False, False, False, True])
-    assert found.search.shorter == share([True, False, True])  # a and f by the skip
-    assert found.search.fixed == share([True, True, False])
-    assert found.search.shortest == mean([3 / 4, 1, 3 / 4])  # b's only other right program is longer
-    assert found.chance.shorter == share([True, False, False])
-    assert found.chance.fixed == share([True, False, False])
-    assert found.chance.behind == paired_difference([True, True, False], [True, False, False])
-    assert found.singles.shorter == share([False, True])  # of the questions that have them: b, f
-    assert found.singles.behind == mean([-1.0])  # and e, on which the search found nothing
+    whole = found.overall
+    assert whole.questions == 6
+    assert whole.identity == share([True, True, False, False, False, True])
+    assert whole.search.shorter == share([True, False, True])  # a and f by the skip
+    assert whole.search.fixed == share([True, True, False])
+    assert whole.search.shortest == mean([3 / 4, 1, 3 / 4])  # b's only other right program is longer
+    assert whole.search.search_gain is None
+    assert whole.chance.shorter == share([True, False, False])
+    assert whole.chance.fixed == share([True, False, False])
+    assert whole.chance.search_gain == paired_difference([True, True, False], [True, False, False])
+    assert whole.singles.shorter == share([False, True])  # of the questions that have them: b, f
+    assert whole.singles.search_gain == mean([-1.0])  # and e, on which the search found nothing
 
 
-def shares(reached: Coverage) -> tuple[Estimate | None, Estimate | None]:
-    return reached.shorter, reached.fixed
-
-
-def test_kinds_difficulties_and_lengths(table: pd.DataFrame) -> None:
+def test_kinds_groups_and_lengths(table: pd.DataFrame) -> None:
     found = analyse(table, DEPTH)
-    assert shares(found.by_kind["skip only"]) == (share([True, False, True]), share([True, False, False]))
-    assert shares(found.by_kind["repeat only"]) == (share([False] * 3), share([False, True, False]))
-    assert shares(found.by_kind["both"]) == (share([False] * 3), share([False, True, False]))
-    hard = found.by_difficulty["sums", "hard"]
-    assert hard[:3] == (3, share([True, True, False]), share([True]))
-    assert hard[3] == pytest.approx((3 + 4 + 3) / 3 / DEPTH)
-    assert sorted(found.lengths) == [3, 3, 3, 4, 4]
-    assert found.shortest_cost == pytest.approx(17 / 5 / DEPTH)
-    assert found.shortest_5_cost == 3 / DEPTH
+    reached = {kind: (tried, c.shorter, c.fixed) for kind, (tried, c) in found.by_kind.items()}
+    assert reached["skip only"] == (6, share([True, False, True]), share([True, False, False]))
+    assert reached["repeat only"] == (6, share([False] * 3), share([False, True, False]))
+    assert reached["both"] == (6, share([False] * 3), share([False, True, False]))
+    hard = found.by_group["sums", "hard"]
+    assert hard.questions == 3
+    assert hard.identity == share([True, True, False])
+    assert hard.search.fixed == hard.chance.fixed == share([True])
+    assert hard.lengths == mean([3 / 4, 1, 3 / 4])
+    assert sorted(found.lengths["layers"]) == [3, 3, 3, 4, 4]
+    assert found.overall.lengths is not None
+    assert found.overall.lengths.value == pytest.approx(17 / 5 / DEPTH)
+    assert found.shortest_5_cost is not None
+    assert found.shortest_5_cost.value == 3 / DEPTH
 
 
 def test_layers_of_right_programs(table: pd.DataFrame) -> None:
@@ -98,7 +101,11 @@ def test_layers_of_right_programs(table: pd.DataFrame) -> None:
     np.testing.assert_allclose(found.right_use.skipped, (executions == 0).mean(0))
     np.testing.assert_allclose(found.right_use.repeated, (executions > 1).mean(0))
     p = executions.sum(0) / executions.sum()
-    assert found.right_use.entropy == pytest.approx(-(p * np.log(p)).sum() / np.log(DEPTH))
+    entropy = found.right_use.entropy
+    assert entropy is not None
+    assert entropy.value == pytest.approx(-(p * np.log(p)).sum() / np.log(DEPTH))
+    assert entropy.low < entropy.value < entropy.high
+    assert entropy.count == 5  # questions with such a program
     assert found.all_use.programs == 18
 
 
@@ -118,8 +125,8 @@ def test_a_search_without_the_identity_is_refused(table: pd.DataFrame) -> None:
 def test_nothing_to_tell_is_told(table: pd.DataFrame) -> None:
     """Without wrong questions, chance or shared programs there is no such share, and the page says so."""
     found = analyse(table[(table["question_id"] == "a") & (table["stage"] == "tree")], DEPTH)
-    assert found.search.fixed is None
-    assert found.chance.shorter is None
+    assert found.overall.search.fixed is None
+    assert found.overall.chance == Coverage()
     assert found.menu == []
 
 
@@ -128,13 +135,20 @@ def test_the_page_its_figures_and_data(tmp_path: Path, table: pd.DataFrame) -> N
     work = {"simulations": 18, "sharing_factor": 3.0, "layer_executions": 30, "seconds": 1.5}
     page = write_analysis(tmp_path, analyse(table, DEPTH), None, about, work).read_text()
     assert "| of these, a shorter program is, too | 66.7 [20.8, 93.9] of 3 | 33.3 [6.1, 79.2] of 3 | 50.0 [" in page
-    assert "| of the others, the search fixes so many points more |  | +33.3 [" in page
+    assert "| of the others, the search fixes so many points more | - | +33.3 [" in page
     assert "sharing 3.0 times as many tokens" in page
     for name in ("shares", "layers", "menu"):
         assert f"({name}.svg)" in page
         assert (tmp_path / f"{name}.png").stat().st_size > 3000
     assert (tmp_path / "layers.csv").read_text().splitlines()[3].startswith("2,")
-    assert len((tmp_path / "lengths.csv").read_text().splitlines()) == 6
+    lengths = (tmp_path / "lengths.csv").read_text().splitlines()
+    assert lengths[:2] == ["question_id,task,difficulty,layers", "a,sums,hard,3"]
+    assert len(lengths) == 6
+    groups = pd.read_csv(tmp_path / "groups.csv")
+    assert set(groups["source"]) == {"identity", "search", "chance", "singles"}
+    before = (tmp_path / "shares.svg").read_bytes()
+    write_analysis(tmp_path, analyse(table, DEPTH), None, about, work)
+    assert (tmp_path / "shares.svg").read_bytes() == before  # the same analysis is the same file
 
 
 def test_rechecks_find_a_verdict_that_does_not_stand(

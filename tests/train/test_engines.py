@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -64,11 +65,13 @@ def test_workers_make_the_same_traces_though_one_is_killed(cluster: Any, tmp_pat
     engine = RayEngine(spec_of(tiny_folder), fingerprint, workers=2)
     killed = []
 
+    pids = worker_pids(cluster, engine)
+
     def kill_one(_: int) -> None:
         """After the first group, while the other worker is at work."""
         if not killed:
-            found = subprocess.run(["pgrep", "-f", "ray::_Worker"], capture_output=True, text=True, check=False)
-            killed.append(int(found.stdout.split()[-1]))
+            at_work = [pid for worker, pid in pids if worker not in engine._idle]
+            killed.append(at_work[0])
             os.kill(killed[0], signal.SIGKILL)
 
     ours = collected(tmp_path / "ray", tiny_folder, engine, kill_one)
@@ -76,6 +79,48 @@ def test_workers_make_the_same_traces_though_one_is_killed(cluster: Any, tmp_pat
     assert facts(ours) == facts(collected(tmp_path / "local", tiny_folder))
     assert engine.stats.verdicts >= len(QUESTIONS) * (CONFIG.simulations + 1)
     assert ours.work["simulations"] == len(QUESTIONS) * CONFIG.simulations
+
+
+def worker_pids(ray: Any, engine: RayEngine) -> list[tuple[Any, int]]:
+    return [(w, ray.get(w.__ray_call__.remote(lambda _: os.getpid()))) for w in engine._idle]
+
+
+def test_those_that_live_go_on_until_there_is_room_for_another(cluster: Any, tmp_path: Path, tiny_folder: Path) -> None:
+    """A machine was lost with a worker: its replacement waits for ever."""
+    engine = RayEngine(spec_of(tiny_folder), load_llm(str(tiny_folder)).fingerprint, workers=2)
+    _, victim = worker_pids(cluster, engine)[0]
+    engine._options["num_cpus"] = 99
+    os.kill(victim, signal.SIGKILL)
+    ours = collected(tmp_path / "ray", tiny_folder, engine)
+    assert len(engine._idle) == 1
+    assert facts(ours) == facts(collected(tmp_path / "local", tiny_folder))
+
+
+def test_without_room_for_any_worker_the_run_stops(cluster: Any, tmp_path: Path, tiny_folder: Path) -> None:
+    engine = RayEngine(spec_of(tiny_folder), load_llm(str(tiny_folder)).fingerprint, workers=1)
+    engine._options["num_cpus"] = 99
+    os.kill(worker_pids(cluster, engine)[0][1], signal.SIGKILL)
+    with pytest.raises(ClusterError, match="no machine of the cluster has room for a new one"):
+        collected(tmp_path, tiny_folder, engine)
+
+
+@pytest.mark.parametrize(
+    ("machines", "cpus", "gpus", "room"),
+    [
+        ([{"CPU": 5.0}, {"CPU": 3.0}], 2, 0.0, 3),
+        ([{"CPU": 64.0, "GPU": 8.0}], 1, 0.75, 8),  # none is spread over two
+        ([{"CPU": 64.0, "GPU": 8.0}], 1, 0.5, 16),
+        ([{"CPU": 64.0, "GPU": 8.0}, {"CPU": 64.0}], 1, 2.0, 4),
+        ([{"CPU": 6.0, "GPU": 8.0}], 1, 1.0, 6),
+    ],
+)
+def test_room_is_counted_machine_by_machine(machines: Any, cpus: int, gpus: float, room: int) -> None:
+    engine = RayEngine.__new__(RayEngine)
+    nodes = [{"Alive": True, "Resources": machine} for machine in machines]
+    gone = {"Alive": False, "Resources": {"CPU": 99.0, "GPU": 99.0}}
+    engine.ray = SimpleNamespace(nodes=lambda: [*nodes, gone])
+    engine._options = {"num_cpus": cpus, "num_gpus": gpus}
+    assert engine._room() == room
 
 
 def test_another_model_on_a_worker_is_refused(cluster: Any, tiny_folder: Path) -> None:

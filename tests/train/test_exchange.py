@@ -14,6 +14,7 @@ from polar_env.program import Program
 from polar_env.questions import Prompt, Question
 from tests.train.test_traces import collected
 from train.exchange.polar_json import export_polar, import_polar
+from train.traces import TraceSet
 
 SAMPLE = {
     "question": "What is 2 + 2?",
@@ -76,6 +77,41 @@ def test_paths_that_are_no_programs_are_listed(tmp_path: Path) -> None:
         import_polar(path, depth=4)
 
 
+def test_a_file_of_another_depth_is_refused(tmp_path: Path, executor: Executor, questions: list[Question]) -> None:
+    path = tmp_path / "samples.json"
+    export_polar(collected(tmp_path / "traces", executor, questions[:1]), questions, path)
+    with pytest.raises(TraceError, match="is of tiny with 4 layers, and this model has 30"):
+        import_polar(path, depth=30)
+
+
+def test_samples_that_say_nothing_are_problems(tmp_path: Path) -> None:
+    path = tmp_path / "samples.json"
+    misspelt = {"question": "What is 3 + 3?", "gt_ans": "6", "final_valid_transition": [[0, 1, 2, 3]]}
+    path.write_text(json.dumps([SAMPLE, misspelt, {**SAMPLE, "sample_info": [1]}, "text"]))
+    problems = import_polar(path, depth=4).problems
+    assert "sample 1: it has neither 'final_valid_transitions' nor" in problems[0]
+    assert [problem[:8] for problem in problems] == ["sample 1", "sample 2", "sample 3"]
+
+
+def test_an_export_has_one_verdict_on_each_program(
+    tmp_path: Path, executor: Executor, questions: list[Question]
+) -> None:
+    """Imported verdicts beside our own tree: ours count. Without the identity's there is no initial score."""
+    traces = collected(tmp_path / "traces", executor, questions[:1])
+    rows = traces.rows()
+    traces.append([{**row, "stage": "imported", "right": not row["right"]} for row in rows])
+    alone = {**rows[1], "question_id": questions[1].id, "stage": "imported", "step": 0}
+    traces.append([alone])
+    path = tmp_path / "samples.json"
+    export_polar(traces, questions, path)
+    first, second = json.loads(path.read_text())["samples"]
+    valid, invalid = ({tuple(p) for p in first[f"final_{kind}_transitions"]} for kind in ("valid", "invalid"))
+    assert valid == {Program.parse(row["program"]).layers for row in rows if row["right"]}
+    assert not valid & invalid
+    assert "initial_score" in first
+    assert "initial_score" not in second
+
+
 def test_minari_episodes_replay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_llm: FrozenLLM, questions: list[Question]
 ) -> None:
@@ -100,6 +136,11 @@ def test_minari_episodes_replay(
     monkeypatch.setattr(env.rules, "layer_cost", 0.2)
     with pytest.raises(TraceError, match="does not replay"):
         replay(dataset, env)
+    row = traces.rows()[0]
+    lied = TraceSet.create(tmp_path / "lied", executor, {})
+    lied.append([{**row, "right": not row["right"]}])
+    with pytest.raises(TraceError, match=r"the traces say that .* and played it is"):
+        export_minari(lied, executor, questions, "polar/lied-v0")
 
 
 def test_random_programs_do_not_depend_on_numpy_state(executor: Executor) -> None:

@@ -25,16 +25,15 @@ def test_targets_are_what_the_programs_behind_an_action_were_worth(
     for number, question_id in enumerate(found.question_ids):
         prefix = tuple(int(layer) for layer in found.layers[number] if layer >= 0)
         rows = [row for row in traces.rows() if row["question_id"] == question_id]
-        behind: dict[int, list[tuple[int, float]]] = {}
+        behind: dict[int, list[float]] = {}
         for row in rows:
             layers = Program.parse(row["program"]).layers
             if layers[: len(prefix)] == prefix:
                 action = layers[len(prefix)] if len(layers) > len(prefix) else DEPTH + 1
-                behind.setdefault(action, []).append((max(1, row["visits"]), row["right"] - 0.2 * row["cost"]))
-        for action, known in behind.items():
-            visits = sum(count for count, _ in known)
-            assert found.visits[number, action] == visits
-            assert found.values[number, action] == pytest.approx(sum(c * r for c, r in known) / visits)
+                behind.setdefault(action, []).append(row["right"] - 0.2 * row["cost"])
+        for action, rewards in behind.items():
+            assert found.visits[number, action] == len(rewards)
+            assert found.values[number, action] == pytest.approx(sum(rewards) / len(rewards))
         assert (found.visits[number] > 0).sum() == len(behind) >= 2
     assert found.masks[found.visits > 0].all()
     np.testing.assert_allclose(found.priors.sum(1), 1.0)

@@ -55,8 +55,31 @@ def test_merged_sets_hold_what_both_held(tmp_path: Path, executor: Executor, que
     assert counts == {"verdicts": 5 * 7, "trees_left_out": 1, "disagreements": 0}
     assert facts(merged) == facts(collected(tmp_path / "d", executor, questions[:5]))
     assert check_traces(merged) == []
+    assert merged.work["simulations"] == first.work["simulations"] + second.work["simulations"]
     with pytest.raises(TraceError, match="holds a trace set already"):
         merge([first], tmp_path / "c")
     other = TraceSet.create(tmp_path / "e", Executor(executor.llm, Prompt(style="bare")), {})
     with pytest.raises(FingerprintError, match="differ in prompt"):
         merge([first, other], tmp_path / "f")
+
+
+def test_of_two_verdicts_on_one_program_the_first_set_s_stands(
+    tmp_path: Path, executor: Executor, questions: list[Question]
+) -> None:
+    """A race there and a tree here, which disagree."""
+    tree = collected(tmp_path / "a", executor, questions[:1])
+    raced = TraceSet.create(tmp_path / "b", executor, {})
+    row = next(row for row in tree.rows() if row["step"] == 1)
+    raced.append([{**row, "stage": "matrix", "step": 0, "right": not row["right"]}])
+    merged, counts = merge([raced, tree], tmp_path / "c")
+    assert counts["disagreements"] == 1
+    assert check_traces(merged) == []
+    assert {r["right"] for r in merged.rows() if r["program"] == row["program"]} == {not row["right"]}
+
+
+def test_a_merge_that_fails_leaves_nothing(tmp_path: Path, executor: Executor, questions: list[Question]) -> None:
+    first, second = (collected(tmp_path / name, executor, questions[:1]) for name in "ab")
+    second.verdicts.shards[0].write_bytes(b"")
+    with pytest.raises(TraceError, match="is damaged"):
+        merge([first, second], tmp_path / "c" / "traces")
+    assert list((tmp_path / "c").iterdir()) == []

@@ -57,7 +57,7 @@ def test_search_goes_on_where_it_was(
     assert go_on() == 0
 
 
-@pytest.mark.parametrize("in_flight", [1, 3])
+@pytest.mark.parametrize("in_flight", [1, 4, 16])
 def test_traces_are_the_same_however_many_are_in_flight(
     tmp_path: Path, tiny_llm: FrozenLLM, prompt: Prompt, questions: list[Question], in_flight: int
 ) -> None:
@@ -124,9 +124,11 @@ def test_traces_of_another_model_or_prompt_are_refused(
     elsewhere = Executor(executor.llm, Prompt(style="bare"))
     with pytest.raises(FingerprintError, match="under prompt 'qa-1'"):
         TraceSet.create(tmp_path, elsewhere, {})
-    searched = TraceSet.create(tmp_path / "searched", elsewhere, {"mcts": {"simulations": 9}})
+    TraceSet.create(tmp_path / "searched", elsewhere, {"mcts": {"simulations": 9}})
+    before = (tmp_path / "searched" / "traces.json").read_bytes()
     with pytest.raises(FingerprintError, match="simulations: 9 there, 8 here"):
-        TraceSet.create(searched.folder, elsewhere, {"mcts": {"simulations": 8}})
+        TraceSet.create(tmp_path / "searched", elsewhere, {"mcts": {"simulations": 8}, "questions": ["others"]})
+    assert (tmp_path / "searched" / "traces.json").read_bytes() == before  # what is refused changes nothing
     with pytest.raises(TraceError, match="polar search"):
         TraceSet.open(tmp_path / "nothing")
 
@@ -182,10 +184,26 @@ def test_pandas_and_datasets_read_the_shards(
 def test_one_process_appends_at_a_time(tmp_path: Path, tiny_llm: FrozenLLM) -> None:
     executor = Executor(tiny_llm, Prompt(style="bare"))
     first = TraceSet.create(tmp_path, executor, {})
+    before = (tmp_path / "traces.json").read_bytes()
     with pytest.raises(TraceError, match="another process is appending"):
-        TraceSet.create(tmp_path, executor, {})
+        TraceSet.create(tmp_path, executor, {"questions": ["others"]})
+    assert (tmp_path / "traces.json").read_bytes() == before
     del first
     TraceSet.create(tmp_path, executor, {})
+
+
+def test_what_the_work_was_is_told_or_said_to_be_damaged(tmp_path: Path, tiny_llm: FrozenLLM) -> None:
+    traces = TraceSet.create(tmp_path, Executor(tiny_llm, Prompt(style="bare")), {})
+    assert traces.work == {}
+    for _ in range(2):
+        traces.add_work(simulations=1, asked_tokens=6, executed_tokens=2, layer_executions=4, seconds=0.5)
+    assert traces.work["simulations"] == 2
+    assert traces.work["sharing_factor"] == 3.0
+    path = tmp_path / "work.json"
+    for damage in (path.read_text().replace("asked", "aksed"), "{", "[]"):
+        path.write_text(damage)
+        with pytest.raises(TraceError, match=r"work\.json is damaged .*delete it"):
+            _ = traces.work
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,12 @@ def export_minari(
             unspoken += 1
             continue
         options = {"question": index[row["question_id"]]}
-        observations, rewards = play(env, actions, options)
+        observations, rewards, right = play(env, actions, options)
+        if right != row["right"]:
+            raise TraceError(
+                f"the traces say that {row['program']} is {_words(row['right'])} on question {row['question_id']}, and "
+                f"played it is {_words(right)}; `polar traces check` and the --dtype of the traces may tell why."
+            )
         last = len(actions) - 1
         buffers.append(
             EpisodeBuffer(
@@ -113,23 +118,30 @@ def export_minari(
         except ValueError as error:
             raise ConfigError(f"Minari refuses the data set '{dataset_id}': {error}") from error
     try:
-        replay(dataset, env)
+        with executor.from_nothing():  # executed again, not remembered
+            replay(dataset, env)
     except TraceError:
         minari.delete_dataset(dataset_id)
         raise
     return len(buffers), unspoken
 
 
-def play(env: ProgramEnv, actions: Sequence[int], options: dict[str, Any]) -> tuple[list[dict[str, Any]], list[float]]:
-    """One episode: observations before each action and after the last, and rewards."""
+def _words(right: bool) -> str:
+    return "right" if right else "wrong"
+
+
+def play(
+    env: ProgramEnv, actions: Sequence[int], options: dict[str, Any]
+) -> tuple[list[dict[str, Any]], list[float], bool]:
+    """One episode: observations before each action and after the last, rewards, and whether its program is right."""
     observation, _ = env.reset(seed=0, options=options)
     observations: list[dict[str, Any]] = [observation]
     rewards: list[float] = []
     for action in actions:
-        observation, reward, *_ = env.step(np.int64(action))
+        observation, reward, _, _, info = env.step(np.int64(action))
         observations.append(observation)
         rewards.append(float(reward))
-    return observations, rewards
+    return observations, rewards, bool(info["right"])
 
 
 def replay(dataset: minari.MinariDataset, env: ProgramEnv) -> None:
@@ -141,7 +153,7 @@ def replay(dataset: minari.MinariDataset, env: ProgramEnv) -> None:
     for number, episode in enumerate(dataset.iterate_episodes()):
         options = dataset.storage.get_episode_metadata([number])
         metadata = next(iter(options))
-        observations, rewards = play(env, [int(a) for a in episode.actions], metadata["options"])
+        observations, rewards, _ = play(env, [int(a) for a in episode.actions], metadata["options"])
         same = np.allclose(rewards, episode.rewards, atol=1e-6) and all(
             np.allclose([o[key] for o in observations], values, atol=0.02)
             for key, values in episode.observations.items()

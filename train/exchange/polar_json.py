@@ -31,11 +31,11 @@ def export_polar(traces: TraceSet, questions: Sequence[Question], path: Path) ->
     Raises:
         TraceError: if the set has traces of none of the questions.
     """
-    by_question: dict[str, list[TraceRow]] = {}
-    for row in traces.rows():
+    by_question: dict[str, dict[str, TraceRow]] = {}
+    for row in sorted(traces.rows(), key=lambda row: row["stage"] != TREE):  # our own verdict on a program comes first
         if row["stage"] in (TREE, IMPORTED):
-            by_question.setdefault(row["question_id"], []).append(row)
-    samples = [_sample(question, by_question[question.id]) for question in questions if question.id in by_question]
+            by_question.setdefault(row["question_id"], {}).setdefault(row["program"], row)
+    samples = [_sample(q, by_question[q.id], traces.depth) for q in questions if q.id in by_question]
     if not samples:
         raise TraceError("the traces are of none of these questions; give the --questions that were searched.")
     about = {key: traces.meta[key] for key in ("model", "fingerprint", "dtype", "depth")}
@@ -43,17 +43,17 @@ def export_polar(traces: TraceSet, questions: Sequence[Question], path: Path) ->
     return len(samples)
 
 
-def _sample(question: Question, rows: Sequence[TraceRow]) -> dict[str, Any]:
-    ordered = sorted(rows, key=lambda row: (row["layers"], row["step"]))  # the shortest right path first
+def _sample(question: Question, rows: Mapping[str, TraceRow], depth: int) -> dict[str, Any]:
+    """A sample; without an initial score where the identity has no verdict."""
+    ordered = sorted(rows.values(), key=lambda row: (row["layers"], row["step"]))  # the shortest right path first
+    identity = rows.get(str(Program.identity(depth)))
     return {
         "query_id": question.id,
         "question": question.text,
         "gt_ans": question.answer,
-        "initial_score": float(next(row["right"] for row in rows if row["step"] == 0)),
-        "final_valid_transitions": [list(Program.parse(row["program"]).layers) for row in ordered if row["right"]],
-        "final_invalid_transitions": [
-            list(Program.parse(row["program"]).layers) for row in ordered if not row["right"]
-        ],
+        **({} if identity is None else {"initial_score": float(identity["right"])}),
+        _VALID: [list(Program.parse(row["program"]).layers) for row in ordered if row["right"]],
+        _INVALID: [list(Program.parse(row["program"]).layers) for row in ordered if not row["right"]],
     }
 
 
@@ -80,15 +80,15 @@ def import_polar(path: Path, depth: int) -> Imported:
         depth: the depth of the model that the paths are of.
 
     Raises:
-        TraceError: if the file is none of this format.
+        TraceError: if the file is none of this format, or says that it is of another depth.
     """
     imported = Imported()
     seen: set[str] = set()
-    for number, sample in enumerate(_samples(path)):
+    for number, sample in enumerate(_samples(path, depth)):
         where = f"sample {number}"
         try:
             question = _question(sample, path.parent.name)
-        except (QuestionError, AttributeError) as error:
+        except QuestionError as error:
             imported.problems.append(f"{where}: {error}")
             continue
         if question.id in seen:
@@ -101,7 +101,7 @@ def import_polar(path: Path, depth: int) -> Imported:
         initial = sample.get("initial_score", sample.get("initial_transition_metric"))
         if isinstance(initial, int | float):
             programs[identity] = initial >= 1.0
-        for key, right in (("final_valid_transitions", True), ("final_invalid_transitions", False)):
+        for key, right in ((_VALID, True), (_INVALID, False)):
             listed = sample.get(key) or []
             if not isinstance(listed, list):
                 imported.problems.append(f"{where}: '{key}' is no list.")
@@ -120,8 +120,11 @@ def import_polar(path: Path, depth: int) -> Imported:
 
 
 def _question(sample: Any, task: str) -> Question:
-    """A sample's question; raises AttributeError where the sample is no object."""
-    about = sample.get("sample_info") or {}
+    about = (sample.get("sample_info") or {}) if isinstance(sample, Mapping) else None
+    if not isinstance(about, Mapping):
+        raise QuestionError("it, or its 'sample_info', is no JSON object.")
+    if not {_VALID, _INVALID} & sample.keys():
+        raise QuestionError(f"it has neither '{_VALID}' nor '{_INVALID}'.")
     text = sample.get("question") or about.get("question") or ""
     answer = next((v for k in _ANSWERS for v in (sample.get(k), about.get(k)) if v not in (None, "")), "")
     return Question(text=str(text), answer=str(answer), task=str(sample.get("task") or task))
@@ -130,22 +133,26 @@ def _question(sample: Any, task: str) -> Question:
 _ANSWERS = ("gt_ans", "ground_truth", "answer")
 
 
-def _samples(path: Path) -> list[Any]:
+def _samples(path: Path, depth: int) -> list[Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TraceError(f"{path} cannot be read as JSON: {error}") from error
     if isinstance(content, dict):
+        if content.get("depth", depth) != depth:
+            raise TraceError(
+                f"{path} is of {content.get('model', 'a model')} with {content['depth']} layers, and this model has "
+                f"{depth}; give the --model that it was made with."
+            )
         content = content["samples"] if "samples" in content else list(content.values())
-    if not isinstance(content, list) or not any(isinstance(s, dict) and _TRANSITIONS in s for s in content):
+    if not isinstance(content, list) or not any(isinstance(s, dict) and {_VALID, _INVALID} & s.keys() for s in content):
         raise TraceError(
-            f"{path} holds no samples with '{_TRANSITIONS}'; expected is the merged_mcts_samples.json of the PoLar "
-            "release."
+            f"{path} holds no samples with '{_VALID}'; expected is the merged_mcts_samples.json of the PoLar release."
         )
     return content
 
 
-_TRANSITIONS = "final_valid_transitions"
+_VALID, _INVALID = "final_valid_transitions", "final_invalid_transitions"
 
 
 def _program(listed: Any, depth: int) -> Program:
