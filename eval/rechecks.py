@@ -64,6 +64,15 @@ def recheck(executor: Executor, table: pd.DataFrame, questions: Sequence[Questio
     samples = sample, fixes[:count]
     changed, lost = ([_changes_alone(executor, by_id, row) for row in some] for some in samples)
     rewritten, not_written = (_change_written(executor, by_id, some) for some in samples)
+    undone = list(_undone(executor, by_id, fixes, count).values())
+    drawn = [bool(right[rng.integers(len(right))]) for right in undone]
+    needless = [any(right) for right in undone]
+    found = (changed, lost, rewritten, not_written, drawn, needless)
+    return Rechecks(*(share(some) if some else None for some in found))
+
+
+def _undone(executor: Executor, by_id: dict[str, Question], fixes: Sequence[Row], count: int) -> dict[str, list[bool]]:
+    """Of fixes by two changes or more, one of each question: whether each is still right with a change undone."""
     several: dict[str, list[Change]] = {}
     for row in fixes:
         changes = changes_of(Program.parse(row["program"]), executor.depth)
@@ -79,13 +88,10 @@ def recheck(executor: Executor, table: pd.DataFrame, questions: Sequence[Questio
     programs = [with_changes(kept, executor.depth) for _, kept in variants]
     asked = [(by_id[q], program) for (q, _), program in zip(variants, programs, strict=True) if program is not None]
     assert len(asked) == len(variants), "fewer of the changes of one program never clash"
-    of_fix: dict[str, list[bool]] = {question_id: [] for question_id in several}
+    right: dict[str, list[bool]] = {question_id: [] for question_id in several}
     for (question_id, _), verdict in zip(variants, executor.verdicts(asked), strict=True):
-        of_fix[question_id].append(verdict.right)
-    drawn = [right[rng.integers(len(right))] for right in of_fix.values()]
-    needless = [any(right) for right in of_fix.values()]
-    found = (changed, lost, rewritten, not_written, drawn, needless)
-    return Rechecks(*(share(some) if some else None for some in found))
+        right[question_id].append(verdict.right)
+    return right
 
 
 def _shuffled(rows: pd.DataFrame, rng: np.random.Generator, count: int | None = None) -> list[Row]:

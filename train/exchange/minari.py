@@ -80,27 +80,8 @@ def export_minari(
         except ProgramError:
             unspoken += 1
             continue
-        options = {"question": index[row["question_id"]]}
-        observations, rewards, right = play(env, actions, options)
-        if right != row["right"]:
-            raise TraceError(
-                f"the traces say that {row['program']} is {_words(row['right'])} on question {row['question_id']}, and "
-                f"played it is {_words(right)}; `polar traces check` and the --dtype of the traces may tell why."
-            )
-        last = len(actions) - 1
-        buffers.append(
-            EpisodeBuffer(
-                id=len(buffers),
-                seed=0,
-                options=options,
-                observations={key: np.stack([o[key] for o in observations]) for key in observations[0]},
-                actions=np.array(actions),
-                rewards=rewards,
-                terminations=[step == last for step in range(len(actions))],
-                truncations=[False] * len(actions),
-                infos={},
-            )
-        )
+        episode = _recorded(env, actions, {"question": index[row["question_id"]]}, row)
+        buffers.append(EpisodeBuffer(id=len(buffers), seed=0, infos={}, **episode))
         on_progress(1)
     if not buffers:
         raise TraceError("no program can be played: none of these questions has traces that the environment can spell.")
@@ -124,6 +105,29 @@ def export_minari(
         minari.delete_dataset(dataset_id)
         raise
     return len(buffers), unspoken
+
+
+def _recorded(env: ProgramEnv, actions: Sequence[int], options: dict[str, Any], row: TraceRow) -> dict[str, Any]:
+    """One episode as Minari stores it.
+
+    Raises:
+        TraceError: if its program is right where the row says wrong, or the other way round.
+    """
+    observations, rewards, right = play(env, actions, options)
+    if right != row["right"]:
+        raise TraceError(
+            f"the traces say that {row['program']} is {_words(row['right'])} on question {row['question_id']}, and "
+            f"played it is {_words(right)}; `polar traces check` and the --dtype of the traces may tell why."
+        )
+    last = len(actions) - 1
+    return {
+        "options": options,
+        "observations": {key: np.stack([o[key] for o in observations]) for key in observations[0]},
+        "actions": np.array(actions),
+        "rewards": rewards,
+        "terminations": [step == last for step in range(len(actions))],
+        "truncations": [False] * len(actions),
+    }
 
 
 def _words(right: bool) -> str:

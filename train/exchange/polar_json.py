@@ -96,27 +96,32 @@ def import_polar(path: Path, depth: int) -> Imported:
             continue
         seen.add(question.id)
         imported.questions.append(question)
-        programs: dict[Program, bool] = {}
-        identity = Program.identity(depth)
-        initial = sample.get("initial_score", sample.get("initial_transition_metric"))
-        if isinstance(initial, int | float):
-            programs[identity] = initial >= 1.0
-        for key, right in ((_VALID, True), (_INVALID, False)):
-            listed = sample.get(key) or []
-            if not isinstance(listed, list):
-                imported.problems.append(f"{where}: '{key}' is no list.")
-                continue
-            for place, path_or_object in enumerate(listed):
-                try:
-                    programs.setdefault(_program(path_or_object, depth), right)
-                except ProgramError as error:
-                    imported.problems.append(f"{where}, {key}[{place}]: {error}")
-        order = sorted(programs, key=lambda program: program != identity)  # a trace begins with the identity
+        programs = _verdicts(sample, depth, where, imported.problems)
+        order = sorted(programs, key=lambda program: program != Program.identity(depth))  # a trace begins with it
         imported.rows += [
             trace_row(question, program, Verdict(programs[program], math.nan), depth, stage=IMPORTED, step=step)
             for step, program in enumerate(order)
         ]
     return imported
+
+
+def _verdicts(sample: Mapping[str, Any], depth: int, where: str, problems: list[str]) -> dict[Program, bool]:
+    """A sample's programs and whether each is right; what is none goes to the problems."""
+    programs: dict[Program, bool] = {}
+    initial = sample.get("initial_score", sample.get("initial_transition_metric"))
+    if isinstance(initial, int | float):
+        programs[Program.identity(depth)] = initial >= 1.0
+    for key, right in ((_VALID, True), (_INVALID, False)):
+        listed = sample.get(key) or []
+        if not isinstance(listed, list):
+            problems.append(f"{where}: '{key}' is no list.")
+            continue
+        for place, path_or_object in enumerate(listed):
+            try:
+                programs.setdefault(_program(path_or_object, depth), right)
+            except ProgramError as error:
+                problems.append(f"{where}, {key}[{place}]: {error}")
+    return programs
 
 
 def _question(sample: Any, task: str) -> Question:
