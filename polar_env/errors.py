@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "AssetError",
@@ -30,6 +31,10 @@ __all__ = [
 
 class PolarError(Exception):
     """Base of all errors that a user can cause and mend; the CLI prints it without a traceback."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As a worker's process sends it: from its message, whatever arguments the constructor takes."""
+        return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 class ProgramError(PolarError, ValueError):

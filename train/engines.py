@@ -263,7 +263,8 @@ class RayEngine:
             self._require_cluster()
             raise _WorkerDiedError(_reason(error)) from error
         except errors.RayError as error:
-            raise _gone(error) from error
+            self._require_cluster()
+            raise ClusterError(f"a worker failed: {_reason(error)}") from error
 
     def _require_cluster(self) -> None:
         try:
