@@ -11,18 +11,20 @@ mkdir -p questions
 for set in gsm8k arc_easy arc_challenge commonsense_qa; do cp "$1/$set/train.jsonl" "questions/$set.jsonl"; done
 for level in 1 2 3 4 5; do grep "\"level\": $level[,}]" "$1/math/train.jsonl" >"questions/math-$level.jsonl"; done
 
+search() { polar search --dtype bfloat16 --in-flight 64 --seed 1 --out "$@"; }
+
 # Every tree gets 200 simulations; as many random programs, and single edits, are evaluated beside.
-search() { # OUT PROMPT TREES QUESTIONS...
-    local out=$1 prompt=$2 trees=$3 specs=() name && shift 3
+trees() { # OUT PROMPT COUNT QUESTIONS...
+    local out=$1 prompt=$2 count=$3 specs=() name && shift 3
     for name in "$@"; do
         [ ! -f "questions/$name.jsonl" ] || name="jsonl:questions/$name.jsonl {task: $name}"
         specs+=(--questions "$name")
     done
-    polar search --trees --chance --dtype bfloat16 --in-flight 64 --seed 1 \
-        --out "$out" --prompt "$prompt" --tree-questions "$trees" "${specs[@]}"
+    search "$out" --trees --chance --prompt "$prompt" --tree-questions "$count" "${specs[@]}"
 }
 
-search arithmetic bare-5 500 arithmetic
-search choices qa-0 64 arc_easy
-search mathematics qa-2 96 gsm8k math-{1..5}
-search choices qa-0 64 arc_challenge commonsense_qa
+trees arithmetic bare-5 500 arithmetic
+search arithmetic --matrix --prompt bare-5 --questions arithmetic
+trees choices qa-0 64 arc_easy
+trees choices qa-0 32 arc_challenge commonsense_qa
+trees mathematics qa-2 96 gsm8k math-{1..5}

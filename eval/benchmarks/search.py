@@ -29,6 +29,8 @@ class SearchBenchmark(Figures):
         lock_step_speedup: the same over that of one tree after the other, step by step, on some of the questions.
         virtual_loss_speedup: one tree with 32 programs a round, over the same tree step by step.
         roofline_share: time of the matrix products of the layer executions really done, over the time taken.
+        token_layers: tokens through layers, for each program evaluated, by which other machines can be estimated.
+        layer_calls: calls of a layer, for each program evaluated; each takes the rows of many programs.
         sharing: tokens through layers had each pair been executed alone, over those really done.
         questions: trees in lock step.
         simulations: programs evaluated per tree, besides the identity.
@@ -39,6 +41,8 @@ class SearchBenchmark(Figures):
     lock_step_speedup: float
     virtual_loss_speedup: float
     roofline_share: float
+    token_layers: float
+    layer_calls: float
     sharing: float
     questions: int
     simulations: int
@@ -81,6 +85,8 @@ def measure_search(
         lock_step_speedup=rate / mean,
         virtual_loss_speedup=sum(filled) / len(filled) / mean,
         roofline_share=roofline.share(steps.calls, seconds),
+        token_layers=steps.executed_tokens / steps.verdicts,
+        layer_calls=steps.calls.total() / steps.verdicts,
         sharing=steps.sharing,
         questions=len(questions),
         simulations=config.simulations,

@@ -98,6 +98,7 @@ def test_rows_env_and_search_are_measured(executor: Executor, questions: list[Qu
     assert search["questions"] == len(questions)
     assert 0 < search["roofline_share"] < 1
     assert search["known_per_second"] > 0
+    assert search["token_layers"] > search["layer_calls"] > 0
 
 
 def test_everything_is_measured(tiny_llm: FrozenLLM) -> None:
