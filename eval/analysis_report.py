@@ -27,7 +27,7 @@ def write_analysis(
     """Write everything into a folder.
 
     Args:
-        folder: gets ``analysis.md``, three figures twice and four CSV files.
+        folder: gets ``analysis.md``, its figures twice and four CSV files.
         analysis: the findings.
         rechecks: what executing again told; None where nothing was executed.
         about: what the traces are of, told in the first line.
@@ -40,8 +40,10 @@ def write_analysis(
     _write_csv(folder / "menu.csv", "size added chosen_on held_out low high", _menu(analysis))
     analysis.lengths.to_csv(folder / "lengths.csv")
     _write_csv(folder / "groups.csv", "task difficulty questions source share value low high count", _groups(analysis))
-    for name, draw in (("shares", _draw_shares), ("layers", _draw_layers), ("menu", _draw_menu)):
+    for name, draw in (("shares", _draw_shares), ("layers", _draw_layers)):
         _save(folder / name, draw, analysis)
+    if analysis.menu:
+        _save(folder / "menu", _draw_menu, analysis)
     write_whole(folder / "analysis.md", _markdown(analysis, rechecks, about, work).encode())
     return folder / "analysis.md"
 
@@ -276,5 +278,4 @@ def _draw_menu(axes: Axes, analysis: Analysis) -> None:
     axes.fill_between(sizes, low, high, color=_SEARCH, alpha=0.15, linewidth=0)
     axes.set_xlabel("programs in the menu, the identity among them")
     axes.set_ylabel("% of questions with a right one")
-    if sizes:
-        axes.legend(frameon=False)
+    axes.legend(frameon=False)

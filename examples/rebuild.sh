@@ -27,4 +27,5 @@ trees arithmetic bare-5 500 arithmetic
 search arithmetic --matrix --prompt bare-5 --questions arithmetic
 trees choices qa-0 64 arc_easy
 trees choices qa-0 32 arc_challenge commonsense_qa
+trees choices qa-0 16 arc_challenge
 trees mathematics qa-2 96 gsm8k math-{1..5}
