@@ -5,14 +5,14 @@ Letters: ``D`` the model's depth, ``Q`` questions, ``M`` programs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
-from eval.statistics import Estimate, mean, paired_difference, pooled, share
+from eval.statistics import Estimate, mcnemar, mean, paired_difference, pooled, share
 from polar_env.edits import kind_of
 from polar_env.errors import TraceError
 from polar_env.program import Program
@@ -35,12 +35,17 @@ class Coverage:
         shortest: mean layers / D of the shortest right program of the questions that the identity gets right.
         search_gain: of the others, share that the search fixes minus share that these fix, on the same questions; None
             for the search itself.
+        search_won, search_lost: questions that the search fixes and these do not, and the other way round.
+        search_p: McNemar's of these two.
     """
 
     shorter: Estimate | None = None
     fixed: Estimate | None = None
     shortest: Estimate | None = None
     search_gain: Estimate | None = None
+    search_won: int = 0
+    search_lost: int = 0
+    search_p: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -200,12 +205,20 @@ def _group(found: pd.DataFrame, depth: int) -> Group:
 def _coverage(fewest: pd.Series, identity: pd.Series, depth: int, beside: pd.Series | None = None) -> Coverage:
     """What programs reach whose fewest right layers are known, and what a search ``beside`` them gains over them."""
     of_right, fixed = fewest[identity].fillna(depth).clip(upper=depth), fewest[~identity].notna()
-    gain = None if beside is None or not len(fixed) else paired_difference(beside[~identity].notna(), fixed)
-    return Coverage(
+    reached = Coverage(
         shorter=share(of_right < depth) if len(of_right) else None,
         fixed=share(fixed) if len(fixed) else None,
         shortest=mean(of_right / depth) if len(of_right) else None,
-        search_gain=gain,
+    )
+    if beside is None or not len(fixed):
+        return reached
+    by_search = beside[~identity].notna()
+    return replace(
+        reached,
+        search_gain=paired_difference(by_search, fixed),
+        search_won=int((by_search & ~fixed).sum()),
+        search_lost=int((fixed & ~by_search).sum()),
+        search_p=mcnemar(by_search.to_list(), fixed.to_list()),
     )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.analysis import Analysis
+from eval.analysis import Analysis, Coverage
 from eval.rechecks import Rechecks
 from eval.statistics import Estimate
 from polar_env.tables import write_whole
@@ -101,14 +101,15 @@ def _fraction(estimate: Estimate | None, digits: int = 3) -> str:
     return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
 
 
-def _points(estimate: Estimate | None) -> str:
-    return "-" if estimate is None else estimate.percent(sign=True)
+def _gain(reached: Coverage) -> str:
+    if reached.search_gain is None:
+        return "-"
+    won_and_lost = f"{reached.search_won} to {reached.search_lost}"
+    return f"{reached.search_gain.percent(sign=True)}; {won_and_lost}, p {reached.search_p:.2g}"
 
 
-def _finding(
-    name: str, estimates: Iterable[Estimate | None], as_text: Callable[[Estimate | None], str] = _percent
-) -> str:
-    return f"| {name} | {' | '.join(map(as_text, estimates))} |"
+def _finding(name: str, estimates: Iterable[Estimate | None]) -> str:
+    return f"| {name} | {' | '.join(map(_percent, estimates))} |"
 
 
 def _markdown(analysis: Analysis, rechecks: Rechecks | None, about: dict[str, Any], work: dict[str, float]) -> str:
@@ -123,8 +124,9 @@ def _markdown(analysis: Analysis, rechecks: Rechecks | None, about: dict[str, An
         "",
         "In percent, with 95 % intervals: Wilson's for shares, a bootstrap over questions for all else.",
         "These are oracle numbers: a program counts where any of those tried is right, chosen with the gold answer in",
-        "sight. Beside them is what luck finds with as many programs: by chance, programs of 1 to 4 random edits, and",
-        "random single edits. - : nothing was tried, or there are no such questions.",
+        "sight. Beside them is what as many programs find without search: by chance, programs of 1 to 4 random edits;",
+        "and random single edits, of which there are not many more. In the last row also how many questions the search",
+        "alone fixes, how many the others alone, and McNemar's p. - : not tried, or there are no such questions.",
         "",
         "| finding | search | chance | single edits |",
         "|---|---|---|---|",
@@ -132,7 +134,7 @@ def _markdown(analysis: Analysis, rechecks: Rechecks | None, about: dict[str, An
         _finding("of these, a shorter program is, too", (c.shorter for c in columns)),
         _finding("of these, layers of the shortest right program", (c.shortest for c in columns)),
         _finding("of the others, some program is right", (c.fixed for c in columns)),
-        _finding("of the others, the search fixes so many points more", (c.search_gain for c in columns), _points),
+        f"| of the others, the search fixes so many points more | {' | '.join(map(_gain, columns))} |",
         "",
         f"Shortest right program of any question: {_fraction(whole.lengths)} of the layers on average; shortest 5 % of "
         f"all right programs: {_fraction(analysis.shortest_5_cost)}.",
@@ -197,7 +199,7 @@ def _recheck_section(rechecks: Rechecks | None) -> list[str]:
     return [
         "## Executed again",
         f"- Verdicts that change when each is executed alone: {_percent(rechecks.changed)}; of fixes, right programs "
-        f"where the identity is wrong: {_percent(rechecks.fixes_lost)}.",
+        f"where the identity is wrong, one of each question: {_percent(rechecks.fixes_lost)}.",
         f"- On open questions, verdicts that change when the program writes its answer and the verifier reads it: "
         f"{_percent(rechecks.regenerated)}; of fixes: {_percent(rechecks.fixes_not_written)}.",
         f"- Fixes by two changes or more, one of each question, still right with a random one undone: "

@@ -28,8 +28,8 @@ class Rechecks:
 
     Attributes:
         changed: share of verdicts that change when each is executed again, alone.
-        fixes_lost: the same for fixes, right programs where the identity is wrong: what a search has picked out is most
-            likely to be borderline.
+        fixes_lost: the same for fixes, right programs where the identity is wrong, one of each question: what a search
+            has picked out is most likely to be borderline.
         regenerated: share of the same verdicts, those on open questions, that change when the program writes its answer
             token by token and the verifier reads it.
         fixes_not_written: the same for fixes.
@@ -60,8 +60,8 @@ def recheck(executor: Executor, table: pd.DataFrame, questions: Sequence[Questio
     rng = np.random.default_rng(seed)
     wrong = trees.loc[(trees["step"] == 0) & ~trees["right"], "question_id"]
     fixes = _shuffled(trees[trees["right"] & trees["question_id"].isin(wrong)], rng)
-    sample = _shuffled(trees, rng, count)
-    samples = sample, fixes[:count]
+    of_each = list({row["question_id"]: row for row in fixes}.values())  # many of one question tell less than they seem
+    samples = _shuffled(trees, rng, count), of_each[:count]
     changed, lost = ([_changes_alone(executor, by_id, row) for row in some] for some in samples)
     rewritten, not_written = (_change_written(executor, by_id, some) for some in samples)
     undone = list(_undone(executor, by_id, fixes, count).values())

@@ -6,10 +6,12 @@ question and the seed alone.
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["RayEngine", "WorkerSpec", "require_ray"]
 
+_LOG = logging.getLogger(__name__)
 _PATIENCE_S = 5.0
 """So long the engine waits for workers before it looks whether the cluster is still there."""
+_PATIENT_WAITS = 12
 _MOST_DEATHS = 3
 """How often a group of questions is handed out again before the run stops: something in it kills workers."""
 
@@ -124,7 +128,7 @@ class RayEngine:
             )
         self._idle = [self._make() for _ in range(workers)]
         for told in [worker.fingerprint.remote() for worker in self._idle]:
-            self._require_model(self._first([told]))
+            self._require_model(self._first([told], needs_room=True))
 
     def _make(self) -> Any:
         return self.ray.remote(_Worker).options(**self._options).remote(self.spec)
@@ -207,8 +211,9 @@ class RayEngine:
                         "to go on, with fewer --in-flight or more memory for a worker."
                     ) from error
                 waiting.appendleft(group)
-                replacement = self._make()
-                loading[replacement.fingerprint.remote()] = replacement
+                # Idle ones may have died with the same machine: all must answer before they are handed anything.
+                loading |= {worker.fingerprint.remote(): worker for worker in [*self._idle, self._make()]}
+                self._idle = []
                 continue
             self._idle.append(worker)
             left -= 1
@@ -227,16 +232,19 @@ class RayEngine:
             pending: what is waited for.
             needs_room: whether all of it waits for new workers, which start only where a machine has room.
         """
-        while True:
+        for wait in count(1):
             ready, _ = self.ray.wait(pending, num_returns=1, timeout=_PATIENCE_S)
             if ready:
-                return ready[0]
+                break
             self._require_cluster()
+            if needs_room and wait == _PATIENT_WAITS:
+                _LOG.warning("still waiting for a worker: it loads its model, or others take the cluster's room.")
             if needs_room and not self._room():
                 raise ClusterError(
                     "no worker is left, and no machine of the cluster has room for a new one. What was finished is "
                     "kept; join machines and run the same command to go on."
                 )
+        return ready[0]
 
     def _result(self, reference: Any) -> Any:
         """What a worker has returned.
@@ -250,7 +258,7 @@ class RayEngine:
         try:
             return self.ray.get(reference)
         except errors.RayTaskError as error:  # the worker lives
-            cause = error.as_instanceof_cause()
+            cause = error.cause
             raise (
                 cause if isinstance(cause, PolarError) else ClusterError(f"a worker failed: {_reason(error)}")
             ) from error

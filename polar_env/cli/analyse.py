@@ -98,8 +98,9 @@ def _of_group(group: Group) -> dict[str, Any]:
         found[f"{prefix}shorter_share"] = _as_json(reached.shorter)
         found[f"{prefix}fixed_share"] = _as_json(reached.fixed)
         found[f"{prefix}shortest_of_right"] = _as_json(reached.shortest)
-    found["fixed_beyond_chance"] = _as_json(group.chance.search_gain)
-    found["fixed_beyond_singles"] = _as_json(group.singles.search_gain)
+        if prefix:
+            found[f"fixed_beyond_{prefix[:-1]}"] = _as_json(reached.search_gain)
+            found[f"fixed_beyond_{prefix[:-1]}_p"] = reached.search_p if reached.search_gain else None
     return found
 
 

@@ -72,6 +72,8 @@ def test_shares_with_what_luck_finds(table: pd.DataFrame) -> None:
     assert whole.chance.shorter == share([True, False, False])
     assert whole.chance.fixed == share([True, False, False])
     assert whole.chance.search_gain == paired_difference([True, True, False], [True, False, False])
+    assert (whole.chance.search_won, whole.chance.search_lost) == (1, 0)  # d by the search alone
+    assert whole.chance.search_p == 1.0
     assert whole.singles.shorter == share([False, True])  # of the questions that have them: b, f
     assert whole.singles.search_gain == mean([-1.0])  # and e, on which the search found nothing
 

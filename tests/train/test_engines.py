@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from agents.search.config import MctsConfig
-from polar_env.errors import ClusterError, ConfigError
+from polar_env.errors import ClusterError, ConfigError, QuestionTooLongError
 from polar_env.executor import Executor
 from polar_env.llm import load_llm
 from polar_env.questions import Prompt, Question
@@ -131,6 +131,17 @@ def test_another_model_on_a_worker_is_refused(cluster: Any, tiny_folder: Path) -
 def test_a_worker_that_cannot_load_says_why(cluster: Any, tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="could not load"):
         RayEngine(spec_of(tmp_path / "nowhere"), "f", workers=1)
+
+
+def test_what_is_wrong_in_a_worker_is_told_as_here(cluster: Any, tmp_path: Path, tiny_folder: Path) -> None:
+    executor = Executor(load_llm(str(tiny_folder)), PROMPT)
+    long = [Question(text="1 + 1 " * 2000, answer="2")]
+    with pytest.raises(QuestionTooLongError) as here:
+        list(LocalEngine(executor).traces(long, CONFIG, 0, 2, lambda _: None))
+    engine = RayEngine(spec_of(tiny_folder), executor.llm.fingerprint, workers=1)
+    with pytest.raises(QuestionTooLongError) as there:
+        list(engine.traces(long, CONFIG, 0, 2, lambda _: None))
+    assert str(there.value) == str(here.value)
 
 
 def test_a_group_that_kills_every_worker_ends_the_run(
