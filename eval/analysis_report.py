@@ -254,7 +254,7 @@ def _draw_shares(axes: Axes, analysis: Analysis) -> None:
                 label=label if label not in axes.get_legend_handles_labels()[1] else None,
             )  # fmt: skip
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(0, 100)
     axes.set_xlabel("% of questions, 95 % interval")
     if axes.get_legend_handles_labels()[0]:
