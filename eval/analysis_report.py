@@ -125,7 +125,7 @@ def _markdown(analysis: Analysis, rechecks: Rechecks | None, about: dict[str, An
         "In percent, with 95 % intervals: Wilson's for shares, a bootstrap over questions for all else.",
         "These are oracle numbers: a program counts where any of those tried is right, chosen with the gold answer in",
         "sight. Beside them is what as many programs find without search: by chance, programs of 1 to 4 random edits;",
-        "and random single edits, of which there are not many more. In the last row also how many questions the search",
+        "and random single edits (all, where there are no more). In the last row also how many questions the search",
         "alone fixes, how many the others alone, and McNemar's p. - : not tried, or there are no such questions.",
         "",
         "| finding | search | chance | single edits |",
