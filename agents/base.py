@@ -1,20 +1,59 @@
-"""What evaluation knows of an agent: it proposes programs for questions, without seeing their answers."""
+"""What evaluation knows of an agent: it decides which program answers an ask, and nothing shows it an answer."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from polar_env.program import Program
-from polar_env.questions import Question
+import numpy as np
 
-__all__ = ["Agent"]
+from polar_env.program import Program
+from polar_env.questions import Ask
+
+__all__ = ["Agent", "Decision", "seeded_rng"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """An agent's answer to an ask.
+
+    Attributes:
+        programs: at least one, best first; only the first counts for pass@1.
+        confidences: for each program the calibrated probability that it is right, or None where nobody calibrated it.
+        layers: layers executed on the ask only to decide, beyond those that the first program begins with: they come
+            on top of the program's cost.
+        flops: floating-point operations of the agent itself, without those of the LLM's layers.
+    """
+
+    programs: tuple[Program, ...]
+    confidences: tuple[float | None, ...]
+    layers: int = 0
+    flops: float = 0.0
+
+    @classmethod
+    def of(cls, *programs: Program, layers: int = 0, flops: float = 0.0) -> Decision:
+        """A decision without confidences."""
+        return cls(programs, (None,) * len(programs), layers, flops)
+
+    @property
+    def program(self) -> Program:
+        """The program that counts."""
+        return self.programs[0]
 
 
 class Agent(Protocol):
-    """Anything that proposes programs."""
+    """Anything that decides."""
 
     name: str
+    """Shown in reports; an agent's identity is its card or its program."""
 
-    def propose(self, questions: Sequence[Question], k: int = 1) -> list[list[Program]]:
-        """``k`` programs for each question, best first; only the first counts for pass@1."""
+    def decide(self, asks: Sequence[Ask]) -> list[Decision]:
+        """One decision for each ask; it may depend on nothing but the ask."""
+
+
+def seeded_rng(*seeds: object) -> np.random.Generator:
+    """A random generator for some numbers, ids or programs: the same in every process and order of work."""
+    digest = hashlib.sha256(" ".join(map(str, seeds)).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big"))

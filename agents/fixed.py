@@ -1,26 +1,23 @@
-"""Agents that do not look at the question: the identity, one static program, random programs."""
+"""Agents that do not look at the ask: the identity, one static program, random programs."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
+from agents.base import Decision, seeded_rng
+from agents.card import AgentCard
 from polar_env.program import MAX_BLOCK, Program
-from polar_env.questions import Question
+from polar_env.questions import Ask
+from polar_env.worlds import World
 
-__all__ = ["RandomAgent", "StaticAgent", "seeded_rng"]
-
-
-def seeded_rng(*seeds: object) -> np.random.Generator:
-    """A random generator for some numbers, ids or programs: the same in every process and order of work."""
-    digest = hashlib.sha256(" ".join(map(str, seeds)).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
+__all__ = ["RandomAgent", "StaticAgent", "load_random", "load_static"]
 
 
 class StaticAgent:
-    """The same program for every question.
+    """The same program for every ask.
 
     Args:
         program: the program.
@@ -30,9 +27,9 @@ class StaticAgent:
     def __init__(self, program: Program, name: str = "static") -> None:
         self.program, self.name = program, name
 
-    def propose(self, questions: Sequence[Question], k: int = 1) -> list[list[Program]]:
-        """The program, for each question."""
-        return [[self.program] * k for _ in questions]
+    def decide(self, asks: Sequence[Ask]) -> list[Decision]:
+        """The program, for each ask."""
+        return [Decision.of(self.program)] * len(asks)
 
 
 class RandomAgent:
@@ -40,24 +37,32 @@ class RandomAgent:
 
     Args:
         depth: the model's depth.
-        seed: of the pool of programs, and of each question's draw from it.
-        pool: number of programs drawn once; few enough for questions to share their work.
+        seed: of the pool of programs, and with an ask's id of the ask's draw from it.
+        pool: number of programs drawn once; few enough for asks to share their work.
+        name: name of the row in a report.
     """
 
-    name = "random"
-
-    def __init__(self, depth: int, seed: int = 0, pool: int = 16) -> None:
-        self.depth, self.seed = depth, seed
+    def __init__(self, depth: int, seed: int = 0, pool: int = 16, name: str = "random") -> None:
+        self.depth, self.seed, self.name = depth, seed, name
         rng = seeded_rng(seed)
         self.pool = [self._draw(rng) for _ in range(pool)]
 
-    def propose(self, questions: Sequence[Question], k: int = 1) -> list[list[Program]]:
-        """``k`` random programs for each question."""
-        drawn = [seeded_rng(self.seed, question.id).integers(len(self.pool), size=k) for question in questions]
-        return [[self.pool[index] for index in row] for row in drawn]
+    def decide(self, asks: Sequence[Ask]) -> list[Decision]:
+        """A random program for each ask, the same one whenever it is asked."""
+        return [Decision.of(self.pool[seeded_rng(self.seed, ask.id).integers(len(self.pool))]) for ask in asks]
 
     def _draw(self, rng: np.random.Generator) -> Program:
         length = int(rng.integers(1, min(MAX_BLOCK, self.depth - 1) + 1))
         skipped = Program.identity(self.depth).skip(int(rng.integers(self.depth - length + 1)), length)
         block = min(length, len(skipped))
         return skipped.repeat(int(rng.integers(len(skipped) - block + 1)), block)
+
+
+def load_static(folder: Path, card: AgentCard, world: World) -> StaticAgent:
+    """A saved static agent: its card's ``config`` holds the ``program``."""
+    return StaticAgent(Program.parse(card.config["program"], world.depth), card.name)
+
+
+def load_random(folder: Path, card: AgentCard, world: World) -> RandomAgent:
+    """A saved random agent: all of it is its card's seed."""
+    return RandomAgent(world.depth, card.seed, name=card.name)

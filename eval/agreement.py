@@ -13,15 +13,17 @@ from typing import Any
 import pyarrow as pa
 
 from eval.statistics import Estimate, share
-from polar_env.answering import BATCH, answer
-from polar_env.executor import Executor
 from polar_env.program import Program
 from polar_env.questions import Question, is_right
+from polar_env.runner import Decoding
 from polar_env.tables import ShardedTable
+from polar_env.worlds import LiveWorld
 
 __all__ = ["VerdictPairs", "agreement", "agreement_table", "compare_verdicts", "written_answers"]
 
 Row = dict[str, Any]
+_BATCH = 32
+"""Questions that are judged before rows are written."""
 _MARGIN = 16
 """Tokens that an answer may have beyond the characters of the gold one."""
 _SCHEMA = pa.schema(
@@ -49,14 +51,15 @@ class VerdictPairs(ShardedTable):
         super().__init__(folder, _SCHEMA)
 
 
-def written_answers(executor: Executor, questions: Sequence[Question], programs: Sequence[Program]) -> list[str]:
+def written_answers(world: LiveWorld, questions: Sequence[Question], programs: Sequence[Program]) -> list[str]:
     """What a program writes in answer to each question, with room for a little more than the gold answer."""
     longest = max((len(question.answer) for question in questions), default=0)
-    return [one.text.strip() for one in answer(executor, questions, programs, max_new_tokens=longest + _MARGIN)]
+    decoding = Decoding(max_new_tokens=longest + _MARGIN)
+    return [one.text.strip() for one in world.generate([q.ask for q in questions], programs, decoding)]
 
 
 def compare_verdicts(
-    executor: Executor,
+    world: LiveWorld,
     method: str,
     questions: Sequence[Question],
     programs: Sequence[Program],
@@ -67,7 +70,7 @@ def compare_verdicts(
     """Judge what a method's programs write; questions that ``pairs`` has already are left out.
 
     Args:
-        executor: generates.
+        world: generates.
         method: whose programs they are.
         questions: open questions; a choice is judged by likelihood, which generation does not show.
         programs: a program for each question.
@@ -78,8 +81,8 @@ def compare_verdicts(
     done = {(row["question_id"], row["program"]) for row in pairs.rows() if row["method"] == method}
     todo = [row for row in zip(questions, programs, forced, strict=True) if (row[0].id, str(row[1])) not in done]
     todo.sort(key=lambda row: len(row[0].text))  # prompts of like length make batches with little padding
-    for batch in (todo[start : start + BATCH] for start in range(0, len(todo), BATCH)):
-        written = written_answers(executor, [q for q, _, _ in batch], [p for _, p, _ in batch])
+    for batch in (todo[start : start + _BATCH] for start in range(0, len(todo), _BATCH)):
+        written = written_answers(world, [q for q, _, _ in batch], [p for _, p, _ in batch])
         pairs.append(
             [
                 {

@@ -2,46 +2,123 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from agents.base import Agent
+from agents.base import Agent, Decision
+from agents.card import CARD, WARM_START, AgentCard, read_card
+from agents.fixed import RandomAgent, StaticAgent
 from agents.search.config import MctsConfig
 from agents.search.lockstep import search
 from agents.search.trace import best_programs
 from polar_env.errors import FingerprintError, LeakError
-from polar_env.executor import Executor
-from polar_env.questions import Question, normalise
+from polar_env.program import Program
+from polar_env.questions import Question, twin_hash
+from polar_env.runner import ExecutionStats, Verdict
 from polar_env.tables import ShardedTable, write_whole
+from polar_env.worlds import LiveWorld
 
-__all__ = ["ORACLE", "Results", "evaluate", "evaluate_oracle", "refuse_leaks"]
+__all__ = [
+    "ORACLE",
+    "Method",
+    "Results",
+    "evaluate",
+    "evaluate_oracle",
+    "method_of",
+    "oracle_method",
+    "refuse_leaks",
+    "told_apart",
+]
 
 ORACLE = "oracle"
-"""Method name of the search that sees the gold answer: an upper bound, never a result."""
+"""Name of the search that sees the gold answer: an upper bound, never a result."""
 _BATCH = 32
-"""Questions that are proposed for and executed together (the batch size of the protocol's timing)."""
+"""Questions that are decided and executed together (the batch size of the protocol's timing)."""
 _META = "results.json"
 _SCHEMA = pa.schema(
     [
-        ("method", pa.string()),
+        ("method_id", pa.string()),
+        ("method", pa.string()),  # the name that is shown
         ("question_id", pa.string()),
         ("task", pa.string()),
         ("text", pa.string()),
         ("answer", pa.string()),
         ("program", pa.string()),
         ("right", pa.bool_()),
-        ("layers", pa.int32()),
-        ("cost", pa.float32()),
+        ("layers", pa.int32()),  # of the program, and those executed only to decide
+        ("cost", pa.float32()),  # the same divided by D
         ("log_prob", pa.float32()),
-        ("seconds", pa.float32()),
+        ("token_layers", pa.float32()),  # tokens through layers of the LLM, really executed, worked examples included
+        ("agent_flops", pa.float64()),  # of the agent beside the LLM
+        ("decide_seconds", pa.float32()),
+        ("seconds", pa.float32()),  # deciding and executing together
         ("programs_tried", pa.int32()),
     ]
 )
+OnQuestions = Callable[[str, int], None]
+"""Called with a method's name and the number of questions just measured."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is measured.
+
+    Attributes:
+        id: its identity: the hash of its card, its program or its settings.
+        name: shown in reports.
+        agent: decides; None for the oracle.
+        remark: what its row must say beside the name.
+    """
+
+    id: str
+    name: str
+    agent: Agent | None = None
+    remark: str = ""
+
+
+def method_of(agent: Agent, folder: Path | None = None) -> Method:
+    """The method that an agent is.
+
+    Args:
+        agent: the agent.
+        folder: where it was saved; None for an agent that its own settings describe.
+    """
+    if folder is not None:
+        card = read_card(folder)
+        unchanged = card.results.get("chosen_step") == 0 and card.name != WARM_START
+        remark = "the warm start, unchanged: no policy beat it on validation questions" if unchanged else ""
+        return Method(_hash((folder / CARD).read_text(encoding="utf-8")), agent.name, agent, remark)
+    if isinstance(agent, StaticAgent):
+        return Method(_hash(f"static {agent.program}"), agent.name, agent)
+    if isinstance(agent, RandomAgent):
+        return Method(_hash(f"random {agent.seed} {' '.join(map(str, agent.pool))}"), agent.name, agent)
+    return Method(_hash(f"{type(agent).__qualname__} {agent.name}"), agent.name, agent)
+
+
+def oracle_method(config: MctsConfig, seed: int) -> Method:
+    """The search that sees the gold answer, as a method."""
+    return Method(_hash(f"oracle {config.model_dump_json()} {seed}"), ORACLE)
+
+
+def told_apart(methods: Sequence[Method]) -> list[Method]:
+    """The methods without repetitions; of those that share a name all but the first show their identity, too."""
+    distinct = list({method.id: method for method in methods}.values())
+    first = {method.name: method.id for method in reversed(distinct)}
+    return [
+        method if first[method.name] == method.id else replace(method, name=f"{method.name} ({method.id[:6]})")
+        for method in distinct
+    ]
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Results(ShardedTable):
@@ -54,28 +131,31 @@ class Results(ShardedTable):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, _SCHEMA)
 
-    def begin(self, executor: Executor, questions: Sequence[Question], config: dict[str, Any]) -> None:
+    def begin(
+        self, world: LiveWorld, questions: Sequence[Question], methods: Sequence[Method], config: dict[str, Any]
+    ) -> None:
         """Start, or go on where an interrupted evaluation of the same things stopped.
 
         Raises:
-            FingerprintError: if results of another model, prompt or set of questions lie here.
+            FingerprintError: if results of another model, prompt, set of questions or settings lie here.
         """
         meta = {
-            "model": executor.llm.name,
-            "fingerprint": executor.llm.fingerprint,
-            "depth": executor.depth,
-            "dtype": executor.llm.dtype_name,
-            "prompt": executor.prompt.model_dump(mode="json"),
+            "model": world.llm.name,
+            "fingerprint": world.llm.fingerprint,
+            "depth": world.depth,
+            "dtype": world.llm.dtype_name,
+            "prompts": world.prompts.model_dump(mode="json"),
             "questions": [question.id for question in questions],
+            "methods": {method.id: method.name for method in methods},
+            "remarks": {method.name: method.remark for method in methods if method.remark},
             "config": config,
         }
         path = self.folder / _META
         if path.exists():
-            before = json.loads(path.read_text(encoding="utf-8"))
-            same = ("fingerprint", "prompt", "questions")
-            changed = [key for key in same if before[key] != meta[key]]
-            decisive = ("agents", "seed", "oracle", "oracle_questions")
-            changed += [key for key in decisive if before["config"].get(key) != config.get(key)]
+            before = self.meta
+            changed = [
+                key for key in ("fingerprint", "prompts", "questions", "methods") if before.get(key) != meta[key]
+            ]
             if changed:
                 raise FingerprintError(
                     f"{self.folder} holds results of an evaluation that differs in: {', '.join(changed)}. Delete the "
@@ -89,97 +169,129 @@ class Results(ShardedTable):
         meta: dict[str, Any] = json.loads((self.folder / _META).read_text(encoding="utf-8"))
         return meta
 
+    def measured(self, method: Method) -> set[str]:
+        """Ids of the questions that a method was measured on."""
+        return {row["question_id"] for row in self.rows() if row["method_id"] == method.id}
 
-def refuse_leaks(questions: Sequence[Question], train_texts: Sequence[str]) -> None:
-    """Refuse questions that an agent was trained on, whatever their choices or the form of their answer.
+
+def refuse_leaks(questions: Sequence[Question], cards: Sequence[AgentCard]) -> None:
+    """Refuse questions, and twins of questions, that an agent was trained or chosen on.
 
     Raises:
         LeakError: saying how many, and an example.
     """
-    trained = {normalise(text) for text in train_texts}
-    leaked = [question.text for question in questions if normalise(question.text) in trained]
-    if leaked:
-        raise LeakError(
-            f"{len(leaked)} of {len(questions)} questions were used to train the agent, e.g. {leaked[0]!r}. "
-            "Evaluate on the test split (--split test) or on other questions."
-        )
+    for card in cards:
+        for split, hashes in (("train", card.train_asks), ("validation", card.validation_asks)):
+            used = set(hashes)
+            leaked = [question.text for question in questions if twin_hash(question.ask) in used]
+            if leaked:
+                raise LeakError(
+                    f"{len(leaked)} of {len(questions)} questions are {split} questions of the agent '{card.name}', or "
+                    f"twins of them, e.g. {leaked[0]!r}. Evaluate on the test split (--split test) or on other "
+                    "questions."
+                )
 
 
 def evaluate(
-    executor: Executor,
-    agents: Sequence[Agent],
+    world: LiveWorld,
+    methods: Sequence[Method],
     questions: Sequence[Question],
     results: Results,
-    on_progress: Callable[[str, int], None] | None = None,
+    on_questions: OnQuestions = lambda _, __: None,
 ) -> None:
-    """Measure agents; questions that the results have already are left out.
+    """Measure methods; questions that the results have already are left out.
 
-    Each method starts from nothing, so that its seconds are its own: proposing and executing together.
+    Each method starts from nothing, so that its seconds are its own: deciding and executing together.
 
     Args:
-        executor: executes programs.
-        agents: what to measure; the first program of each proposal counts.
+        world: executes programs.
+        methods: what to measure; the first program of each decision counts.
         questions: held-out questions.
         results: where rows go, a shard for each batch.
-        on_progress: called with the method and the number of questions just measured.
+        on_questions: see `OnQuestions`.
     """
-    for agent in agents:
-        done = {row["question_id"] for row in results.rows() if row["method"] == agent.name}
-        todo = [question for question in questions if question.id not in done]
-        with executor.from_nothing():
+    for method in methods:
+        if method.agent is None:
+            continue
+        measured = results.measured(method)
+        todo = [question for question in questions if question.id not in measured]
+        with world.from_nothing():
             for batch in (todo[i : i + _BATCH] for i in range(0, len(todo), _BATCH)):
-                started = time.perf_counter()
-                programs = [proposals[0] for proposals in agent.propose(batch)]
-                verdicts = executor.verdicts(list(zip(batch, programs, strict=True)))
-                seconds = (time.perf_counter() - started) / len(batch)
-                rows = zip(batch, programs, verdicts, strict=True)
-                results.append([_row(executor, agent.name, q, p, v, seconds, 1) for q, p, v in rows])
-                if on_progress is not None:
-                    on_progress(agent.name, len(batch))
+                before, started = world.stats.copy(), time.perf_counter()
+                decisions = method.agent.decide([question.ask for question in batch])
+                decided = time.perf_counter()
+                pairs = [(q, decision.program) for q, decision in zip(batch, decisions, strict=True)]
+                verdicts = world.verdicts(pairs)
+                cost = _Cost.of(len(batch), started, decided, world.stats.since(before))
+                rows = zip(batch, decisions, verdicts, strict=True)
+                results.append([_row(world, method, q, d, v, cost) for q, d, v in rows])
+                on_questions(method.name, len(batch))
 
 
 def evaluate_oracle(
-    executor: Executor,
+    world: LiveWorld,
+    method: Method,
     questions: Sequence[Question],
     config: MctsConfig,
     results: Results,
     *,
     seed: int = 0,
-    on_progress: Callable[[str, int], None] | None = None,
+    on_questions: OnQuestions = lambda _, __: None,
 ) -> None:
     """Search held-out questions with the gold answer in sight: the shortest right program found, as an upper bound."""
-    done = {row["question_id"] for row in results.rows() if row["method"] == ORACLE}
-    todo = [question for question in questions if question.id not in done]
-    with executor.from_nothing():
+    measured = results.measured(method)
+    todo = [question for question in questions if question.id not in measured]
+    with world.from_nothing():
         for batch in (todo[i : i + _BATCH] for i in range(0, len(todo), _BATCH)):
-            started = time.perf_counter()
-            trees = search(executor, batch, config, seed)
-            seconds = (time.perf_counter() - started) / len(batch)
+            before, started = world.stats.copy(), time.perf_counter()
+            trees = search(world, batch, config, seed)
+            cost = _Cost.of(len(batch), started, time.perf_counter(), world.stats.since(before))
             best = [(tree, best_programs(tree)[0]) for tree in trees]
             results.append(
-                [
-                    _row(executor, ORACLE, tree.question, program, tree.verdicts[program], seconds, len(tree.verdicts))
-                    for tree, program in best
-                ]
+                [_row(world, method, t.question, Decision.of(p), t.verdicts[p], cost, len(t.verdicts)) for t, p in best]
             )
-            if on_progress is not None:
-                on_progress(ORACLE, len(batch))
+            on_questions(method.name, len(batch))
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What one question of a batch cost: its share of the whole."""
+
+    seconds: float
+    decide_seconds: float
+    token_layers: float
+
+    @classmethod
+    def of(cls, questions: int, started: float, decided: float, stats: ExecutionStats) -> _Cost:
+        seconds = time.perf_counter() - started
+        return cls(seconds / questions, (decided - started) / questions, stats.executed_tokens / questions)
 
 
 def _row(
-    executor: Executor, method: str, question: Question, program: Any, verdict: Any, seconds: float, tried: int
+    world: LiveWorld,
+    method: Method,
+    question: Question,
+    decision: Decision,
+    verdict: Verdict,
+    cost: _Cost,
+    tried: int = 1,
 ) -> dict[str, Any]:
+    program: Program = decision.program
     return {
-        "method": method,
+        "method_id": method.id,
+        "method": method.name,
         "question_id": question.id,
         "task": question.task,
         "text": question.text,
         "answer": question.answer,
         "program": str(program),
         "right": verdict.right,
-        "layers": len(program),
-        "cost": program.cost(executor.depth),
+        "layers": len(program) + decision.layers,
+        "cost": (len(program) + decision.layers) / world.depth,
         "log_prob": verdict.log_prob,
-        "seconds": seconds,
+        "token_layers": cost.token_layers,
+        "agent_flops": decision.flops,
+        "decide_seconds": cost.decide_seconds,
+        "seconds": cost.seconds,
         "programs_tried": tried,
     }

@@ -12,10 +12,10 @@ import pandas as pd
 from eval.agreement import written_answers
 from eval.statistics import Estimate, share
 from polar_env.edits import Change, changes_of, with_changes
-from polar_env.executor import Executor
 from polar_env.program import Program
 from polar_env.questions import Question, is_right
 from polar_env.stages import TREE
+from polar_env.worlds import LiveWorld
 
 __all__ = ["Rechecks", "recheck"]
 
@@ -45,11 +45,11 @@ class Rechecks:
     needless: Estimate | None
 
 
-def recheck(executor: Executor, table: pd.DataFrame, questions: Sequence[Question], count: int, seed: int) -> Rechecks:
+def recheck(world: LiveWorld, table: pd.DataFrame, questions: Sequence[Question], count: int, seed: int) -> Rechecks:
     """Execute a sample of verdicts and of fixes again.
 
     Args:
-        executor: the model and prompt of the rows.
+        world: the model and prompt of the rows.
         table: see `train.traces.TraceSet.table`; the rows of trees are taken.
         questions: those of the rows; rows of others are left out.
         count: verdicts, and fixes, in each sample.
@@ -62,20 +62,20 @@ def recheck(executor: Executor, table: pd.DataFrame, questions: Sequence[Questio
     fixes = _shuffled(trees[trees["right"] & trees["question_id"].isin(wrong)], rng)
     of_each = list({row["question_id"]: row for row in fixes}.values())  # many of one question tell less than they seem
     samples = _shuffled(trees, rng, count), of_each[:count]
-    changed, lost = ([_changes_alone(executor, by_id, row) for row in some] for some in samples)
-    rewritten, not_written = (_change_written(executor, by_id, some) for some in samples)
-    undone = list(_undone(executor, by_id, fixes, count).values())
+    changed, lost = ([_changes_alone(world, by_id, row) for row in some] for some in samples)
+    rewritten, not_written = (_change_written(world, by_id, some) for some in samples)
+    undone = list(_undone(world, by_id, fixes, count).values())
     drawn = [bool(right[rng.integers(len(right))]) for right in undone]
     needless = [any(right) for right in undone]
     found = (changed, lost, rewritten, not_written, drawn, needless)
     return Rechecks(*(share(some) if some else None for some in found))
 
 
-def _undone(executor: Executor, by_id: dict[str, Question], fixes: Sequence[Row], count: int) -> dict[str, list[bool]]:
+def _undone(world: LiveWorld, by_id: dict[str, Question], fixes: Sequence[Row], count: int) -> dict[str, list[bool]]:
     """Of fixes by two changes or more, one of each question: whether each is still right with a change undone."""
     several: dict[str, list[Change]] = {}
     for row in fixes:
-        changes = changes_of(Program.parse(row["program"]), executor.depth)
+        changes = changes_of(Program.parse(row["program"]), world.depth)
         if len(changes) > 1:
             several.setdefault(row["question_id"], changes)
         if len(several) == count:
@@ -85,11 +85,11 @@ def _undone(executor: Executor, by_id: dict[str, Question], fixes: Sequence[Row]
         for question_id, changes in several.items()
         for i in range(len(changes))
     ]
-    programs = [with_changes(kept, executor.depth) for _, kept in variants]
+    programs = [with_changes(kept, world.depth) for _, kept in variants]
     asked = [(by_id[q], program) for (q, _), program in zip(variants, programs, strict=True) if program is not None]
     assert len(asked) == len(variants), "fewer of the changes of one program never clash"
     right: dict[str, list[bool]] = {question_id: [] for question_id in several}
-    for (question_id, _), verdict in zip(variants, executor.verdicts(asked), strict=True):
+    for (question_id, _), verdict in zip(variants, world.verdicts(asked), strict=True):
         right[question_id].append(verdict.right)
     return right
 
@@ -99,16 +99,16 @@ def _shuffled(rows: pd.DataFrame, rng: np.random.Generator, count: int | None = 
     return found
 
 
-def _change_written(executor: Executor, by_id: dict[str, Question], rows: Sequence[Row]) -> list[bool]:
+def _change_written(world: LiveWorld, by_id: dict[str, Question], rows: Sequence[Row]) -> list[bool]:
     """Whether verdicts on open questions are others by what the programs write."""
     rows = [row for row in rows if not by_id[row["question_id"]].choices]
     questions = [by_id[row["question_id"]] for row in rows]
-    written = written_answers(executor, questions, [Program.parse(row["program"]) for row in rows])
+    written = written_answers(world, questions, [Program.parse(row["program"]) for row in rows])
     return [is_right(text, q) != bool(row["right"]) for text, q, row in zip(written, questions, rows, strict=True)]
 
 
-def _changes_alone(executor: Executor, by_id: dict[str, Question], row: Row) -> bool:
+def _changes_alone(world: LiveWorld, by_id: dict[str, Question], row: Row) -> bool:
     """Whether a verdict is another one when the pair is executed alone, from nothing."""
-    with executor.from_nothing():
-        (verdict,) = executor.verdicts([(by_id[row["question_id"]], Program.parse(row["program"]))])
+    with world.from_nothing():
+        (verdict,) = world.verdicts([(by_id[row["question_id"]], Program.parse(row["program"]))])
     return verdict.right != bool(row["right"])

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eval.evaluate import ORACLE, Results
-from eval.summary import IDENTITY, MethodSummary, markdown_table, shorter_share, summarise, task_table
+from eval.summary import IDENTITY, MethodSummary, markdown_table, shorter_share, slower_notes, summarise, task_table
 from polar_env.envs.rendering import draw_program
 from polar_env.program import Program
+from polar_env.questions import Prompts
 from polar_env.tables import write_whole
 
 if TYPE_CHECKING:
@@ -59,10 +60,10 @@ def write_report(
     """
     rows, meta = results.rows(), results.meta
     depth = int(meta["depth"])
-    summaries = summarise(rows, depth)
+    summaries = summarise(rows, depth, meta["remarks"])
     table, tasks = markdown_table(summaries), task_table(rows)
     shorter = shorter_share(rows, depth)
-    notes = [*_notes(meta, summaries), *notes]
+    notes = [*_notes(meta, summaries), *slower_notes(summaries), *notes]
     if shorter is not None:
         notes.append(
             f"For {shorter.percent()} % of the {shorter.count} searched questions that the identity gets right, "
@@ -96,10 +97,10 @@ def write_report(
 
 
 def _notes(meta: dict[str, Any], summaries: dict[str, MethodSummary]) -> list[str]:
-    prompt = meta["prompt"]
+    prompts = Prompts.model_validate(meta["prompts"])
     notes = [
         f"Model {meta['model']} ({meta['depth']} layers, {meta['dtype']}, fingerprint {meta['fingerprint']}); prompt "
-        f"'{prompt['style']}' with {len(prompt['examples'])} examples, the same for every method.",
+        f"'{prompts.name}', the same for every method.",
         "pass@1: the one program that a method names without seeing the answer. A verdict is teacher-forced: right "
         "where every token of the gold answer and its end is the most likely one. Intervals: Wilson for shares, paired "
         "bootstrap over questions (10,000 resamples) for differences; p: McNemar's exact test.",
@@ -143,7 +144,7 @@ def _accuracy_plot(summaries: dict[str, MethodSummary]) -> Figure:
     for marker, s in zip(itertools.cycle("os^vP*X"), summaries.values(), strict=False):
         low, high = s.pass_at_1.value - s.pass_at_1.low, s.pass_at_1.high - s.pass_at_1.value
         shape = "D" if s.method == ORACLE else marker
-        label = f"{s.method} (upper bound)" if s.method == ORACLE else s.method
+        label = f"{s.method} ({s.remark})" if s.remark else s.method
         axes.errorbar(
             s.mean_cost,
             100 * s.pass_at_1.value,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from eval.evaluate import ORACLE
 from eval.statistics import Estimate, mcnemar, paired_difference, share
 from polar_env.program import Program
 
-__all__ = ["IDENTITY", "MethodSummary", "markdown_table", "shorter_share", "summarise", "task_table"]
+__all__ = ["IDENTITY", "MethodSummary", "markdown_table", "shorter_share", "slower_notes", "summarise", "task_table"]
 
 IDENTITY = "identity"
 Row = dict[str, Any]
@@ -26,23 +26,29 @@ class MethodSummary:
 
     Attributes:
         method: its name.
+        remark: what its row must say beside the name.
         pass_at_1: share of questions right, with a Wilson interval.
         delta: paired difference against the identity on the same questions; None for the identity itself, and for the
             oracle, which is no peer.
         p_value: McNemar's exact test against the identity.
         mean_cost: mean executed layers / D.
         seconds: mean seconds per question.
+        token_layers: mean tokens through layers of the LLM per question, really executed.
+        agent_flops: mean floating-point operations of the agent per question, beside the LLM's.
         questions: how many.
         executions: mean executions of each layer, ``[D]``.
         programs: distinct programs that it chose.
     """
 
     method: str
+    remark: str
     pass_at_1: Estimate
     delta: Estimate | None
     p_value: float | None
     mean_cost: float
     seconds: float
+    token_layers: float
+    agent_flops: float
     questions: int
     executions: NDArray[np.float64]
     programs: int
@@ -55,11 +61,23 @@ class MethodSummary:
             "high": self.pass_at_1.high,
             "mean_cost": self.mean_cost,
             "questions": self.questions,
+            "seconds": self.seconds,
+            "token_layers": self.token_layers,
+            "agent_flops": self.agent_flops,
         }
 
 
-def summarise(rows: Sequence[Row], depth: int, seed: int = 0) -> dict[str, MethodSummary]:
-    """One summary for each method, in the order in which they were measured."""
+def summarise(
+    rows: Sequence[Row], depth: int, remarks: Mapping[str, str] | None = None, seed: int = 0
+) -> dict[str, MethodSummary]:
+    """One summary for each method, in the order in which they were measured.
+
+    Args:
+        rows: one for each method and question.
+        depth: the model's depth.
+        remarks: what a method's row must say beside its name.
+        seed: of the bootstrap.
+    """
     by_method: dict[str, dict[str, Row]] = defaultdict(dict)
     for row in rows:
         by_method[row["method"]][row["question_id"]] = row
@@ -72,11 +90,14 @@ def summarise(rows: Sequence[Row], depth: int, seed: int = 0) -> dict[str, Metho
         compared = method not in (IDENTITY, ORACLE) and pairs
         summaries[method] = MethodSummary(
             method=method,
+            remark="upper bound" if method == ORACLE else (remarks or {}).get(method, ""),
             pass_at_1=share([row["right"] for row in measured]),
             delta=paired_difference(right, base, seed) if compared else None,
             p_value=mcnemar(right, base) if compared else None,
             mean_cost=float(np.mean([row["cost"] for row in measured])),
             seconds=float(np.mean([row["seconds"] for row in measured])),
+            token_layers=float(np.mean([row["token_layers"] for row in measured])),
+            agent_flops=float(np.mean([row["agent_flops"] for row in measured])),
             questions=len(measured),
             executions=np.mean([Program.parse(row["program"]).executions(depth) for row in measured], axis=0),
             programs=len({row["program"] for row in measured}),
@@ -98,19 +119,35 @@ def shorter_share(rows: Sequence[Row], depth: int) -> Estimate | None:
 def markdown_table(summaries: dict[str, MethodSummary]) -> str:
     """The table of a report."""
     lines = [
-        "| method | pass@1 %, 95 % interval | against identity, points | p | mean layers / D | ms / question "
-        "| programs | questions |",
-        "|---|---|---|---|---|---|---|---|",
+        "| method | pass@1 %, 95 % interval | against identity, points | p | mean layers / D | token-layers "
+        "| agent MFLOPs | ms / question | programs | questions |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for s in summaries.values():
-        name = f"{s.method} (upper bound)" if s.method == ORACLE else s.method
+        name = f"{s.method} ({s.remark})" if s.remark else s.method
         delta = s.delta.percent(sign=True) if s.delta else ""
         p_value = "" if s.p_value is None else f"{s.p_value:.2g}"
         lines.append(
             f"| {name} | {s.pass_at_1.percent()} | {delta} | {p_value} | {s.mean_cost:.3f} | "
-            f"{1000 * s.seconds:.0f} | {s.programs} | {s.questions} |"
+            f"{s.token_layers:.0f} | {s.agent_flops / 1e6:.2f} | {1000 * s.seconds:.0f} | "
+            f"{s.programs} | {s.questions} |"
         )
     return "\n".join(lines)
+
+
+def slower_notes(summaries: dict[str, MethodSummary]) -> list[str]:
+    """A sentence for each method that executes fewer layers than the identity and yet takes longer."""
+    identity = summaries.get(IDENTITY)
+    if identity is None:
+        return []
+    return [
+        f"{s.method} runs programs of fewer layers than the identity ({s.mean_cost:.3f} of it) and yet takes "
+        f"{s.seconds / identity.seconds:.2f} times as long per question: it executed {s.token_layers:.0f} token-layers "
+        f"to the identity's {identity.token_layers:.0f}, since programs of its own share fewer states, and spent "
+        f"{s.agent_flops / 1e6:.2f} MFLOPs on deciding."
+        for s in summaries.values()
+        if s.method != ORACLE and s.mean_cost < identity.mean_cost and s.seconds > identity.seconds
+    ]
 
 
 def task_table(rows: Sequence[Row]) -> str:

@@ -10,36 +10,49 @@ from polar_env.errors import PolarError
 from polar_env.program import Program
 
 if TYPE_CHECKING:
-    from polar_env.envs import ProgramEnv, ProgramVectorEnv, check_vector_env
-    from polar_env.executor import Executor, Verdict
+    from polar_env.envs import EnvConfig, ProgramEnv, ProgramVectorEnv, check_vector_env
     from polar_env.llm import FrozenLLM, load_llm
-    from polar_env.questions import Prompt, Question, load_questions
+    from polar_env.questions import Ask, Prompt, Prompts, Question, load_questions
+    from polar_env.runner import Generation, Runner, Verdict, generate
+    from polar_env.worlds import LiveWorld
 
 __version__ = "0.1.0"
 __all__ = [
-    "Executor",
+    "Ask",
+    "EnvConfig",
     "FrozenLLM",
+    "Generation",
+    "LiveWorld",
     "PolarError",
     "Program",
     "ProgramEnv",
     "ProgramVectorEnv",
     "Prompt",
+    "Prompts",
     "Question",
+    "Runner",
     "Verdict",
     "check_vector_env",
+    "generate",
     "load_llm",
     "load_questions",
 ]
 
 _LAZY = {
-    "Executor": "executor",
+    "Ask": "questions",
+    "EnvConfig": "envs",
     "FrozenLLM": "llm",
+    "Generation": "runner",
+    "LiveWorld": "worlds",
     "ProgramEnv": "envs",
     "ProgramVectorEnv": "envs",
     "Prompt": "questions",
+    "Prompts": "questions",
     "Question": "questions",
-    "Verdict": "executor",
+    "Runner": "runner",
+    "Verdict": "runner",
     "check_vector_env": "envs",
+    "generate": "runner",
     "load_llm": "llm",
     "load_questions": "questions",
 }

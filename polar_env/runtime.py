@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -11,11 +12,10 @@ from functools import cache
 
 import torch
 
-__all__ = ["grouped_heads", "keep_freed_memory", "return_freed_memory", "torch_threads"]
+__all__ = ["prepare_process", "return_freed_memory", "torch_threads"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Names of glibc's mallopt(3) parameters."""
-_GROUPED_HEADS = "TRANSFORMERS_SDPA_FORCE_GQA"
 
 
 @contextmanager
@@ -32,8 +32,21 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def prepare_process() -> None:
+    """What a program that owns its process sets once, before it loads a model; the library never does by itself.
+
+    Transformers' progress bars and its messages below errors are switched off, unless ``TRANSFORMERS_VERBOSITY`` says
+    otherwise, and freed memory is kept for the next tensors.
+    """
+    from transformers.utils import logging as hf_logging
+
+    hf_logging.disable_progress_bar()
+    logging.getLogger("transformers").setLevel(os.environ.get("TRANSFORMERS_VERBOSITY", "error").upper())
+    _keep_freed_memory()
+
+
 @cache
-def keep_freed_memory() -> None:
+def _keep_freed_memory() -> None:
     """Tell glibc to keep large freed blocks for the next tensors, instead of giving them back to the system each time.
 
     Every layer makes tensors of some megabytes; having the system clear their pages anew each time took a fifth of the
@@ -49,7 +62,7 @@ def keep_freed_memory() -> None:
 
 
 def return_freed_memory() -> None:
-    """Give back to the system what lies unused between blocks in use; the counterweight to `keep_freed_memory`.
+    """Give back to the system what lies unused between blocks in use; the counterweight to `prepare_process`.
 
     Kept states leave and enter among large short-lived tensors, and the holes between them grow without bound.
     """
@@ -57,19 +70,3 @@ def return_freed_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
-
-
-@contextmanager
-def grouped_heads(device: torch.device) -> Iterator[None]:
-    """On a CPU, let transformers' sdpa attention read grouped KV heads as they are, without a copy for each query head.
-
-    Transformers does so by itself only where there is no mask, since CUDA would fall back to a slow kernel.
-    """
-    if device.type != "cpu" or _GROUPED_HEADS in os.environ:
-        yield
-        return
-    os.environ[_GROUPED_HEADS] = "1"
-    try:
-        yield
-    finally:
-        del os.environ[_GROUPED_HEADS]

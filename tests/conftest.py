@@ -13,12 +13,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from polar_env.errors import AssetError
-from polar_env.executor import Executor
 from polar_env.llm import FrozenLLM, load_llm
 from polar_env.program import Program
-from polar_env.questions import Example, Prompt, Question
+from polar_env.questions import Ask, Example, Prompt, Question
 from polar_env.questions.prompts import RenderedPrompt
+from polar_env.runner import Runner, generate
 from polar_env.runtime import torch_threads
+from polar_env.worlds import LiveWorld
 
 os.environ.setdefault("WANDB_MODE", "offline")
 settings.register_profile("shared machine", deadline=None)
@@ -88,8 +89,8 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TersePrompt(Prompt):
     """Answers are one character with nothing around it, so that a random model gets some of them right."""
 
-    def render(self, tokenizer: PreTrainedTokenizerBase, text: str, bare: str | None = None) -> RenderedPrompt:
-        return RenderedPrompt(super().render(tokenizer, text, bare).prompt, "", "")
+    def render(self, tokenizer: PreTrainedTokenizerBase, ask: Ask) -> RenderedPrompt:
+        return RenderedPrompt(super().render(tokenizer, ask).prompt, "", "")
 
 
 @pytest.fixture(scope="session")
@@ -104,17 +105,18 @@ def questions(tiny_llm: FrozenLLM, prompt: Prompt) -> list[Question]:
     made: list[Question] = []
     for number in range(200):
         text = f"What is {number} + 1?"
-        ids = tiny_llm.tokenizer(prompt.render(tiny_llm.tokenizer, text).prompt).input_ids
-        token = tiny_llm.generate([ids], programs[len(made) % 3], max_new_tokens=1)[0].tokens
+        ask = Ask(text, equation=f"{number} + 1 =")
+        ids = tiny_llm.tokenizer(prompt.render(tiny_llm.tokenizer, ask).prompt).input_ids
+        token = generate(tiny_llm, [ids], programs[len(made) % 3], max_new_tokens=1)[0].tokens
         answer = tiny_llm.tokenizer.decode(token, skip_special_tokens=True)
         if answer.strip() and len(made) < 18:
-            made.append(Question(text=text, answer=answer, bare=f"{number} + 1 ="))
+            made.append(Question(ask, answer))
     return made
 
 
 @pytest.fixture
-def executor(tiny_llm: FrozenLLM, prompt: Prompt) -> Executor:
-    return Executor(tiny_llm, prompt)
+def world(tiny_llm: FrozenLLM, prompt: Prompt) -> LiveWorld:
+    return LiveWorld(Runner(tiny_llm), prompt)
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from polar_env.executor import Executor, Verdict
+from polar_env.llm import FrozenLLM
 from polar_env.program import Program
-from polar_env.questions import Question
+from polar_env.questions import Prompt, Question
+from polar_env.runner import Runner, Verdict
+from polar_env.worlds import LiveWorld
 
 SUMS, PRODUCTS = Program((0, 1, 3)), Program((0, 1, 2, 2, 3))
 """The best program for each of the two tasks; no other is right for any question."""
@@ -15,7 +17,7 @@ SUMS, PRODUCTS = Program((0, 1, 3)), Program((0, 1, 2, 2, 3))
 def planted_questions(count: int = 40) -> list[Question]:
     """Sums and products, half each."""
     return [
-        Question(text=f"What is {n} {sign} {n + 1}?", answer="1", task=task)
+        Question.of(f"What is {n} {sign} {n + 1}?", "1", task=task)
         for n in range(2, 2 + count // 2)
         for sign, task in (("+", "sums"), ("*", "products"))
     ]
@@ -25,10 +27,16 @@ def best_program(question: Question) -> Program:
     return SUMS if question.task == "sums" else PRODUCTS
 
 
-class PlantedExecutor(Executor):
+class PlantedWorld(LiveWorld):
     """Executes for real, judges by the plan."""
+
+    def __init__(self, llm: FrozenLLM, prompt: Prompt) -> None:
+        super().__init__(Runner(llm), prompt)
 
     def verdicts(self, pairs: Sequence[tuple[Question, Program]]) -> list[Verdict]:
         return [
             Verdict(program == best_program(q), 0.0 if program == best_program(q) else -5.0) for q, program in pairs
         ]
+
+    def remembers(self, question: Question, program: Program) -> bool:
+        return True

@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from agents.fixed import seeded_rng
+from agents.base import seeded_rng
 from agents.search.config import MctsConfig
 from agents.search.moves import Edits
-from polar_env.executor import Executor
 from polar_env.program import Program
 from polar_env.questions import Question
 from polar_env.stages import CHANCE, SINGLES, TREE
+from polar_env.worlds import LiveWorld
 from train.traces import TraceSet, trace_row
 
 __all__ = ["evaluate_chance", "random_programs"]
@@ -46,13 +46,13 @@ def random_programs(depth: int, config: MctsConfig, count: int, most_edits: int,
 
 
 def evaluate_chance(
-    executor: Executor,
+    world: LiveWorld,
     questions: Sequence[Question],
     traces: TraceSet,
     config: MctsConfig,
     seed: int = 0,
     in_flight: int = 32,
-    on_progress: Callable[[int], None] = lambda _: None,
+    on_verdicts: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Evaluate random programs, and random single edits, on the questions that have a tree: as many as the tree has.
 
@@ -76,14 +76,14 @@ def evaluate_chance(
         for question, stage in group:
             own = () if config.shared_edits else (question.id,)
             count, most = budget[question.id] - 1, _MOST_EDITS[stage]
-            drawn = random_programs(executor.depth, config, count, most, seed, *own)
+            drawn = random_programs(world.depth, config, count, most, seed, *own)
             asked += [(question, program, stage, step) for step, program in enumerate(drawn)]
-        verdicts = executor.verdicts([(question, program) for question, program, _, _ in asked])
+        verdicts = world.verdicts([(question, program) for question, program, _, _ in asked])
         traces.append(
             [
-                trace_row(question, program, verdict, executor.depth, stage=stage, step=step)
+                trace_row(question, program, verdict, world.depth, stage=stage, step=step)
                 for (question, program, stage, step), verdict in zip(asked, verdicts, strict=True)
             ]
         )
-        on_progress(len(asked))
+        on_verdicts(len(asked))
     return len(todo)

@@ -13,17 +13,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agents.search.config import MctsConfig
 from agents.search.lockstep import search
 from agents.search.trace import Trace
 from polar_env.errors import ClusterError, ConfigError, PolarError
-from polar_env.executor import ExecutionStats, Executor
-from polar_env.questions import Prompt, Question
-
-if TYPE_CHECKING:
-    from train.collect import Progress
+from polar_env.progress import Advance
+from polar_env.questions import Prompts, Question
+from polar_env.runner import ExecutionStats
+from polar_env.worlds import LiveWorld
 
 __all__ = ["RayEngine", "WorkerSpec", "require_ray"]
 
@@ -50,12 +49,12 @@ def require_ray() -> Any:
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """What a worker makes its executor of; paths must exist on every machine.
+    """What a worker makes its world of; paths must exist on every machine.
 
     Attributes:
         model, dtype, device: as on the command line.
-        prompt: the prompt.
-        memory_bytes: bound of what the executor keeps, beside the weights.
+        prompts: the prompts.
+        memory_bytes: bound of what the world keeps, beside the weights.
         verdicts: folder of verdicts on disk; None keeps none.
         threads: torch threads of one worker.
     """
@@ -63,36 +62,36 @@ class WorkerSpec:
     model: str
     dtype: str
     device: str
-    prompt: Prompt
+    prompts: Prompts
     memory_bytes: int
     verdicts: Path | None
     threads: int
 
-    def executor(self) -> Executor:
-        """Load the model and make an executor."""
-        from polar_env.executor.store import VerdictStore
+    def world(self) -> LiveWorld:
+        """Load the model and make a world."""
         from polar_env.llm import load_llm
+        from polar_env.runner import Runner, VerdictStore
 
         llm = load_llm(self.model, dtype=self.dtype, device=self.device)
-        store = None if self.verdicts is None else VerdictStore(self.verdicts, llm.fingerprint, llm.dtype_name)
-        return Executor(llm, self.prompt, self.memory_bytes, store, self.threads)
+        store = None if self.verdicts is None else VerdictStore.of(self.verdicts, llm)
+        return LiveWorld(Runner(llm, self.memory_bytes, store, self.threads), self.prompts)
 
 
 class _Worker:
     """Lives in a process of its own, on any machine of the cluster."""
 
     def __init__(self, spec: WorkerSpec) -> None:
-        self.executor = spec.executor()
+        self.world = spec.world()
 
     def fingerprint(self) -> str:
         """The loaded model's."""
-        return self.executor.llm.fingerprint
+        return self.world.llm.fingerprint
 
     def search(self, questions: list[Question], config: MctsConfig, seed: int) -> tuple[list[Trace], ExecutionStats]:
         """The traces of a group of questions, and what they cost."""
-        before = self.executor.stats.copy()
-        traces = search(self.executor, questions, config, seed)
-        return traces, self.executor.stats.since(before)
+        before = self.world.stats.copy()
+        traces = search(self.world, questions, config, seed)
+        return traces, self.world.stats.since(before)
 
 
 class RayEngine:
@@ -170,7 +169,7 @@ class RayEngine:
             )
 
     def traces(
-        self, questions: Sequence[Question], config: MctsConfig, seed: int, in_flight: int, on_progress: Progress
+        self, questions: Sequence[Question], config: MctsConfig, seed: int, in_flight: int, on_verdicts: Advance
     ) -> Iterator[list[Trace]]:
         """Search questions in groups of ``in_flight``; a group is yielded as soon as its worker has finished it.
 
@@ -218,7 +217,7 @@ class RayEngine:
             self._idle.append(worker)
             left -= 1
             self.stats.add(stats)
-            on_progress(sum(len(trace.verdicts) for trace in found))
+            on_verdicts(sum(len(trace.verdicts) for trace in found))
             yield found
         for worker in loading.values():
             self.ray.kill(worker)

@@ -11,43 +11,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from sb3_contrib import MaskablePPO
 
-from agents.policy import ProgramFeatures
-from polar_env.config import Config
-from polar_env.envs.episode import Episode, Observation, ProgramRules
+from agents.policy.network import ProgramFeatures
+from polar_env.envs import Episode, ProgramRules
+from polar_env.envs.observer import Observation
 from polar_env.errors import ProgramError
 from polar_env.program import Program
 from polar_env.questions import Question
+from train.config import ImitationConfig
 from train.traces import VerdictMatrix
 from train.values import choose_programs, cross_fitted
 
-__all__ = ["Demonstrations", "ImitationConfig", "best_static", "demonstrate", "imitate", "teacher_choice"]
-
-
-class ImitationConfig(Config):
-    """Settings of the warm start."""
-
-    value_layers: int = Field(default=6, ge=0)
-    """The value model reads the hidden state after this many layers of the normal pass."""
-    ridge_penalty: float = Field(default=3.0, gt=0)
-    """The value model's ridge constant."""
-    margin: float = Field(default=0.0, ge=0)
-    """The identity is imitated unless a program's predicted advantage exceeds this."""
-    epochs: int = Field(default=30, ge=0)
-    """Passes over all demonstrated states."""
-    batch_size: int = Field(default=512, ge=2)
-    """States in a gradient step."""
-    learning_rate: float = Field(default=1e-3, gt=0)
-    """Step size of Adam."""
-    value_weight: float = Field(default=0.5, ge=0)
-    """Weight of the critic's squared error beside the cross-entropy."""
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Probability with which an entry of the hidden states is replaced by its mean, against overfitting. PPO goes on
-    without: noise in its forward pass would count as a change of the policy."""
-    routine_weight: float = Field(default=0.1, gt=0)
-    """Weight of a state in which all demonstrated programs do the same, against 1 where they part."""
+__all__ = ["Demonstrations", "best_static", "demonstrate", "imitate", "teacher_choice"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +56,7 @@ def teacher_choice(
     """For each question the program to imitate, ``int [Q]`` into ``matrix.programs``; questions in matrix order."""
     depth = rules.depth
     read = tuple(range(min(config.value_layers, depth)))
-    features = rules.executor.features([(question, read) for question in questions]).astype(float)
+    features = rules.world.observations([(question.ask, read) for question in questions]).astype(float)
     rewards = matrix.rewards(rules.layer_cost)
     advantages = cross_fitted(features, rewards - rewards[:, :1], config.ridge_penalty)
     advantages[:, 0] = 0.0
@@ -114,28 +90,41 @@ def demonstrate(
     for actions in spelt.values():
         for step, action in enumerate(actions):
             next_actions.setdefault(tuple(actions[:step]), set()).add(action)
-    rewards = matrix.rewards(rules.layer_cost)
-    if rules.relative:
-        rewards = rewards - matrix.right[:, :1]
+    outcomes = matrix.right.astype(float)
+    if rules.config.relative:
+        outcomes = outcomes - matrix.right[:, :1]
     episodes, actions_taken, masks, returns, weights = [], [], [], [], []
     for row, (question, index) in enumerate(zip(questions, choice.tolist(), strict=True)):
-        episode = Episode(question)
-        for step, action in enumerate(spelt[index]):
+        episode, paid = Episode(question), []
+        for position, action in enumerate(spelt[index]):
             episodes.append(episode)
             actions_taken.append(action)
-            masks.append(rules.mask(episode))
-            paid = rules.layer_cost * len(episode.draft.layers) / rules.depth
-            returns.append(rewards[row, index] + paid)
-            parts = len(next_actions[tuple(spelt[index][:step])]) > 1
+            masks.append(rules.mask(episode.draft))
+            parts = len(next_actions[tuple(spelt[index][:position])]) > 1
             weights.append(1.0 if parts else routine_weight)
-            episode = Episode(question, language.apply(episode.draft, action))
+            after = Episode(question, language.apply(episode.draft, action))
+            paid.append(-rules.layer_cost * (len(after.draft.layers) - len(episode.draft.layers)) / rules.depth)
+            episode = after
+        paid[-1] += outcomes[row, index]
+        returns += discounted(paid, rules.config.gamma)
+    if rules.config.shaping:  # a shaped return is the return minus the potential of where it starts
+        returns = [r - potential for r, potential in zip(returns, rules.potentials(episodes), strict=True)]
     return Demonstrations(
-        rules.observe(episodes),
+        rules.observe_episodes(episodes),
         np.array(actions_taken),
         np.stack(masks),
         np.array(returns, np.float32),
         np.array(weights, np.float32),
     )
+
+
+def discounted(rewards: Sequence[float], gamma: float) -> list[float]:
+    """The return from each step of an episode on."""
+    total, returns = 0.0, []
+    for reward in reversed(rewards):
+        total = reward + gamma * total
+        returns.append(total)
+    return returns[::-1]
 
 
 def imitate(

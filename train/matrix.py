@@ -9,97 +9,78 @@ what survives is evaluated on all questions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
-from polar_env.config import Config
 from polar_env.edits import combined
-from polar_env.executor import Executor
 from polar_env.program import Program, single_edits
+from polar_env.progress import Advance
 from polar_env.questions import Question, mixed_order
 from polar_env.stages import IMPORTED, MATRIX, TREE
+from polar_env.worlds import LiveWorld
+from train.config import MatrixConfig
 from train.traces import TraceSet, trace_row
 
-__all__ = ["MatrixConfig", "race"]
+__all__ = ["race"]
 
 _SHRINKAGE = 8.0
 """As many questions without any gain are added to every mean, so that luck on a few does not win."""
 _CHUNK = 2048
 """Verdicts in a shard: so much at most is lost when a race is stopped."""
 
-Progress = Callable[[int], None]
-"""Called with the number of (question, program) pairs just finished."""
-
-
-class MatrixConfig(Config):
-    """Settings of the race of shared programs."""
-
-    candidates: int = Field(default=0, ge=0)
-    """Programs that start: a quarter at most the best of the trees, the rest single edits in random order; 0 takes all
-    single edits."""
-    survivors: int = Field(default=16, ge=1)
-    """Programs that are evaluated on all train questions."""
-    first_questions: int = Field(default=50, ge=1)
-    """Questions of the first heat; each later heat has twice as many and half the programs."""
-    combine: int = Field(default=0, ge=0)
-    """Survivors, the best first, whose pairs race against them in the end; 0 combines none."""
-    layer_cost: float = Field(default=0.1, ge=0)
-    """Reward lost per executed layer / D; the race is for mean verdict minus this."""
-
 
 def race(
-    executor: Executor,
+    world: LiveWorld,
     questions: Sequence[Question],
     traces: TraceSet,
     config: MatrixConfig,
     *,
     held_out: Sequence[Question] = (),
     seed: int = 0,
-    on_progress: Progress = lambda _: None,
+    on_verdicts: Advance = lambda _: None,
 ) -> list[Program]:
     """Race programs over train questions and append all verdicts to the trace set; stopped, it goes on there.
 
     Args:
-        executor: executes programs.
+        world: executes programs.
         questions: train questions; the survivors are evaluated on all of them.
         traces: may hold trees, whose best programs take part.
         config: the settings.
         held_out: other questions, on which the survivors are measured, too, so that what the race chose can be judged.
         seed: orders questions and candidates.
-        on_progress: see `Progress`.
+        on_verdicts: see `Advance`.
 
     Returns:
         The survivors, the identity first.
     """
-    identity = executor.llm.identity
+    identity = world.identity
     known = traces.table(["question_id", "stage", "program", "right", "layers"])
-    known = known.assign(reward=known["right"].astype(float) - config.layer_cost / executor.depth * known["layers"])
+    known = known.assign(reward=known["right"].astype(float) - config.layer_cost / world.depth * known["layers"])
     candidates = _candidates(known, identity, config, seed)
-    scores = _Scores(executor, traces, config.layer_cost, known, candidates)
+    scores = _Scores(world, traces, config.layer_cost, known, candidates)
     order = mixed_order(questions, seed)
-    survivors = _heats(scores, order, candidates, config, on_progress)
+    survivors = _heats(scores, order, candidates, config, on_verdicts)
     if config.combine > 1:
         # Ranked by the heats alone: a race that was stopped later must come to the same pairs.
         pairs = combinations(survivors[: config.combine], 2)
-        grown = [new for a, b in pairs if (new := combined(a, b, executor.depth)) is not None]
+        grown = [new for a, b in pairs if (new := combined(a, b, world.depth)) is not None]
         everyone = list(dict.fromkeys([*survivors, *grown]))
-        survivors = _heats(scores, order, [p for p in everyone if p != identity], config, on_progress)
-    scores.evaluate([*order, *held_out], [identity, *survivors], on_progress)
+        survivors = _heats(scores, order, [p for p in everyone if p != identity], config, on_verdicts)
+    scores.evaluate([*order, *held_out], [identity, *survivors], on_verdicts)
     return [identity, *survivors]
 
 
 def _heats(
-    scores: _Scores, order: list[Question], programs: list[Program], config: MatrixConfig, on_progress: Progress
+    scores: _Scores, order: list[Question], programs: list[Program], config: MatrixConfig, on_verdicts: Advance
 ) -> list[Program]:
     """The survivors of one race, the best first."""
     count = min(config.first_questions, len(order))
     while len(programs) > config.survivors:
         heat = order[:count]
-        scores.evaluate(heat, [scores.identity, *programs], on_progress)
+        scores.evaluate(heat, [scores.identity, *programs], on_verdicts)
         programs = scores.best(heat, programs, max(config.survivors, math.ceil(len(programs) / 2)))
         count = min(2 * count, len(order))
     return programs
@@ -136,7 +117,7 @@ class _Scores:
     """Rewards of programs relative to the identity's on the same question.
 
     Args:
-        executor: executes what is missing.
+        world: executes what is missing.
         traces: takes in what was executed.
         layer_cost: see `MatrixConfig`.
         known: verdicts of the trace set, with their ``reward``.
@@ -145,33 +126,33 @@ class _Scores:
 
     def __init__(
         self,
-        executor: Executor,
+        world: LiveWorld,
         traces: TraceSet,
         layer_cost: float,
         known: pd.DataFrame,
         candidates: Sequence[Program],
     ) -> None:
-        self.executor, self.traces, self.cost_of_layer = executor, traces, layer_cost / executor.depth
-        self.identity = executor.llm.identity
+        self.world, self.traces, self.cost_of_layer = world, traces, layer_cost / world.depth
+        self.identity = world.identity
         names = [str(program) for program in (self.identity, *candidates)]
         known = known[(known["stage"] == MATRIX) | known["program"].isin(names) & (known["stage"] != IMPORTED)]
         pairs = zip(known["question_id"], known["program"], strict=True)
         self.rewards: dict[tuple[str, str], float] = dict(zip(pairs, known["reward"], strict=True))
 
-    def evaluate(self, questions: Sequence[Question], programs: Sequence[Program], on_progress: Progress) -> None:
+    def evaluate(self, questions: Sequence[Question], programs: Sequence[Program], on_verdicts: Advance) -> None:
         """Fill in the verdicts that are missing, a shard for each chunk."""
         names = [(program, str(program)) for program in programs]
         missing = [(q, program) for q in questions for program, name in names if (q.id, name) not in self.rewards]
         for chunk in (missing[i : i + _CHUNK] for i in range(0, len(missing), _CHUNK)):
-            verdicts = self.executor.verdicts(chunk)
+            verdicts = self.world.verdicts(chunk)
             rows = [
-                trace_row(question, program, verdict, self.executor.depth, stage=MATRIX)
+                trace_row(question, program, verdict, self.world.depth, stage=MATRIX)
                 for (question, program), verdict in zip(chunk, verdicts, strict=True)
             ]
             self.traces.append(rows)
             for row in rows:
                 self.rewards[row["question_id"], row["program"]] = row["right"] - self.cost_of_layer * row["layers"]
-            on_progress(len(chunk))
+            on_verdicts(len(chunk))
 
     def best(self, questions: Sequence[Question], programs: Sequence[Program], count: int) -> list[Program]:
         """The ``count`` programs of largest mean advantage, shrunk towards 0 where there are few questions."""

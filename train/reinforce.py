@@ -5,59 +5,30 @@ Letters: ``N`` lanes, ``D`` the model's depth.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field, model_validator
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.policy import NETWORK, PolicyAgent, write_model
-from polar_env.config import Config
-from polar_env.envs.episode import ProgramRules
+from agents.policy.agent import PolicyAgent
+from agents.policy.network import NETWORK, load_weights, weights_of
+from polar_env.envs import ProgramRules
 from polar_env.questions import Question
 from polar_env.runtime import torch_threads
 from polar_env.tables import write_whole
+from train.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from train.config import PPOConfig
 from train.tracking import Tracker
 
-__all__ = ["PPOConfig", "Score", "make_model", "reinforce", "score"]
+__all__ = ["Score", "make_model", "reinforce", "score"]
 
 
-class PPOConfig(Config):
-    """Settings of PPO."""
-
-    lanes: int = Field(default=64, ge=1)
-    """Episodes that run side by side."""
-    steps: int = Field(default=64, ge=1)
-    """Environment steps of each lane between two updates."""
-    total_steps: int = Field(default=200_000, ge=0)
-    """Environment steps in all."""
-    batch_size: int = Field(default=1024, ge=2)
-    """States in a gradient step; divides lanes * steps."""
-    epochs: int = Field(default=4, ge=1)
-    """Passes over each rollout."""
-    learning_rate: float = Field(default=2e-4, gt=0)
-    """Step size of Adam."""
-    clip: float = Field(default=0.1, gt=0)
-    """PPO's clipping range."""
-    entropy: float = Field(default=0.002, ge=0)
-    """Weight of the entropy bonus, which keeps the policy from falling back to one program."""
-    gae_lambda: float = Field(default=0.98, ge=0, le=1)
-    """Lambda of the generalised advantage estimate."""
-    target_kl: float | None = Field(default=0.02)
-    """An update stops early when the policy has moved this far; None never stops."""
-    validate_every: int = Field(default=10, ge=1)
-    """Rollouts between two measurements on the validation questions."""
-
-    @model_validator(mode="after")
-    def _batches_divide(self) -> PPOConfig:
-        if (self.lanes * self.steps) % self.batch_size:
-            raise ValueError(f"batch_size {self.batch_size} does not divide lanes * steps = {self.lanes * self.steps}")
-        return self
+BEST = "best.safetensors"
+"""Weights of the policy that was best on the validation questions."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +46,7 @@ class Score:
     reward: float
 
 
-def make_model(env: VecEnv, config: PPOConfig, seed: int) -> MaskablePPO:
+def make_model(env: VecEnv, config: PPOConfig, gamma: float, seed: int) -> MaskablePPO:
     """A MaskablePPO with the network that reads programs; nothing of the LLM is in it."""
     return MaskablePPO(
         "MultiInputPolicy",
@@ -84,7 +55,7 @@ def make_model(env: VecEnv, config: PPOConfig, seed: int) -> MaskablePPO:
         n_steps=config.steps,
         batch_size=config.batch_size,
         n_epochs=config.epochs,
-        gamma=1.0,
+        gamma=gamma,
         gae_lambda=config.gae_lambda,
         clip_range=config.clip,
         ent_coef=config.entropy,
@@ -97,14 +68,15 @@ def make_model(env: VecEnv, config: PPOConfig, seed: int) -> MaskablePPO:
 
 def score(model: MaskablePPO, rules: ProgramRules, questions: Sequence[Question]) -> Score:
     """Measure the greedy policy on some questions."""
-    programs = [proposals[0] for proposals in PolicyAgent(model, rules).propose(questions)]
-    verdicts = rules.executor.verdicts(list(zip(questions, programs, strict=True)))
+    decisions = PolicyAgent(model.policy, rules).decide([question.ask for question in questions])
+    programs = [decision.program for decision in decisions]
+    verdicts = rules.world.verdicts(list(zip(questions, programs, strict=True)))
     right = float(np.mean([verdict.right for verdict in verdicts]))
     cost = float(np.mean([program.cost(rules.depth) for program in programs]))
     return Score(right, cost, right - rules.layer_cost * cost)
 
 
-class _Progress(BaseCallback):
+class _Rollouts(BaseCallback):
     """Checkpoints, validates, and keeps the best policy."""
 
     def __init__(
@@ -138,7 +110,7 @@ class _Progress(BaseCallback):
                 "rollout/right": float(np.mean([end["right"] for end in self.ends])),
                 "rollout/cost": float(np.mean([end["cost"] for end in self.ends])),
                 "rollout/episodes": float(len(self.ends)),
-                "rollout/hit_rate": self.rules.executor.stats.hit_rate,
+                "rollout/hit_rate": self.rules.world.stats.hit_rate,
             }
             self.ends = []
         if self.rollouts % self.every == 0:
@@ -153,14 +125,12 @@ class _Progress(BaseCallback):
         if now.reward > self.best:
             self.best = now.reward
             self.chosen_step = self.model.num_timesteps
-            write_model(self.model, self.folder / "best.zip")
+            write_whole(self.folder / BEST, weights_of(self.model.policy))
         self.checkpoint(self.model)
 
     def checkpoint(self, model: MaskablePPO) -> None:
-        """Save the policy and how far training has come; the state file last."""
-        write_model(model, self.folder / "last.zip")
-        state = {"steps": model.num_timesteps, "best": self.best, "chosen_step": self.chosen_step}
-        write_whole(self.folder / "state.json", json.dumps(state).encode())
+        """Save how far training has come."""
+        save_checkpoint(model, self.folder, best=self.best, chosen_step=self.chosen_step)
 
 
 def reinforce(
@@ -172,40 +142,42 @@ def reinforce(
     tracker: Tracker,
     *,
     warm_start: Score,
-    on_progress: Callable[[int, dict[str, float]], None],
-) -> tuple[MaskablePPO, int]:
-    """Train until ``config.total_steps``; a stop in between keeps a checkpoint.
+    on_rollout: Callable[[int, dict[str, float]], None],
+) -> int:
+    """Train until ``config.total_steps``; a stop in between keeps a checkpoint, from which the next call goes on.
 
     Args:
-        model: the warm-started (or resumed) model; its own step count says how far it is.
+        model: the warm-started model; in the end it is the best policy by validation reward.
         rules: for measuring on validation questions.
         validation: questions that choose among the policies met on the way.
         config: the settings.
-        folder: gets ``last.zip``, ``best.zip`` and ``state.json``.
+        folder: gets the checkpoint, and the weights of the best policy so far.
         tracker: takes SB3's own metrics.
         warm_start: what the warm start is worth on the validation questions; a policy must exceed it to be kept.
-        on_progress: called after each rollout with the step and metrics.
+        on_rollout: called after each rollout with the step and metrics.
 
     Returns:
-        The best policy by validation reward, and the step at which it was met: 0 for the warm start itself.
+        The step at which the best policy was met: 0 for the warm start itself.
     """
     folder.mkdir(parents=True, exist_ok=True)
     best, chosen_step = warm_start.reward, 0
-    if (folder / "state.json").exists():
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        best, chosen_step = state["best"], state["chosen_step"]
+    if has_checkpoint(folder):
+        state = load_checkpoint(model, folder)
+        best, chosen_step = state["best"], int(state["chosen_step"])
     else:
-        write_model(model, folder / "best.zip")
-    callback = _Progress(rules, validation, folder, config.validate_every, on_progress, best, chosen_step)
+        write_whole(folder / BEST, weights_of(model.policy))
+    callback = _Rollouts(rules, validation, folder, config.validate_every, on_rollout, best, chosen_step)
     model.set_logger(tracker.sb3_logger())
     left = config.total_steps - model.num_timesteps
     try:
         if left > 0:
-            with torch_threads(1):  # the executor takes all cores for the LLM
+            with torch_threads(1):  # the world takes all cores for the LLM
                 model.learn(left, callback=callback, reset_num_timesteps=False)
             callback.validate({})
     except KeyboardInterrupt:
         if model.num_timesteps:  # else there is nothing yet that the warm start does not have
             callback.checkpoint(model)
         raise
-    return MaskablePPO.load(folder / "best.zip", device="cpu"), callback.chosen_step
+    load_weights(model.policy, folder / BEST)
+    model.policy.set_training_mode(False)
+    return callback.chosen_step

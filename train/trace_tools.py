@@ -29,7 +29,7 @@ def describe(traces: TraceSet) -> dict[str, Any]:
         "fingerprint": traces.meta["fingerprint"],
         "dtype": traces.meta["dtype"],
         "depth": traces.depth,
-        "prompt": traces.prompt.name,
+        "prompt": traces.prompts.name,
         "seed": config.get("seed"),
         "verdicts": len(table),
         "right": int(table["right"].sum()),
@@ -117,7 +117,7 @@ def merge(sources: Sequence[TraceSet], folder: Path) -> tuple[TraceSet, dict[str
     if (folder / META).exists():
         raise TraceError(f"{folder} holds a trace set already; give another --out folder.")
     for other in sources[1:]:
-        different = [key for key in ("fingerprint", "prompt", "depth", "dtype") if other.meta[key] != first.meta[key]]
+        different = [key for key in ("fingerprint", "prompts", "depth", "dtype") if other.meta[key] != first.meta[key]]
         if different:
             raise FingerprintError(
                 f"{other.folder} and {first.folder} differ in {' and '.join(different)}; traces of one model under one "

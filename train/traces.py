@@ -25,16 +25,17 @@ from agents.search.moves import State
 from agents.search.trace import Trace
 from polar_env.config import Config
 from polar_env.errors import FingerprintError, TraceError
-from polar_env.executor import Executor, Verdict
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program
-from polar_env.questions import Prompt, Question
+from polar_env.questions import Prompts, Question
+from polar_env.runner import Verdict
 from polar_env.stages import TREE, shared_verdicts
 from polar_env.tables import ShardedTable, write_whole
+from polar_env.worlds import LiveWorld
 
 __all__ = ["TraceRow", "TraceSet", "VerdictMatrix", "new_meta", "state_text", "trace_row"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 META = "traces.json"
 _WORK = "work.json"
 _META_ADVICE = (
@@ -44,7 +45,6 @@ _META_ADVICE = (
 _VERDICTS = pa.schema(
     [
         ("question_id", pa.string()),
-        ("text_hash", pa.string()),
         ("task", pa.string()),
         ("difficulty", pa.string()),
         ("split", pa.string()),
@@ -80,7 +80,6 @@ def trace_row(
     """One row of the table of verdicts."""
     return {
         "question_id": question.id,
-        "text_hash": question.text_hash,
         "task": question.task,
         "difficulty": question.difficulty,
         "split": question.split,
@@ -168,7 +167,7 @@ class _Meta(Config, extra="allow"):
     fingerprint: str
     dtype: str
     depth: int
-    prompt: Prompt
+    prompts: Prompts
     config: dict[str, Any]
     checksum: str
 
@@ -183,7 +182,7 @@ class _Work(Config):
     seconds: float
 
 
-def new_meta(llm: FrozenLLM, prompt: Prompt, config: dict[str, Any]) -> dict[str, Any]:
+def new_meta(llm: FrozenLLM, prompts: Prompts, config: dict[str, Any]) -> dict[str, Any]:
     """What a new trace set of a model under a prompt says of itself."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -191,7 +190,7 @@ def new_meta(llm: FrozenLLM, prompt: Prompt, config: dict[str, Any]) -> dict[str
         "fingerprint": llm.fingerprint,
         "depth": llm.depth,
         "dtype": llm.dtype_name,
-        "prompt": json.loads(prompt.model_dump_json()),
+        "prompts": prompts.model_dump(mode="json"),
         "config": config,
     }
 
@@ -234,7 +233,7 @@ class TraceSet:
         self.nodes = ShardedTable(folder, _NODES, "nodes")
 
     @classmethod
-    def create(cls, folder: Path, executor: Executor, config: dict[str, Any]) -> TraceSet:
+    def create(cls, folder: Path, world: LiveWorld, config: dict[str, Any]) -> TraceSet:
         """Open a trace set to append to it, or start it.
 
         Raises:
@@ -242,10 +241,10 @@ class TraceSet:
         """
         lock = _locked(folder)
         if not (folder / META).exists():
-            traces = cls.start(folder, new_meta(executor.llm, executor.prompt, config))
+            traces = cls.start(folder, new_meta(world.llm, world.prompts, config))
         else:
             traces = cls.open(folder)
-            traces.require(executor)
+            traces.require(world)
             traces.require_config(config)
         traces._lock = lock
         return traces
@@ -286,22 +285,22 @@ class TraceSet:
             raise TraceError(f"{folder / META} was changed: it does not match its checksum. {_META_ADVICE}")
         return cls(folder, meta)
 
-    def require(self, executor: Executor) -> None:
+    def require(self, world: LiveWorld) -> None:
         """Refuse another model or prompt than the one that made these traces.
 
         Raises:
             FingerprintError: saying which differs.
         """
-        if self.meta["fingerprint"] != executor.llm.fingerprint:
+        if self.meta["fingerprint"] != world.llm.fingerprint:
             raise FingerprintError(
                 f"the traces in {self.folder} are of model '{self.meta['model']}' in {self.meta['dtype']} "
-                f"({self.meta['fingerprint']}), but this is '{executor.llm.name}' in {executor.llm.dtype_name} "
-                f"({executor.llm.fingerprint}). Use that model and --dtype, or another --out folder."
+                f"({self.meta['fingerprint']}), but this is '{world.llm.name}' in {world.llm.dtype_name} "
+                f"({world.llm.fingerprint}). Use that model and --dtype, or another --out folder."
             )
-        if self.prompt != executor.prompt:
+        if self.prompts != world.prompts:
             raise FingerprintError(
-                f"the traces in {self.folder} were made under prompt '{self.prompt.name}' with other examples than "
-                f"this '{executor.prompt.name}'. Use that prompt, or another --out folder."
+                f"the traces in {self.folder} were made under prompt '{self.prompts.name}' with other examples than "
+                f"this '{world.prompts.name}'. Use that prompt, or another --out folder."
             )
 
     def require_config(self, config: dict[str, Any]) -> None:
@@ -328,9 +327,9 @@ class TraceSet:
             self._write_meta()
 
     @property
-    def prompt(self) -> Prompt:
-        """The prompt under which all traces were made."""
-        return Prompt.model_validate(self.meta["prompt"])
+    def prompts(self) -> Prompts:
+        """The prompts under which all traces were made."""
+        return Prompts.model_validate(self.meta["prompts"])
 
     @property
     def depth(self) -> int:

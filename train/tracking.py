@@ -27,8 +27,8 @@ class Tracker(KVWriter):
         import wandb
 
         folder.mkdir(parents=True, exist_ok=True)
-        os.environ.setdefault("WANDB_MODE", "offline")
-        settings = wandb.Settings(silent=True, console="off")
+        mode: Any = os.environ.get("WANDB_MODE", "offline")
+        settings = wandb.Settings(mode=mode, silent=True, console="off")
         self.run = wandb.init(project="polar-env", name=name, dir=str(folder), config=config, settings=settings)
         self.run.define_metric("*", step_metric="global_step")
 

@@ -10,12 +10,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.fixed import seeded_rng
+from agents.base import seeded_rng
 from agents.search.config import MctsConfig
 from agents.search.moves import Moves, State
-from polar_env.executor import Verdict
 from polar_env.program import Program
 from polar_env.questions import Question
+from polar_env.runner import Verdict
 
 __all__ = ["MAX_WALKS", "Order", "most_children", "reward_of"]
 
@@ -63,7 +63,7 @@ def reward_of(question: Question, verdict: Verdict, program: Program, depth: int
     """The verdict, or the credit for the part of an open answer that is right, minus the layer cost."""
     earned = float(verdict.right)
     if not verdict.right and not question.choices:
-        right_tokens = max(0, len(verdict.said) - 1)
+        right_tokens = max(0, len(verdict.answer_tokens) - 1)
         earned = config.partial_credit * right_tokens / (right_tokens + 1)
     return earned - config.layer_cost * program.cost(depth)
 

@@ -1,5 +1,5 @@
 """Many searches in lock step: the same search as `agents.search.reference`, one new program of each question a round,
-so that the executor always gets full batches.
+so that the world always gets full batches.
 
 The statistics of all trees lie in flat arrays ``[B, N, A]``. With fewer questions than rows in a batch a tree gives
 several programs at once, which virtual loss (Chaslot et al. 2008) keeps apart: until all are chosen, each counts as
@@ -19,15 +19,16 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.fixed import seeded_rng
+from agents.base import seeded_rng
 from agents.search.common import MAX_WALKS, Order, most_children, reward_of
 from agents.search.config import MctsConfig
 from agents.search.moves import State, make_moves
 from agents.search.root import due_visits, gumbel_scores
 from agents.search.trace import Child, Node, Trace
-from polar_env.executor import Executor, Verdict
 from polar_env.program import Program
 from polar_env.questions import Question
+from polar_env.runner import Verdict
+from polar_env.worlds import LiveWorld
 
 __all__ = ["Search", "search"]
 
@@ -112,11 +113,11 @@ class Search:
         known = np.array([len(verdicts) for verdicts in self._verdicts], np.int64)
         return np.where(self._exhausted, 0, self.config.simulations + 1 - known)
 
-    def run(self, executor: Executor, on_round: Callable[[int], None] | None = None) -> None:
+    def run(self, world: LiveWorld, on_round: Callable[[int], None] | None = None) -> None:
         """Search until every tree has its simulations or knows all programs that it can reach.
 
         Args:
-            executor: executes programs.
+            world: executes programs.
             on_round: called after each round with the number of programs evaluated in it.
         """
         while (left := self.left).any():
@@ -124,7 +125,7 @@ class Search:
             leaves = self._leaves(growing, np.minimum(left[growing], -(-self.config.rows // len(growing))))
             programs = [self.program(self._states[walk.tree][walk.nodes[-1]]) for walk in leaves]
             asked = [self.questions[walk.tree] for walk in leaves]
-            verdicts = executor.verdicts(list(zip(asked, programs, strict=True)))
+            verdicts = world.verdicts(list(zip(asked, programs, strict=True)))
             for walk, program, verdict in zip(leaves, programs, verdicts, strict=True):
                 self._take_in(walk.tree, program, verdict)
                 self._update(walk)
@@ -358,7 +359,7 @@ class Search:
 
 
 def search(
-    executor: Executor,
+    world: LiveWorld,
     questions: Sequence[Question],
     config: MctsConfig,
     seed: int = 0,
@@ -367,12 +368,12 @@ def search(
     """Search some questions in lock step.
 
     Args:
-        executor: executes programs.
+        world: executes programs.
         questions: one tree each.
         config: the settings.
         seed: with each question's id it seeds that question's tree.
         on_round: called after each round with the number of programs evaluated in it.
     """
-    trees = Search(questions, executor.depth, config, seed)
-    trees.run(executor, on_round)
+    trees = Search(questions, world.depth, config, seed)
+    trees.run(world, on_round)
     return trees.traces()

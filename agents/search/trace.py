@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agents.search.moves import State
-from polar_env.executor import Verdict
 from polar_env.program import Program
 from polar_env.questions import Question
+from polar_env.runner import Verdict
 
 __all__ = ["Child", "Node", "Trace", "best_programs"]
 

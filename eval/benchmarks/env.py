@@ -16,17 +16,18 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from agents.fixed import RandomAgent
-from agents.policy import NETWORK, PolicyAgent
+from agents.policy.agent import PolicyAgent
+from agents.policy.network import NETWORK
 from eval.benchmarks.figures import Figures
 from eval.benchmarks.roofline import Roofline
-from polar_env.answering import answer
 from polar_env.envs import ProgramVectorEnv
-from polar_env.envs.episode import Observation
+from polar_env.envs.observer import Observation
 from polar_env.envs.sb3 import ProgramVecEnv
-from polar_env.executor import Executor
 from polar_env.program import Program
 from polar_env.questions import Question
+from polar_env.runner import Runner
 from polar_env.runtime import torch_threads
+from polar_env.worlds import LiveWorld
 
 __all__ = ["EnvBenchmark", "measure_env"]
 
@@ -71,16 +72,16 @@ class _MenuPlayer:
     together, and whether that falls into the time that is measured would decide the rate.
 
     Args:
-        executor: executes; shared by nobody else, so that what it knows is what was played here.
+        world: executes; shared by nobody else, so that what it knows is what was played here.
         questions: the questions of the episodes.
         lanes: how many.
     """
 
-    def __init__(self, executor: Executor, questions: Sequence[Question], lanes: int) -> None:
-        self.executor = executor
-        self.env = ProgramVectorEnv(lanes, executor, questions)
+    def __init__(self, world: LiveWorld, questions: Sequence[Question], lanes: int) -> None:
+        self.world = world
+        self.env = ProgramVectorEnv(lanes, world, questions)
         self.rng = np.random.default_rng(0)
-        self.programs = RandomAgent(executor.depth, pool=_MENU).pool
+        self.programs = RandomAgent(world.depth, pool=_MENU).pool
         self.menu = [self.env.rules.language.encode(program) for program in self.programs]
         self.plans = [self._cut_short(self.plan()) for _ in range(lanes)]
         self.env.reset(seed=0)
@@ -108,26 +109,27 @@ class _MenuPlayer:
         started, steps = time.perf_counter(), 0
         while time.perf_counter() - started < seconds:
             if forget:
-                self.executor.clear()
+                self.world.runner.clear()
             self.env.step(self.actions())
             steps += self.env.num_envs
         return steps / (time.perf_counter() - started)
 
 
 def measure_env(
-    executor: Executor, questions: Sequence[Question], seconds: float, note: Callable[[str], None] = lambda _: None
+    world: LiveWorld, questions: Sequence[Question], seconds: float, note: Callable[[str], None] = lambda _: None
 ) -> EnvBenchmark:
     """Measure everything.
 
     Args:
-        executor: gives the LLM, the prompt and the memory bound.
+        world: gives the LLM, the prompt and the memory bound.
         questions: many, so that new ones do not run out while it is measured.
         seconds: about how long each rate is measured.
         note: told what has been measured.
     """
 
-    def fresh() -> Executor:
-        one = Executor(executor.llm, executor.prompt, executor.memory_bytes // 4, threads=executor.threads)
+    def fresh() -> LiveWorld:
+        runner = Runner(world.llm, world.runner.memory_bytes // 4, threads=world.runner.threads)
+        one = LiveWorld(runner, world.prompts)
         one.check(questions)
         return one
 
@@ -137,14 +139,14 @@ def measure_env(
         "lanes": (_MenuPlayer(fresh(), questions, LANES), False),
     }
     for name in ("with caches", "lanes"):
-        _know(players[name][0].executor, players[name][0].programs, questions[:1])  # the menu's keys and values
+        _know(players[name][0].world, players[name][0].programs, questions[:1])  # the menu's keys and values
     rates: dict[str, list[float]] = {name: [] for name in players}
-    lanes, roofline, shares = players["lanes"][0].executor, Roofline(executor.llm), []
+    lanes, roofline, shares = players["lanes"][0].world, Roofline(world.llm), []
     for _ in range(_ROUNDS):
         for name, (player, forget) in players.items():
             before, started = lanes.stats.copy(), time.perf_counter()
             rates[name].append(player.steps_per_second(seconds / _ROUNDS, forget))
-            if player.executor is lanes:
+            if player.world is lanes:
                 calls, took = lanes.stats.since(before).calls, time.perf_counter() - started
                 roofline.measure(calls)
                 shares.append(roofline.share(calls, took))
@@ -166,20 +168,20 @@ def measure_env(
     )
 
 
-def _know(executor: Executor, menu: Sequence[Program], questions: Sequence[Question]) -> None:
+def _know(world: LiveWorld, menu: Sequence[Program], questions: Sequence[Question]) -> None:
     """Execute all programs of a menu on some questions, and observe every state on their way."""
-    identity = executor.llm.identity
-    executor.verdicts([(question, program) for question in questions for program in [identity, *menu]])
+    identity = world.identity
+    world.verdicts([(question, program) for question in questions for program in [identity, *menu]])
     states = [program.layers[:length] for program in menu for length in range(len(program) + 1)]
-    executor.features([(question, state) for question in questions for state in states])
+    world.observations([(question.ask, state) for question in questions for state in states])
 
 
-def _rate_where_all_is_known(executor: Executor, questions: Sequence[Question], lanes: int, seconds: float) -> float:
-    player = _MenuPlayer(executor, questions, lanes)
-    _know(executor, player.programs, questions)
-    executed = executor.stats.executed_layers
+def _rate_where_all_is_known(world: LiveWorld, questions: Sequence[Question], lanes: int, seconds: float) -> float:
+    player = _MenuPlayer(world, questions, lanes)
+    _know(world, player.programs, questions)
+    executed = world.stats.executed_layers
     rate = player.steps_per_second(seconds / _ROUNDS)
-    assert executor.stats.executed_layers == executed, "something was executed, so not all was known"
+    assert world.stats.executed_layers == executed, "something was executed, so not all was known"
     return rate
 
 
@@ -213,21 +215,21 @@ class _TimedAgent(PolicyAgent):
 
     seconds = 0.0
 
-    def act(self, observation: Observation, masks: NDArray[np.bool_], deterministic: bool) -> NDArray[np.int64]:
-        """Act, timed."""
+    def logits(self, observation: Observation, masks: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Logits, timed."""
         started = time.perf_counter()
         try:
-            return super().act(observation, masks, deterministic)
+            return super().logits(observation, masks)
         finally:
             self.seconds += time.perf_counter() - started
 
 
-def _policy_shares(executor: Executor, questions: Sequence[Question]) -> tuple[float, float]:
+def _policy_shares(world: LiveWorld, questions: Sequence[Question]) -> tuple[float, float]:
     """The policy's share of PPO's time, and of the time of one answer; the policy is new, its size is that of all."""
     from sb3_contrib import MaskablePPO
 
-    player = _MenuPlayer(executor, questions, LANES)
-    _know(executor, player.programs, questions[:1])
+    player = _MenuPlayer(world, questions, LANES)
+    _know(world, player.programs, questions[:1])
     env = _TimedVecEnv(player)
     model = MaskablePPO(
         "MultiInputPolicy", env, n_steps=_STEPS, batch_size=_BATCH_SIZE, n_epochs=_EPOCHS, gamma=1.0,
@@ -237,9 +239,9 @@ def _policy_shares(executor: Executor, questions: Sequence[Question]) -> tuple[f
         started = time.perf_counter()
         model.learn(2 * _STEPS * LANES)
         total = time.perf_counter() - started
-    agent = _TimedAgent(model, player.env.rules)
+    agent = _TimedAgent(model.policy, player.env.rules)
     started = time.perf_counter()
     for question in questions[:_ANSWERS]:
-        executor.clear()
-        answer(executor, [question], agent.propose([question])[0][0])
+        world.runner.clear()
+        world.generate([question.ask], agent.decide([question.ask])[0].program)
     return 1 - env.seconds / total, agent.seconds / (time.perf_counter() - started)

@@ -18,12 +18,16 @@ import psutil
 import torch
 from torch import Tensor
 
+from eval.benchmarks.answering import FEW_SHOT_ASKS, POLICY_ASKS, few_shot_generate_ratio, policy_overhead_ratio
 from eval.benchmarks.figures import Figures
 from eval.benchmarks.roofline import Roofline
 from eval.benchmarks.timing import best_seconds, time_ratio
 from polar_env.errors import ModelError
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program, single_edits
+from polar_env.questions import Question
+from polar_env.runner import generate
+from polar_env.worlds import LiveWorld
 
 __all__ = ["ExecutionBenchmark", "measure_execution"]
 
@@ -49,6 +53,10 @@ class ExecutionBenchmark(Figures):
             can skip: a lower bound of what a very short program costs in decoding.
         mixed_rows_speedup: 32 rows of 32 programs one by one, over all in one batch.
         mixed_rows_same_tokens: share of those rows whose tokens are the same both ways.
+        few_shot_generate_ratio: 32 asks behind the prompt's worked examples, answered in one batch, over executing the
+            whole prompt for each of them alone; None where the prompt has no examples.
+        policy_overhead_ratio: choosing a program layer by layer with a policy and answering under it, over answering
+            with the identity; the policy spells the identity, so both execute the same layers, one ask at a time.
         memory_growth: resident memory after all short generations over that after the first tenth, minus 1.
         generations: how many generations that was.
         prefill_tokens_per_second: of the identity, at the largest size.
@@ -65,6 +73,8 @@ class ExecutionBenchmark(Figures):
     head_share: float
     mixed_rows_speedup: float
     mixed_rows_same_tokens: float
+    few_shot_generate_ratio: float | None
+    policy_overhead_ratio: float
     memory_growth: float
     generations: int
     prefill_tokens_per_second: float
@@ -75,18 +85,28 @@ class ExecutionBenchmark(Figures):
 
 
 def measure_execution(
-    llm: FrozenLLM, seconds: float = 20.0, generations: int = 1000, note: Callable[[str], None] = lambda _: None
+    world: LiveWorld,
+    questions: Sequence[Question],
+    seconds: float = 4.0,
+    generations: int = 1000,
+    note: Callable[[str], None] = lambda _: None,
 ) -> ExecutionBenchmark:
     """Measure everything; some minutes for a small model on a CPU.
 
     Args:
-        llm: the model.
+        world: gives the model and the prompt.
+        questions: what is asked behind the prompt's worked examples.
         seconds: about how long each ratio is measured.
         generations: how many short generations look for growing memory.
         note: told what has been measured.
     """
-    with _endless(llm):
-        return _measure(llm, seconds, generations, note)
+    asks = [question.ask for question in questions]
+    few_shot = few_shot_generate_ratio(world, asks[:FEW_SHOT_ASKS], seconds) if world.prompts.examples else None
+    note(f"{FEW_SHOT_ASKS} asks behind worked examples: {few_shot} of the time of the whole prompt for each")
+    overhead = policy_overhead_ratio(world, asks[:POLICY_ASKS], seconds)
+    note(f"choosing and answering with a policy: {overhead:.3f} of answering with the identity")
+    with _endless(world.llm):
+        return _measure(world.llm, seconds, generations, note, few_shot, overhead)
 
 
 @contextmanager
@@ -105,15 +125,22 @@ def _endless(llm: FrozenLLM) -> Iterator[None]:
         vars(llm).pop("end_tokens", None)
 
 
-def _measure(llm: FrozenLLM, seconds: float, generations: int, note: Callable[[str], None]) -> ExecutionBenchmark:
+def _measure(
+    llm: FrozenLLM,
+    seconds: float,
+    generations: int,
+    note: Callable[[str], None],
+    few_shot: float | None,
+    overhead: float,
+) -> ExecutionBenchmark:
     sizes = [size for size in SIZES if size[1] + NEW_TOKENS <= llm.context_length]
-    prefill, generate = {}, {}
+    prefill, generation = {}, {}
     for rows, tokens in sizes:
         ids, size = _random_ids(llm, rows, tokens), f"{rows} x {tokens}"
         prefill[size] = time_ratio(_our_prefill(llm, ids, llm.identity), _their_prefill(llm, ids), seconds)
         note(f"prefill {size}: {prefill[size]:.3f} of transformers' time")
-        generate[size] = time_ratio(_our_generate(llm, ids, llm.identity), _their_generate(llm, ids), seconds)
-        note(f"generate {size}: {generate[size]:.3f} of transformers' time")
+        generation[size] = time_ratio(_our_generate(llm, ids, llm.identity), _their_generate(llm, ids), seconds)
+        note(f"generate {size}: {generation[size]:.3f} of transformers' time")
     prefill_excess = max(_excess(llm, _our_prefill, rows, tokens, seconds, note) for rows, tokens in sizes[:3])
     generate_excess = max(_excess(llm, _our_generate, rows, tokens, seconds, note) for rows, tokens in sizes[:3])
     head_share = _head_share(llm)
@@ -130,18 +157,20 @@ def _measure(llm: FrozenLLM, seconds: float, generations: int, note: Callable[[s
     note(f"memory after {generations} generations: {growth:+.2%}")
     return ExecutionBenchmark(
         identity_prefill_ratio=max(prefill.values()),
-        identity_generate_ratio=max(generate.values()),
+        identity_generate_ratio=max(generation.values()),
         program_time_excess=max(prefill_excess, generate_excess),
         prefill_time_excess=prefill_excess,
         head_share=head_share,
         mixed_rows_speedup=speedup,
         mixed_rows_same_tokens=same,
+        few_shot_generate_ratio=few_shot,
+        policy_overhead_ratio=overhead,
         memory_growth=growth,
         generations=generations,
         prefill_tokens_per_second=tokens / took,
         roofline_share=roofline.share(calls, took),
         prefill_ratios=prefill,
-        generate_ratios=generate,
+        generate_ratios=generation,
         threads=torch.get_num_threads(),
     )
 
@@ -165,14 +194,12 @@ def _their_prefill(llm: FrozenLLM, ids: Tensor) -> Callable[[], object]:
 
 def _our_generate(llm: FrozenLLM, ids: Tensor, program: Program) -> Callable[[], object]:
     prompts = ids.tolist()
-    return lambda: llm.generate(prompts, program, max_new_tokens=NEW_TOKENS)
+    return lambda: generate(llm, prompts, program, max_new_tokens=NEW_TOKENS)
 
 
 def _their_generate(llm: FrozenLLM, ids: Tensor) -> Callable[[], object]:
-    generate: Any = llm.model.generate
-    return lambda: generate(
-        ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW_TOKENS, do_sample=False
-    ).tolist()
+    theirs: Any = llm.model.generate
+    return lambda: theirs(ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW_TOKENS, do_sample=False).tolist()
 
 
 def _excess(
@@ -222,11 +249,11 @@ def _mixed_rows(llm: FrozenLLM, seconds: float) -> tuple[float, float]:
     tokens: dict[str, list[tuple[int, ...]]] = {}
 
     def together() -> None:
-        tokens["together"] = [g.tokens for g in llm.generate(prompts, programs, max_new_tokens=NEW_TOKENS)]
+        tokens["together"] = [g.tokens for g in generate(llm, prompts, programs, max_new_tokens=NEW_TOKENS)]
 
     def one_by_one() -> None:
         tokens["one by one"] = [
-            llm.generate([prompt], program, max_new_tokens=NEW_TOKENS)[0].tokens
+            generate(llm, [prompt], program, max_new_tokens=NEW_TOKENS)[0].tokens
             for prompt, program in zip(prompts, programs, strict=True)
         ]
 
@@ -241,7 +268,7 @@ def _memory_growth(llm: FrozenLLM, generations: int) -> float:
     prompts = [_random_ids(llm, 1, length)[0].tolist() for length in (5, 9, 16)]
     warm = 0
     for number in range(generations):
-        llm.generate([prompts[number % 3]], programs[number % 8], max_new_tokens=2)
+        generate(llm, [prompts[number % 3]], programs[number % 8], max_new_tokens=2)
         if number == generations // 10:
             warm = _memory_in_use(llm)
     return _memory_in_use(llm) / warm - 1

@@ -1,4 +1,4 @@
-"""``polar bench executor``: verdicts a second beside the peers' way, and beside what matrix products alone would cost.
+"""``polar bench world``: verdicts a second beside the peers' way, and beside what matrix products alone would cost.
 
 The peers' way: one program at a time, one question at a time, decoding 15 new tokens with ``generate`` of the
 re-stacked model.
@@ -19,11 +19,12 @@ from transformers import DynamicCache
 from eval.benchmarks.figures import Figures
 from eval.benchmarks.machine import peak_rss_gib
 from eval.benchmarks.roofline import Roofline
-from polar_env.encoding import EncodedQuestion
-from polar_env.executor import Executor
 from polar_env.llm import FrozenLLM, as_model
 from polar_env.program import Program, single_edits
 from polar_env.questions import Question
+from polar_env.runner import Runner
+from polar_env.runner.encoding import EncodedQuestion
+from polar_env.worlds import LiveWorld
 
 __all__ = ["NEW_TOKENS", "ExecutorBenchmark", "measure_executor", "restacked_verdicts"]
 
@@ -40,7 +41,7 @@ class ExecutorBenchmark(Figures):
     """What verdicts cost.
 
     Attributes:
-        verdicts_per_second: of the executor, from nothing.
+        verdicts_per_second: of the world, from nothing.
         ratio_to_generate: times as fast as the peers' way, decoding all 15 tokens.
         ratio_to_ended: the same where decoding may end at an end-of-text token.
         roofline_share: time of the matrix products of the layer executions really done, over the time taken.
@@ -51,7 +52,7 @@ class ExecutorBenchmark(Figures):
         generate_samples: how many of them were decoded for comparison.
         wrong_verdicts: verdicts that differ from the re-stacked model's.
         checked_verdicts: how many were compared.
-        peak_rss_gib: the most resident memory of the process until the executor was done, with weights and libraries.
+        peak_rss_gib: the most resident memory of the process until the world was done, with weights and libraries.
         bfloat16_ratio: rate in bfloat16 over that in float32, one run each after the other on every eighth program;
             None where the model is not in float32.
         bfloat16_disagreement: share of those verdicts that differ from the float32 ones.
@@ -76,7 +77,7 @@ class ExecutorBenchmark(Figures):
 
 
 def measure_executor(
-    executor: Executor,
+    world: LiveWorld,
     questions: Sequence[Question],
     programs: int = 0,
     check: int = 24,
@@ -85,39 +86,39 @@ def measure_executor(
     """Time the identity and its single edits on some questions.
 
     Args:
-        executor: measured from nothing.
+        world: measured from nothing.
         questions: each runs under all programs.
         programs: use this many programs, evenly spread; 0 uses all.
         check: verdicts of this many programs are compared with the re-stacked model's; 0 compares all.
         note: told what has been measured.
     """
-    llm = executor.llm
+    llm = world.llm
     chosen = _spread([llm.identity, *single_edits(llm.identity)], programs)
     parts = [chosen[i::_PARTS] for i in range(_PARTS) if chosen[i::_PARTS]]
-    roofline, before = Roofline(llm), executor.stats.copy()
+    roofline, before = Roofline(llm), world.stats.copy()
     right: dict[tuple[str, Program], bool] = {}
     decoding, ending = [], []
-    executor.verdicts([(question, llm.identity) for question in questions])  # both warm up
-    _seconds_to_generate(llm, llm.identity, executor.encoder(questions[0]))
-    with executor.from_nothing():
-        executor.stats = before.copy()
+    world.verdicts([(question, llm.identity) for question in questions])  # both warm up
+    _seconds_to_generate(llm, llm.identity, _encoded(world, questions[0]))
+    with world.from_nothing():
+        before = world.stats.copy()
         for number, part in enumerate(parts):
-            calls = executor.stats.copy().calls
+            calls = world.stats.copy().calls
             pairs = [(question, program) for question in questions for program in part]
-            verdicts = executor.verdicts(pairs)
+            verdicts = world.verdicts(pairs)
             right |= {(q.id, p): verdict.right for (q, p), verdict in zip(pairs, verdicts, strict=True)}
-            roofline.measure(executor.stats.calls - calls)
+            roofline.measure(world.stats.calls - calls)
             for program in (part[0], part[-1]):
-                encoded = executor.encoder(questions[number % len(questions)])
+                encoded = _encoded(world, questions[number % len(questions)])
                 decoding.append(_seconds_to_generate(llm, program, encoded, min_new_tokens=NEW_TOKENS))
                 ending.append(_seconds_to_generate(llm, program, encoded))
             note(f"part {number + 1} of {len(parts)}: {len(pairs)} verdicts")
-    done, peak = executor.stats.since(before), peak_rss_gib()
+    done, peak = world.stats.since(before), peak_rss_gib()
     rate, flops = done.verdicts / done.seconds, roofline.flops(done.calls)
     note(f"{rate:.1f} verdicts/s; one takes the peers {mean(decoding):.2f} s, {mean(ending):.2f} s where it may end")
     checked = _spread(chosen, check)
-    truth = restacked_verdicts(executor, [q for q in questions if not q.choices], checked, note)
-    bfloat16 = _compare_bfloat16(executor, questions, parts[0], note) if llm.dtype is torch.float32 else (None,) * 3
+    truth = restacked_verdicts(world, [q for q in questions if not q.choices], checked, note)
+    bfloat16 = _compare_bfloat16(world, questions, parts[0], note) if llm.dtype is torch.float32 else (None,) * 3
     return ExecutorBenchmark(
         verdicts_per_second=rate,
         ratio_to_generate=rate * mean(decoding),
@@ -137,6 +138,15 @@ def measure_executor(
     )
 
 
+def _encoded(world: LiveWorld, question: Question) -> EncodedQuestion:
+    return world.runner.encode(question, world.prompts[question.task])
+
+
+def _beside(llm: FrozenLLM, world: LiveWorld) -> LiveWorld:
+    """A world of the same prompts, with half of the memory."""
+    return LiveWorld(Runner(llm, world.runner.memory_bytes // 2, threads=world.runner.threads), world.prompts)
+
+
 def _spread(programs: list[Program], count: int) -> list[Program]:
     """``count`` of the programs, evenly spread, the first among them; all where ``count`` is 0 or larger."""
     if not 0 < count < len(programs):
@@ -147,7 +157,7 @@ def _spread(programs: list[Program], count: int) -> list[Program]:
 @torch.inference_mode()
 def _seconds_to_generate(llm: FrozenLLM, program: Program, question: EncodedQuestion, **options: Any) -> float:
     """Seconds that plain transformers take to decode one answer under the re-stacked model."""
-    ids = question.prompt_row[None].to(llm.device)
+    ids = question.ask.tokens[None].to(llm.device)
     generate: Any = as_model(llm, program).generate
     started = time.perf_counter()
     mask = torch.ones_like(ids)
@@ -157,7 +167,7 @@ def _seconds_to_generate(llm: FrozenLLM, program: Program, question: EncodedQues
 
 @torch.inference_mode()
 def restacked_verdicts(
-    executor: Executor,
+    world: LiveWorld,
     questions: Sequence[Question],
     programs: Sequence[Program],
     note: Callable[[str], None] = lambda _: None,
@@ -166,21 +176,21 @@ def restacked_verdicts(
 
     Questions of one length run as one batch behind the shared prompt, in transformers' own cache.
     """
-    encoded = {question.id: executor.encoder(question) for question in questions}
+    encoded = {question.id: _encoded(world, question) for question in questions}
     right: dict[tuple[str, Program], bool] = {}
     for number, program in enumerate(programs):
-        model: Any = as_model(executor.llm, program)
-        for shape in sorted({each.text.shape for each in encoded.values()}):
-            batch = {name: each for name, each in encoded.items() if each.text.shape == shape}
-            texts = [each.text for each in batch.values()]
-            cache = DynamicCache()
-            if texts[0].prefix is not None:
-                model(input_ids=texts[0].prefix.rows.to(executor.llm.device), past_key_values=cache, use_cache=True)
+        model: Any = as_model(world.llm, program)
+        for shape in sorted({_shape(each) for each in encoded.values()}):
+            batch = {name: each for name, each in encoded.items() if _shape(each) == shape}
+            asks, cache = [each.ask.text for each in batch.values()], DynamicCache()
+            if asks[0].context is not None:
+                model(input_ids=asks[0].context.rows.to(world.llm.device), past_key_values=cache, use_cache=True)
                 cache.batch_repeat_interleave(len(batch))
-            rows = torch.cat([text.rows for text in texts]).to(executor.llm.device)
-            greedy = model(input_ids=rows, past_key_values=cache, use_cache=True).logits.argmax(-1).tolist()
+            rows = torch.cat([each.gold_row[None, each.ask.text.past :] for each in batch.values()])
+            output = model(input_ids=rows.to(world.llm.device), past_key_values=cache, use_cache=True)
+            greedy = output.logits.argmax(-1).tolist()
             for (name, each), tokens in zip(batch.items(), greedy, strict=True):
-                start, answer = each.prompt_length - 1, list(each.answers[0])
+                start, answer = each.ask.text.length - 1, list(each.answers[0])
                 right[name, program] = tokens[start : start + len(answer)] == answer
         if number % 20 == 19:
             note(f"re-stacked models: {number + 1} of {len(programs)} programs")
@@ -188,25 +198,30 @@ def restacked_verdicts(
 
 
 def _compare_bfloat16(
-    executor: Executor, questions: Sequence[Question], programs: list[Program], note: Callable[[str], None]
+    world: LiveWorld, questions: Sequence[Question], programs: list[Program], note: Callable[[str], None]
 ) -> tuple[float, float, float]:
     """Rate over float32's, share of verdicts that differ from float32's, share that depends on the batch."""
-    llm = executor.llm
+    llm = world.llm
     model: Any = copy.deepcopy(llm.model).to(torch.bfloat16)
     rounded = FrozenLLM(model, llm.tokenizer, llm.name)
     pairs = [(question, program) for question in questions for program in programs]
     rates, right = [], []
     for each in (llm, rounded):
-        one = Executor(each, executor.prompt, executor.memory_bytes // 2, threads=executor.threads)
+        one = _beside(each, world)
         one.verdicts(pairs[:1])
-        one.clear()
+        one.runner.clear()
         before = one.stats.copy()
         right.append([verdict.right for verdict in one.verdicts(pairs)])
         done = one.stats.since(before)
         rates.append(done.verdicts / done.seconds)
-    alone = Executor(rounded, executor.prompt, executor.memory_bytes // 2, threads=executor.threads)
+    alone = _beside(rounded, world)
     sample = range(0, len(pairs), max(1, len(pairs) // 100))
     changed = [alone.verdicts([pairs[i]])[0].right != right[1][i] for i in sample]
     note(f"bfloat16: {rates[1]:.1f} verdicts/s beside {rates[0]:.1f} in float32")
     differ = [a != b for a, b in zip(*right, strict=True)]
     return rates[1] / rates[0], mean(differ), mean(changed)
+
+
+def _shape(question: EncodedQuestion) -> tuple[int, int]:
+    """Tokens before the ask, and of ask and gold answer."""
+    return question.ask.text.past, len(question.gold_row)

@@ -15,7 +15,7 @@ __all__ = ["Roofline"]
 
 
 class Roofline:
-    """Measures the rate of matrix products for the shapes that an executor really ran.
+    """Measures the rate of matrix products for the shapes that an world really ran.
 
     A layer is taken as its two-dimensional weights, each multiplied once for every token; norms, attention and the head
     are not counted, so that whatever they cost is overhead.

@@ -14,14 +14,15 @@ from eval.benchmarks.figures import Figures
 from eval.benchmarks.roofline import Roofline
 from eval.benchmarks.timing import time_ratio
 from polar_env.actions import Draft, SegmentsLanguage
-from polar_env.executor import Executor
 from polar_env.program import Program
 from polar_env.questions import Question
+from polar_env.runner import Runner
+from polar_env.worlds import LiveWorld
 
 __all__ = ["RowsBenchmark", "measure_rows"]
 
 SIZES = (4, 32, 256)
-FEW_SHOT_SIZES = (4, 32)
+FEW_SHOT_SIZES = (4, 32, 256)
 _ALONE = 8
 """Rows that are run one by one in each round."""
 
@@ -37,6 +38,7 @@ class RowsBenchmark(Figures):
         few_shot_speedup_4: four rows, the prompt with its examples: most of the work is then to run these under each
             row's own program, which is a batch of its own already. None where the prompt has no examples.
         few_shot_speedup_32: 32 rows.
+        few_shot_speedup_256: 256 rows.
         rows_per_second: of 256 rows, the prompt without its examples.
         roofline_share: time of the matrix products of these rows' layers alone, over the time taken.
         layers: mean layers of the programs.
@@ -52,35 +54,37 @@ class RowsBenchmark(Figures):
     alone_samples: int
     few_shot_speedup_4: float | None = None
     few_shot_speedup_32: float | None = None
+    few_shot_speedup_256: float | None = None
 
 
 def measure_rows(
-    executor: Executor, questions: Sequence[Question], seconds: float, note: Callable[[str], None] = lambda _: None
+    world: LiveWorld, questions: Sequence[Question], seconds: float, note: Callable[[str], None] = lambda _: None
 ) -> RowsBenchmark:
     """Time batches of random programs of the segments language, a program for each row, from nothing.
 
     Args:
-        executor: gives the LLM, the prompt and the memory bound.
+        world: gives the LLM, the prompt and the memory bound.
         questions: rows take them in turn.
         seconds: about how long each ratio is measured.
         note: told what has been measured.
     """
     rng = np.random.default_rng(0)
-    language = SegmentsLanguage(executor.depth)
+    language = SegmentsLanguage(world.depth)
     programs = [_random_program(language, rng) for _ in range(max(SIZES))]
     pairs = [(questions[i % len(questions)], program) for i, program in enumerate(programs)]
     found: dict[str, float] = {}
-    roofline = Roofline(executor.llm)
-    examples_of = {"": (), "few_shot_": executor.prompt.examples} if executor.prompt.examples else {"": ()}
+    roofline = Roofline(world.llm)
+    given = world.prompts.default
+    examples_of = {"": (), "few_shot_": given.examples} if given.examples else {"": ()}
     for name, examples in examples_of.items():
-        prompt = executor.prompt.model_copy(update={"examples": examples})
-        one = Executor(executor.llm, prompt, executor.memory_bytes, threads=executor.threads)
+        prompt = given.model_copy(update={"examples": examples})
+        one = LiveWorld(Runner(world.llm, world.runner.memory_bytes, threads=world.runner.threads), prompt)
         one.check(questions)
         for size in FEW_SHOT_SIZES if examples else SIZES:
             found[f"{name}speedup_{size}"] = _speedup(one, pairs[:size], seconds)
             note(f"{prompt.name}, {size} rows: {found[f'{name}speedup_{size}']:.2f} times as fast as one by one")
         if not examples:
-            one.clear()
+            one.runner.clear()
             before = one.stats.copy()
             one.verdicts(pairs)
             done = one.stats.since(before)
@@ -98,17 +102,17 @@ def _random_program(language: SegmentsLanguage, rng: np.random.Generator) -> Pro
     return Program(draft.layers)
 
 
-def _speedup(executor: Executor, pairs: list[tuple[Question, Program]], seconds: float) -> float:
+def _speedup(world: LiveWorld, pairs: list[tuple[Question, Program]], seconds: float) -> float:
     """Rows a second in one batch, over rows a second one by one; both from nothing."""
     alone = pairs[:: max(1, len(pairs) // _ALONE)][:_ALONE]
 
     def together() -> None:
-        executor.clear()
-        executor.verdicts(pairs)
+        world.runner.clear()
+        world.verdicts(pairs)
 
     def one_by_one() -> None:
         for pair in alone:
-            executor.clear()
-            executor.verdicts([pair])
+            world.runner.clear()
+            world.verdicts([pair])
 
     return len(pairs) / len(alone) / time_ratio(together, one_by_one, seconds)

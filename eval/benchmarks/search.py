@@ -10,8 +10,8 @@ from agents.search.config import MctsConfig
 from agents.search.lockstep import search
 from eval.benchmarks.figures import Figures
 from eval.benchmarks.roofline import Roofline
-from polar_env.executor import Executor
 from polar_env.questions import Question
+from polar_env.worlds import LiveWorld
 
 __all__ = ["SearchBenchmark", "measure_search"]
 
@@ -49,7 +49,7 @@ class SearchBenchmark(Figures):
 
 
 def measure_search(
-    executor: Executor,
+    world: LiveWorld,
     questions: Sequence[Question],
     config: MctsConfig,
     note: Callable[[str], None] = lambda _: None,
@@ -57,25 +57,25 @@ def measure_search(
     """Search the questions in lock step, and some of them alone.
 
     Args:
-        executor: measured from nothing.
+        world: measured from nothing.
         questions: one tree each.
         config: the search's settings.
         note: told what has been measured.
     """
-    roofline = Roofline(executor.llm)
-    executor.verdicts([(questions[0], executor.llm.identity)])  # warms up
+    roofline = Roofline(world.llm)
+    world.verdicts([(questions[0], world.identity)])  # warms up
     alone: list[float] = []
     filled: list[float] = []
     for question in questions[:_ALONE]:
         for rates, rows in ((alone, config.rows), (filled, 32)):
-            with executor.from_nothing():
-                rates.append(_rate(executor, [question], config.model_copy(update={"rows": rows}))[0])
+            with world.from_nothing():
+                rates.append(_rate(world, [question], config.model_copy(update={"rows": rows}))[0])
         note(f"one tree: {alone[-1]:.1f} programs/s, with 32 rows a round {filled[-1]:.1f}")
-    before = executor.stats.copy()
-    with executor.from_nothing():
-        rate, seconds = _rate(executor, questions, config)
-        steps = executor.stats.since(before)
-        known_rate, _ = _rate(executor, questions, config)
+    before = world.stats.copy()
+    with world.from_nothing():
+        rate, seconds = _rate(world, questions, config)
+        steps = world.stats.since(before)
+        known_rate, _ = _rate(world, questions, config)
     roofline.measure(steps.calls, samples=5)
     note(f"{len(questions)} trees in lock step: {rate:.1f} programs/s, where all are known {known_rate:.0f}")
     mean = sum(alone) / len(alone)
@@ -93,9 +93,9 @@ def measure_search(
     )
 
 
-def _rate(executor: Executor, questions: Sequence[Question], config: MctsConfig) -> tuple[float, float]:
+def _rate(world: LiveWorld, questions: Sequence[Question], config: MctsConfig) -> tuple[float, float]:
     """Programs evaluated a second, and the seconds."""
-    verdicts, started = executor.stats.verdicts, time.perf_counter()
-    search(executor, questions, config)
+    verdicts, started = world.stats.verdicts, time.perf_counter()
+    search(world, questions, config)
     seconds = time.perf_counter() - started
-    return (executor.stats.verdicts - verdicts) / seconds, seconds
+    return (world.stats.verdicts - verdicts) / seconds, seconds

@@ -15,7 +15,9 @@ from eval.analysis import Group, analyse
 from eval.analysis_report import write_analysis
 from eval.rechecks import Rechecks, recheck
 from eval.statistics import Estimate
-from polar_env.cli.common import QuestionsConfig, console, open_executor, with_model
+from polar_env.cli.bars import console
+from polar_env.cli.flags import QuestionsConfig, with_model
+from polar_env.cli.opening import open_world
 from polar_env.cli.traces import open_traces, questions_of
 from polar_env.errors import QuestionError, TraceError
 from polar_env.stages import IMPORTED, TREE
@@ -69,7 +71,7 @@ def run(config: AnalyseConfig) -> dict[str, Any]:
         "seconds": work.get("seconds"),
     }
     folder = traces.folder.parent / "analysis" if traces.folder.name == "traces" else traces.folder / "analysis"
-    page = write_analysis(folder, found, rechecks, traces.meta | {"prompt": traces.prompt.name}, work)
+    page = write_analysis(folder, found, rechecks, traces.meta | {"prompt": traces.prompts.name}, work)
     write_whole(folder / "analysis.json", json.dumps(result, indent=2).encode())
     if not config.json_output:
         print(page.read_text(encoding="utf-8"))
@@ -82,9 +84,9 @@ def _recheck(config: AnalyseConfig, traces: TraceSet, table: pd.DataFrame) -> Re
         questions = questions_of(config, traces)
     except (QuestionError, TraceError) as error:
         raise TraceError(f"{error} Or give --execute 0: nothing is executed again then.") from error
-    executor = open_executor(with_model(config, traces.meta["model"], traces.meta["dtype"]), traces.prompt)
-    traces.require(executor)
-    return recheck(executor, table, questions, config.execute, config.seed)
+    world = open_world(with_model(config, traces.meta["model"], traces.meta["dtype"]), traces.prompts)
+    traces.require(world)
+    return recheck(world, table, questions, config.execute, config.seed)
 
 
 def _of_group(group: Group) -> dict[str, Any]:

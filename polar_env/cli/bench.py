@@ -11,11 +11,13 @@ import tyro
 from pydantic import Field
 
 from agents.search.config import MctsConfig
-from polar_env.cli.common import QuestionsConfig, console, open_executor, open_llm, open_prompt, open_questions
+from polar_env.cli.bars import console
+from polar_env.cli.flags import QuestionsConfig
+from polar_env.cli.opening import open_llm, open_prompts, open_questions, open_world
 
 if TYPE_CHECKING:
-    from polar_env.executor import Executor
     from polar_env.questions import Question
+    from polar_env.worlds import LiveWorld
 
 __all__ = ["CONFIG", "BenchConfig", "run"]
 
@@ -54,7 +56,7 @@ def run(config: BenchConfig) -> dict[str, Any]:
     from polar_env.llm.fastest import fastest_threads
     from polar_env.runtime import torch_threads
 
-    llm = open_llm(config.model, config.dtype, config.device)
+    llm = open_llm(config.model_name, config.dtype_name, config.device)
     threads = config.threads or fastest_threads(llm)
     config = config.model_copy(update={"threads": threads})
     with torch_threads(threads):  # references, too
@@ -63,7 +65,7 @@ def run(config: BenchConfig) -> dict[str, Any]:
         "what": config.what,
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "machine": machine(llm.device),
-        "model": config.model,
+        "model": llm.name,
         "dtype": llm.dtype_name,
         "threads": threads,
         **figures,
@@ -81,45 +83,45 @@ def run(config: BenchConfig) -> dict[str, Any]:
 def _execution(config: BenchConfig, note: Note) -> dict[str, Any]:
     from eval.benchmarks.execution import measure_execution
 
-    llm = open_llm(config.model, config.dtype, config.device)
-    return measure_execution(llm, config.seconds, config.generations, note).as_json()
+    world, questions, asked = _asked(config)
+    return asked | measure_execution(world, questions, config.seconds, config.generations, note).as_json()
 
 
-def _asked(config: BenchConfig) -> tuple[Executor, list[Question], dict[str, Any]]:
-    """The executor, the questions that fit it, and what a record says of them."""
-    prompt = open_prompt(config)
-    executor = open_executor(config, prompt)
-    questions = open_questions(config, "train", without=prompt)
-    executor.check(questions)
-    return executor, questions, {"prompt": prompt.name, "questions": len(questions)}
+def _asked(config: BenchConfig) -> tuple[LiveWorld, list[Question], dict[str, Any]]:
+    """The world, the questions that fit it, and what a record says of them."""
+    prompts = open_prompts(config)
+    world = open_world(config, prompts)
+    questions = open_questions(config, "train", without=prompts)
+    world.check(questions)
+    return world, questions, {"prompt": prompts.name, "questions": len(questions)}
 
 
 def _executor(config: BenchConfig, note: Note) -> dict[str, Any]:
     from eval.benchmarks.executor import measure_executor
 
-    executor, questions, asked = _asked(config)
-    return asked | measure_executor(executor, questions, config.programs, config.check, note).as_json()
+    world, questions, asked = _asked(config)
+    return asked | measure_executor(world, questions, config.programs, config.check, note).as_json()
 
 
 def _rows(config: BenchConfig, note: Note) -> dict[str, Any]:
     from eval.benchmarks.rows import measure_rows
 
-    executor, questions, asked = _asked(config)
-    return asked | measure_rows(executor, questions, config.seconds, note).as_json()
+    world, questions, asked = _asked(config)
+    return asked | measure_rows(world, questions, config.seconds, note).as_json()
 
 
 def _env(config: BenchConfig, note: Note) -> dict[str, Any]:
     from eval.benchmarks.env import measure_env
 
-    executor, questions, asked = _asked(config.model_copy(update={"limit": 0}))
-    return asked | measure_env(executor, questions, config.seconds, note).as_json()
+    world, questions, asked = _asked(config.model_copy(update={"limit": 0}))
+    return asked | measure_env(world, questions, config.seconds, note).as_json()
 
 
 def _search(config: BenchConfig, note: Note) -> dict[str, Any]:
     from eval.benchmarks.search import measure_search
 
-    executor, questions, asked = _asked(config)
-    return asked | measure_search(executor, questions, config.mcts, note).as_json()
+    world, questions, asked = _asked(config)
+    return asked | measure_search(world, questions, config.mcts, note).as_json()
 
 
 _MEASURES: dict[str, Callable[[BenchConfig, Note], dict[str, Any]]] = {

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import tyro
 
-from polar_env.cli.common import ModelConfig, console, open_llm
+from polar_env.cli.bars import console
+from polar_env.cli.flags import ModelConfig
+from polar_env.cli.opening import open_llm
 from polar_env.errors import ConfigError
-from polar_env.llm import export_program
 from polar_env.program import Program
 
 __all__ = ["CONFIG", "ExportConfig", "run"]
@@ -33,7 +34,9 @@ def run(config: ExportConfig) -> dict[str, Any]:
     """Export, load again with plain transformers, and compare."""
     if not config.program or config.out == Path():
         raise ConfigError('give a program and a folder, e.g. polar export --program "0-12 14-29" OUT.')
-    llm = open_llm(config.model, config.dtype, config.device)
+    from polar_env.llm import export_program
+
+    llm = open_llm(config.model_name, config.dtype_name, config.device)
     program = Program.parse(config.program, llm.depth)
     with console.status(f"writing {config.out}"):
         difference = export_program(llm, program, config.out)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from polar_env.cli.common import PROMPT_FILE, QuestionsConfig, console, open_llm, open_questions
-from polar_env.executor import Executor
-from polar_env.questions import load_questions, make_prompt, write_prompt
+from polar_env.cli.bars import console
+from polar_env.cli.flags import PROMPT_FILE, QuestionsConfig
+from polar_env.cli.opening import open_llm, open_pool, open_questions
+from polar_env.questions import Prompts, make_prompt, write_prompts
+
+if TYPE_CHECKING:
+    from eval.statistics import Estimate
 
 __all__ = ["CONFIG", "PromptConfig", "run"]
 
@@ -28,27 +32,20 @@ DEFAULT_CANDIDATES = ("qa-0", "qa-6", "bare-0", "bare-6", "chat-0", "chat-6", "r
 
 def run(config: PromptConfig) -> dict[str, Any]:
     """Measure the identity program under each candidate and record the best in ``OUT/prompt.yaml``."""
-    from eval.statistics import share
+    from eval.prompts import choose_prompt
 
-    skipped: list[str] | None = [] if config.skip_bad else None
-    pool = load_questions(config.specs, "train", skipped=skipped)
+    pool = open_pool(config).split("train")
     prompts = [make_prompt(name, pool) for name in config.candidates or DEFAULT_CANDIDATES]
     longest = max(prompts, key=lambda prompt: len(prompt.examples))
-    questions = open_questions(config, "train", without=longest)
-    llm = open_llm(config.model, config.dtype, config.device)
-    prompts = [p for p in prompts if llm.tokenizer.chat_template or not p.is_chat]
-    measured = {}
-    executors = [Executor(llm, prompt, memory_bytes=1 << 28) for prompt in prompts]
-    for executor in executors:  # a question that does not fit is refused before anything runs
-        executor.check(questions)
-    for prompt, executor in zip(prompts, executors, strict=True):
-        verdicts = executor.verdicts([(question, llm.identity) for question in questions])
-        executor.clear()  # no other prompt has use for its states
-        measured[prompt.name] = share([verdict.right for verdict in verdicts])
-        console.print(f"prompt {prompt.name:<10} identity {measured[prompt.name].percent()} %", markup=False)
-    best = max(prompts, key=lambda prompt: measured[prompt.name].value)
+    questions = open_questions(config, "train", without=Prompts.for_all(longest))
+    llm = open_llm(config.model_name, config.dtype_name, config.device)
+
+    def show(name: str, estimate: Estimate) -> None:
+        console.print(f"prompt {name:<10} identity {estimate.percent()} %", markup=False)
+
+    best, measured = choose_prompt(llm, prompts, questions, show)
     path = config.out / PROMPT_FILE
-    write_prompt(best, path)
+    write_prompts(Prompts.for_all(best), path)
     console.print(f"best prompt: {best.name}, on {len(questions)} train questions; recorded in {path}", markup=False)
     return {
         "prompt": best.name,

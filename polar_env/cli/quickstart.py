@@ -19,13 +19,13 @@ from polar_env.cli import prompt as prompt_verb
 from polar_env.cli import run as run_verb
 from polar_env.cli import search as search_verb
 from polar_env.cli import train as train_verb
-from polar_env.cli.common import PROMPT_FILE, QuestionsConfig, console, open_executor, open_questions
-from polar_env.questions import SPLITS, read_prompt
+from polar_env.cli.bars import console
+from polar_env.cli.flags import PROMPT_FILE, QuestionsConfig
+from polar_env.cli.opening import open_questions, open_world
+from polar_env.envs.config import EnvConfig
+from polar_env.questions import SPLITS, read_prompts
 from polar_env.tables import write_whole
-from train.imitate import ImitationConfig
-from train.matrix import MatrixConfig
-from train.pipeline import EnvConfig
-from train.reinforce import PPOConfig
+from train.config import ImitationConfig, MatrixConfig, PPOConfig
 
 __all__ = ["CONFIG", "QuickstartConfig", "run"]
 
@@ -85,20 +85,20 @@ def run(config: QuickstartConfig) -> dict[str, Any]:
     started = time.perf_counter()
     shared = {name: getattr(config, name) for name in QuestionsConfig.model_fields}
     shared |= {"json_output": True, "prompt": ""}  # results are shown at the end, once; the prompt is chosen in step 2
-    if config.model in ASSETS:
-        _say(1, f"model {config.model}")
-        asset_path(config.model)
+    if config.model_name in ASSETS:
+        _say(1, f"model {config.model_name}")
+        asset_path(config.model_name)
     _say(2, "the identity program's best prompt, on train questions")
     if not (config.out / PROMPT_FILE).is_file():
         prompt_verb.run(
             prompt_verb.PromptConfig(**{**shared, "limit": config.prompt_limit}, candidates=config.prompt_candidates)
         )
-    executor = open_executor(config, read_prompt(config.out / PROMPT_FILE))
+    world = open_world(config, read_prompts(config.out / PROMPT_FILE))
     for split in SPLITS:  # a question that does not fit is refused now, not after the search
-        executor.check(open_questions(config.model_copy(update={"limit": 0}), split, without=executor.prompt))
+        world.check(open_questions(config.model_copy(update={"limit": 0}), split, without=world.prompts))
     _say(3, "search: trees for some questions, then a race of the programs that help over many")
     search_verb.run(
-        search_verb.SearchConfig(
+        search_verb.SearchVerbConfig(
             **shared, mcts=config.mcts, race=config.race, tree_questions=config.tree_questions, held_out_limit=0
         )
     )

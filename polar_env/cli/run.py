@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from pydantic import Field
 
-from agents.load import find_agents, load_agent
-from agents.policy import read_card
-from polar_env.answering import answer
-from polar_env.cli.common import QuestionsConfig, console, open_executor, open_prompt, with_model
-from polar_env.envs.rendering import layer_glyphs
+from polar_env.cli.bars import console
+from polar_env.cli.flags import QuestionsConfig, with_model
+from polar_env.cli.opening import open_prompts, open_world
 from polar_env.errors import ConfigError
-from polar_env.executor import Executor
 from polar_env.program import Program
-from polar_env.questions import Question
+from polar_env.questions import Ask
+
+if TYPE_CHECKING:
+    from polar_env.worlds import LiveWorld
 
 __all__ = ["CONFIG", "RunConfig", "run"]
 
@@ -27,6 +27,10 @@ class RunConfig(QuestionsConfig):
 
     question: Annotated[str, tyro.conf.Positional] = ""
     """The question."""
+    task: str = "questions"
+    """The task that it belongs to, where tasks have prompts of their own."""
+    choice: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """A choice to answer with, repeatable."""
     agent: str = "runs/quickstart/agents/ppo"
     """identity, random, static:PROGRAM, or the folder of a saved agent."""
     max_new_tokens: Annotated[int, Field(ge=1)] = 32
@@ -38,36 +42,41 @@ CONFIG = RunConfig
 
 def run(config: RunConfig) -> dict[str, Any]:
     """Ask the agent for a program, and generate under it and under the identity."""
+    from agents.registry import find_agents, load_agent
+    from eval.protocol import read_cards
+
     if not config.question.strip():
         raise ConfigError('there is no question; write e.g. polar run "What is 17 + 25?".')
-    saved = find_agents(config.agent)
-    cards = [read_card(folder) for folder in saved[:1]]
-    prompt = cards[0].prompt if cards and not config.prompt else open_prompt(config)
-    config = with_model(config, cards[0].model, cards[0].dtype) if cards else config
-    executor = open_executor(config, prompt)
-    agent = load_agent(config.agent, executor, config.seed)
-    question = Question.ask(config.question)
-    executor.check([question])
+    card = next(iter(read_cards([str(folder) for folder in find_agents(config.agent)[:1]]).values()), None)
+    prompts = card.prompts if card is not None and not config.prompt else open_prompts(config)
+    config = with_model(config, card.model, card.dtype) if card is not None else config
+    world = open_world(config, prompts)
+    agent = load_agent(config.agent, world, config.seed)
+    ask = Ask.typed(config.question, config.task, config.choice)
     started = time.perf_counter()
-    program = agent.propose([question])[0][0]
-    chosen = time.perf_counter() - started
-    answers = {}
-    for name, used in (("identity", executor.llm.identity), (agent.name, program)):
-        answers[name] = _answer(config, executor, question, name, used)
-    console.print(f"{agent.name} chose its program in {1000 * chosen:.0f} ms", markup=False)
-    return {"question": question.text, "agent": agent.name, "program": str(program), "answers": answers}
+    program = agent.decide([ask])[0].program
+    decided = time.perf_counter() - started
+    answers = {
+        name: _answer(config, world, ask, name, used)
+        for name, used in ((agent.name, program), ("identity", world.identity))
+    }
+    console.print(f"{agent.name} chose its program in {1000 * decided:.0f} ms", markup=False)
+    return {"question": ask.text, "agent": agent.name, "program": str(program), "answers": answers}
 
 
-def _answer(config: RunConfig, executor: Executor, question: Question, name: str, program: Program) -> dict[str, Any]:
+def _answer(config: RunConfig, world: LiveWorld, ask: Ask, name: str, program: Program) -> dict[str, Any]:
     """Generate under a program; the text appears token by token."""
+    from polar_env.envs.rendering import layer_glyphs
+    from polar_env.runner import Decoding
+
     stream = sys.stderr if config.json_output else sys.stdout
-    glyphs = layer_glyphs(program.layers, executor.depth)
+    glyphs = layer_glyphs(program.layers, world.depth)
     print(f"{name:<10} |{glyphs}| {program} ({len(program)} layers)\n{'':<10} ", end="", file=stream)
 
     def show(_: int, piece: str) -> None:
         print(piece, end="", flush=True, file=stream)
 
-    written = answer(executor, [question], program, config.max_new_tokens, show)[0]
+    written = world.generate([ask], program, Decoding(config.max_new_tokens), show)[0]
     seconds = written.prefill_seconds + written.decode_seconds
     print(f"   [{1000 * seconds:.0f} ms, {len(written.tokens)} tokens]", file=stream)
     return {"program": str(program), "layers": len(program), "text": written.text.strip(), "seconds": seconds}

@@ -3,46 +3,30 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from agents.search.config import PRESETS, MctsConfig
-from polar_env.cli.common import QuestionsConfig, console, open_executor, open_prompt, open_questions, progress_bar
-from polar_env.errors import ConfigError, QuestionError, UnknownNameError
-from polar_env.executor import ExecutionStats, Executor
-from polar_env.program import Program
-from polar_env.questions import Prompt, Question, mixed_order
-from train.chance import evaluate_chance
-from train.collect import Engine, LocalEngine, search_traces
-from train.engines import RayEngine, WorkerSpec, require_ray
-from train.matrix import MatrixConfig, race
-from train.traces import TraceSet
+from agents.search.config import PRESETS
+from polar_env.cli.bars import bars, console
+from polar_env.cli.flags import QuestionsConfig
+from polar_env.cli.opening import open_prompts, open_questions, open_world
+from polar_env.errors import QuestionError, UnknownNameError
+from polar_env.questions import Prompts, Question
+from train.config import MatrixConfig, SearchConfig
 
-__all__ = ["CONFIG", "SearchConfig", "run"]
+if TYPE_CHECKING:
+    from polar_env.worlds import LiveWorld
+    from train.collect import Engine
+
+__all__ = ["CONFIG", "SearchVerbConfig", "run"]
 
 
-class SearchConfig(QuestionsConfig):
+class SearchVerbConfig(QuestionsConfig, SearchConfig):
     """Search programs for train questions; run again, it goes on where it was."""
 
     preset: str = "fast"
     """Settings of the trees that the mcts flags start from: fast (ours), or cola, drllm, repolar as published."""
-    mcts: MctsConfig = PRESETS["fast"]
-    """The tree search."""
-    race: MatrixConfig = MatrixConfig(candidates=64)
-    """The race of shared programs; with --matrix all single edits start, and the eight best are combined."""
-    matrix: bool = False
-    """Race shared programs only, without trees."""
-    trees: bool = False
-    """Search trees only, without the race."""
-    chance: bool = False
-    """Also evaluate as many random programs as the trees did, and single edits, on their questions: what luck finds."""
-    tree_questions: Annotated[int, Field(ge=1)] = 64
-    """Questions that get a tree, tasks taking turns; the race uses all."""
-    in_flight: Annotated[int, Field(ge=1)] = 32
-    """Questions searched in lock step."""
-    held_out_limit: Annotated[int, Field(ge=0)] = 200
-    """Validation questions on which the survivors of the race are measured, too; 0 measures none."""
     engine: Literal["local", "ray"] = "local"
     """Where trees grow: in this process, or on the workers of a Ray cluster, each with its own copy of the LLM."""
     workers: Annotated[int, Field(ge=1)] = 2
@@ -53,7 +37,7 @@ class SearchConfig(QuestionsConfig):
     """ray: address of a running cluster ('auto' finds the one of this machine); empty starts one here."""
 
 
-CONFIG = SearchConfig
+CONFIG = SearchVerbConfig
 
 
 def defaults(arguments: list[str], given: dict[str, Any]) -> dict[str, Any]:
@@ -71,103 +55,61 @@ def defaults(arguments: list[str], given: dict[str, Any]) -> dict[str, Any]:
     return given | {"preset": name} | {key: settings | own.get(key, {}) for key, settings in start.items()}
 
 
-def run(config: SearchConfig) -> dict[str, Any]:
+def run(config: SearchVerbConfig) -> dict[str, Any]:
     """Search and race; the traces lie in ``OUT/traces``."""
-    if config.matrix and config.trees:
-        raise ConfigError("--matrix races without trees and --trees searches without the race; give one or neither.")
-    if config.matrix and config.chance:
-        raise ConfigError("--chance compares trees with luck, and --matrix grows none; leave one of them away.")
+    from train.engines import require_ray
+    from train.searching import check_search, search_programs
+
+    settings = SearchConfig(**{name: getattr(config, name) for name in SearchConfig.model_fields})
+    check_search(settings)
     if config.engine == "ray":
         require_ray()
-    prompt = open_prompt(config)
-    questions = open_questions(config, "train", without=prompt)
-    executor = open_executor(config, prompt)
-    executor.check(questions)
-    engine = LocalEngine(executor) if config.matrix else _engine(config, executor)
-    stages = ({"race"} if not config.trees else set()) | ({"mcts"} if not config.matrix else set())
-    settings = config.model_dump(mode="json", include={"seed", *stages}) | {"questions": list(config.specs)}
-    traces = TraceSet.create(config.out / "traces", executor, settings)
-    survivors: list[Program] = []
-    searched = 0
-    stats = [executor.stats] if engine.stats is executor.stats else [executor.stats, engine.stats]
-    before = [each.copy() for each in stats]
+    prompts = open_prompts(config)
+    questions = open_questions(config, "train", without=prompts)
+    world = open_world(config, prompts)
+    engine = _engine(config, world)
+    folder = config.out / "traces"
     try:
-        if not config.matrix:
-            searched = _search_trees(config, engine, questions, traces)
-        if config.chance:
-            with progress_bar(executor.stats, "random programs", None, "verdicts") as bar:
-                evaluate_chance(executor, questions, traces, config.mcts, config.seed, config.in_flight, bar.advance)
-        if not config.trees:
-            with progress_bar(executor.stats, "racing shared programs", None, "verdicts") as bar:
-                survivors = race(
-                    executor, questions, traces, config.race,
-                    held_out=_held_out(config, prompt), seed=config.seed, on_progress=bar.advance,
-                )  # fmt: skip
+        outcome = search_programs(
+            world, engine, questions, _held_out(config, prompts), folder, settings, config.specs, bars(engine.stats)
+        )
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"{traces.folder} keeps all finished shards; run the same command to go on.") from None
-    done = ExecutionStats()
-    for each, earlier in zip(stats, before, strict=True):
-        done.add(each.since(earlier))
-    console.print(f"{traces.verdicts.count} verdicts in {traces.folder}", markup=False)
-    return {
-        "traces": str(traces.folder),
-        "rows": traces.verdicts.count,
-        "questions_searched": searched,
-        "survivors": [str(program) for program in survivors],
-        "layer_executions": done.executed_layers,
-        "prefix_layer_executions": done.prefix_layers,
-        "choice_layer_executions": done.choice_layers,
-        "sharing_factor": done.sharing,
-        "seconds": done.seconds,
-    }
+        raise KeyboardInterrupt(f"{folder} keeps all finished shards; run the same command to go on.") from None
+    console.print(f"{outcome.rows} verdicts in {folder}", markup=False)
+    return outcome.as_json()
 
 
-def _held_out(config: SearchConfig, prompt: Prompt) -> list[Question]:
+def _held_out(config: SearchVerbConfig, prompts: Prompts) -> list[Question]:
     """Validation questions, on which the survivors are measured, too; none where the source has none."""
     limited = config.model_copy(update={"limit": config.held_out_limit})
     try:
-        return open_questions(limited, "validation", without=prompt) if config.held_out_limit else []
+        return open_questions(limited, "validation", without=prompts) if config.held_out_limit else []
     except QuestionError:
         return []
 
 
-def _engine(config: SearchConfig, executor: Executor) -> Engine:
+def _engine(config: SearchVerbConfig, world: LiveWorld) -> Engine:
     """Where trees grow."""
-    if config.engine == "local":
-        return LocalEngine(executor)
+    from train.collect import LocalEngine
+    from train.engines import RayEngine, WorkerSpec
+
+    if config.engine == "local" or config.matrix:
+        return LocalEngine(world)
+    runner = world.runner
     spec = WorkerSpec(
-        model=config.model,
-        dtype=executor.llm.dtype_name,
+        model=config.model_name,
+        dtype=world.llm.dtype_name,
         device=config.device,
-        prompt=executor.prompt,
-        memory_bytes=executor.memory_bytes,
-        verdicts=executor.store.path.parent if executor.store else None,
-        threads=config.threads or _threads(config, executor),
+        prompts=world.prompts,
+        memory_bytes=runner.memory_bytes,
+        verdicts=runner.store.path.parent if runner.store else None,
+        threads=config.threads or _threads(config, world),
     )
-    return RayEngine(spec, executor.llm.fingerprint, config.workers, config.worker_gpus, config.ray_address)
+    return RayEngine(spec, world.llm.fingerprint, config.workers, config.worker_gpus, config.ray_address)
 
 
-def _threads(config: SearchConfig, executor: Executor) -> int:
+def _threads(config: SearchVerbConfig, world: LiveWorld) -> int:
     """Threads of a Ray worker: one where layers run on a GPU, else those of its machine, or its share of this one's."""
-    if executor.llm.device.type != "cpu":
+    if world.llm.device.type != "cpu":
         return 1
-    return executor.threads if config.ray_address else max(1, executor.threads // config.workers)
-
-
-def _search_trees(config: SearchConfig, engine: Engine, questions: list[Question], traces: TraceSet) -> int:
-    """Trees for the first questions, tasks taking turns; returns how many were searched now."""
-    chosen = mixed_order(questions, config.seed)[: config.tree_questions]
-    left = len({question.id for question in chosen} - traces.questions_done())
-    if left < len(chosen):
-        console.print(f"{len(chosen) - left} questions were searched before; going on from there.", markup=False)
-    each = config.mcts.simulations + 1
-    with progress_bar(engine.stats, "searching trees", left * each, "programs", each) as bar:
-        return search_traces(
-            engine,
-            chosen,
-            traces,
-            config.mcts,
-            seed=config.seed,
-            in_flight=config.in_flight,
-            on_progress=bar.advance,
-        )
+    return world.runner.threads if config.ray_address else max(1, world.runner.threads // config.workers)

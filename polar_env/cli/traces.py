@@ -9,15 +9,9 @@ from typing import Annotated, Any, Literal
 import tyro
 from pydantic import Field
 
-from polar_env.cli.common import (
-    QuestionsConfig,
-    console,
-    open_executor,
-    open_llm,
-    open_prompt,
-    progress_bar,
-    with_model,
-)
+from polar_env.cli.bars import bars, console
+from polar_env.cli.flags import QuestionsConfig, with_model
+from polar_env.cli.opening import open_llm, open_prompts, open_world
 from polar_env.errors import ConfigError, TraceError
 from polar_env.questions import Question, load_questions
 from polar_env.tables import write_whole
@@ -109,11 +103,9 @@ def _export(config: TracesConfig) -> dict[str, Any]:
     from train.exchange.minari import export_minari
 
     config = with_model(config, traces.meta["model"], traces.meta["dtype"])
-    executor = open_executor(config, traces.prompt)
-    with progress_bar(executor.stats, "recording", None, "episodes") as bar:
-        episodes, unspoken = export_minari(
-            traces, executor, questions, config.dataset, config.per_question, bar.advance
-        )
+    world = open_world(config, traces.prompts)
+    with bars(world.stats)("recording", None, "episodes") as advance:
+        episodes, unspoken = export_minari(traces, world, questions, config.dataset, config.per_question, advance)
     console.print(
         f"{episodes} episodes in {config.dataset}, all replayed; {unspoken} programs that the environment's actions "
         "cannot spell were left out.",
@@ -136,7 +128,7 @@ def questions_of(config: QuestionsConfig, traces: TraceSet) -> list[Question]:
 
 
 def _import(config: TracesConfig) -> dict[str, Any]:
-    prompt, llm = open_prompt(config), open_llm(config.model, config.dtype, config.device)
+    prompts, llm = open_prompts(config), open_llm(config.model_name, config.dtype_name, config.device)
     imported = import_polar(config.paths[0], llm.depth)
     for problem in imported.problems[:_SHOWN]:
         console.print(problem, markup=False)
@@ -154,12 +146,12 @@ def _import(config: TracesConfig) -> dict[str, Any]:
     ]
     write_whole(config.out / "questions.jsonl", "\n".join([*lines, ""]).encode())
     origin = {"imported_from": config.paths[0].name, "questions": [f"jsonl:{config.out / 'questions.jsonl'}"]}
-    traces = TraceSet.start(config.out / "traces", new_meta(llm, prompt, origin))
+    traces = TraceSet.start(config.out / "traces", new_meta(llm, prompts, origin))
     traces.append(imported.rows)
     console.print(
         f"{len(imported.rows)} verdicts on {len(imported.questions)} questions in {traces.folder}; "
         f"{len(imported.problems)} left out. Their verdicts are the other code's: `polar search --matrix --out "
-        f"{config.out} --model {config.model} --prompt {config.prompt or prompt.name} --questions "
+        f"{config.out} --model {config.model_name} --prompt {config.prompt or prompts.name} --questions "
         f"jsonl:{config.out / 'questions.jsonl'}` races their best programs here, and `polar train` learns from that.",
         markup=False,
     )

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from polar_env.cli.common import QuestionsConfig, console, open_executor, open_questions, with_model
+from polar_env.cli.bars import console
+from polar_env.cli.flags import QuestionsConfig, with_model
+from polar_env.cli.opening import open_questions, open_world
+from polar_env.envs.config import EnvConfig
 from polar_env.errors import ConfigError
-from train.imitate import ImitationConfig
-from train.pipeline import EnvConfig, TrainingConfig, train_agents
-from train.reinforce import PPOConfig
-from train.traces import TraceSet
+from train.config import ImitationConfig, PPOConfig, TrainingConfig
 
 __all__ = ["CONFIG", "TrainConfig", "run"]
 
@@ -41,26 +41,27 @@ CONFIG = TrainConfig
 
 def run(config: TrainConfig) -> dict[str, Any]:
     """Train; the agents lie in ``OUT/agents/imitation`` and ``OUT/agents/ppo``."""
+    from train.pipeline import train_agents
+    from train.traces import TraceSet
+
     traces = TraceSet.open(config.traces or config.out / "traces")
-    train = open_questions(config, "train", without=traces.prompt)
+    train = open_questions(config, "train", without=traces.prompts)
     limited = config.model_copy(update={"limit": config.validation_limit})
-    validation = open_questions(limited, "validation", without=traces.prompt)
+    validation = open_questions(limited, "validation", without=traces.prompts)
     if config.prompt:
         raise ConfigError(
             "the prompt of a training is that of its traces; leave --prompt away, or search under another."
         )
-    executor = open_executor(with_model(config, traces.meta["model"], traces.meta["dtype"]), traces.prompt)
-    executor.check([*train, *validation])
+    world = open_world(with_model(config, traces.meta["model"], traces.meta["dtype"]), traces.prompts)
+    world.check([*train, *validation])
     try:
-        trained = train_agents(
-            executor, train, validation, traces, config.out, config.training(), config.specs, _report
-        )
+        trained = train_agents(world, train, validation, traces, config.out, config.training(), config.specs, _report)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"{config.out / 'checkpoints'} keeps the last checkpoint; run the same command to go on."
         ) from None
     warm, final = trained.warm_start, trained.final
-    verdicts = executor.verdicts([(question, executor.llm.identity) for question in validation])
+    verdicts = world.verdicts([(question, world.identity) for question in validation])
     identity = sum(verdict.right for verdict in verdicts) / len(validation)
     console.print(
         f"on {len(validation)} validation questions: identity {100 * identity:.1f} %, "

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from itertools import count
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.table import Table
 
-from polar_env.cli.common import ModelConfig, console, open_llm
-from polar_env.llm.verify import CHECKS, GREEDY, MIXED, Finding, comparisons, verify
+from polar_env.cli.bars import console
+from polar_env.cli.flags import ModelConfig
+from polar_env.cli.opening import open_llm
+
+if TYPE_CHECKING:
+    from polar_env.runner.verify import Finding
 
 __all__ = ["CONFIG", "VerifyConfig", "run"]
 
@@ -18,8 +22,8 @@ __all__ = ["CONFIG", "VerifyConfig", "run"]
 class VerifyConfig(ModelConfig):
     """Compare this package's execution of a model with transformers running the same layers re-stacked."""
 
-    model: Annotated[str, tyro.conf.Positional] = "smollm2-135m"
-    """A named model, a local folder, or a hub id (owner/name)."""
+    model: Annotated[str, tyro.conf.Positional] = ""
+    """A named model, a local folder, or a hub id (owner/name); by default smollm2-135m."""
     attention: str = ""
     """Attention implementation, sdpa or eager; by default the one that transformers chooses."""
 
@@ -29,7 +33,9 @@ CONFIG = VerifyConfig
 
 def run(config: VerifyConfig) -> dict[str, Any]:
     """Run all comparisons, print the table; ``failed`` says how many disagree."""
-    llm = open_llm(config.model, config.dtype, config.device, config.attention)
+    from polar_env.runner.verify import GREEDY, MIXED, comparisons, verify
+
+    llm = open_llm(config.model_name, config.dtype_name, config.device, config.attention)
     number, total = count(1), comparisons(llm.depth)
     with console.status("comparing") as status:
         findings = verify(llm, lambda f: status.update(f"comparing {next(number)} of {total}: {f.case}, {f.check}"))
@@ -37,7 +43,7 @@ def run(config: VerifyConfig) -> dict[str, Any]:
     same_shape = [f.difference for f in findings if f.check != GREEDY and f.case != MIXED]
     mixed = [f for f in findings if f.case == MIXED]
     if not config.json_output:
-        _print_table(findings, f"{config.model}: {llm.depth} layers, {config.dtype}, {llm.attention} attention")
+        _print_table(findings, f"{llm.name}: {llm.depth} layers, {llm.dtype_name}, {llm.attention} attention")
     for finding in failed:
         console.print(f"differs: {finding.case}, {finding.check}: {finding.difference:.3g}", markup=False)
     verdict = "every program runs exactly" if not failed else f"{len(failed)} of {len(findings)} comparisons differ"
@@ -58,6 +64,8 @@ def _finite(difference: float) -> float | None:
 
 def _print_table(findings: list[Finding], title: str) -> None:
     from rich.console import Console
+
+    from polar_env.runner.verify import CHECKS, GREEDY, MIXED
 
     bounds = ", ".join(f"{f.bound:.0e}" for f in findings if f.case == MIXED)
     caption = (

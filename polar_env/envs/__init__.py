@@ -1,8 +1,6 @@
 """The Gymnasium environments; importing `polar_env` registers them."""
 
-from polar_env.envs.checker import check_vector_env
-from polar_env.envs.episode import Episode, ProgramRules
-from polar_env.envs.program_env import ProgramEnv
-from polar_env.envs.vector_env import ProgramVectorEnv
+import lazy_loader
 
-__all__ = ["Episode", "ProgramEnv", "ProgramRules", "ProgramVectorEnv", "check_vector_env"]
+# Nothing heavy is imported before it is used; __init__.pyi says what there is.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

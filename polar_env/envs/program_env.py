@@ -10,10 +10,13 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from polar_env.envs.episode import Episode, Observation, ProgramRules, make_executor
+from polar_env.envs.config import EnvConfig
+from polar_env.envs.episode import Episode, ProgramRules
+from polar_env.envs.making import make_world
+from polar_env.envs.observer import Observation
 from polar_env.envs.rendering import render_ansi, render_rgb
 from polar_env.errors import EpisodeError
-from polar_env.questions import Prompt, Question
+from polar_env.questions import Prompt, Prompts, Question
 
 __all__ = ["ProgramEnv"]
 
@@ -69,15 +72,14 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
 
     ## Episode End
     Terminates when the program is complete. Never truncates: the mask leaves only the stop once ``max_steps`` layers
-    have run. The last info holds ``program``, ``right``, ``layers``, ``cost``, ``gold_log_prob``, ``said`` (its
-    answer), ``identity_right``.
+    have run. The last info holds ``program``, ``right``, ``layers``, ``cost``, ``gold_log_prob``, ``answer``,
+    ``identity_right``.
 
     ## Arguments
-    ``model`` (an `Executor`, `FrozenLLM`, name, folder or hub id), ``questions`` (specs or `Question` objects),
-    ``prompt`` (name or `Prompt`; ignored with an `Executor`), ``split`` (train, validation, test or None for all), and
-    those of
-    `ProgramRules`: ``layer_cost``, ``language``, ``max_steps``, ``window``, ``observe``, ``relative``, ``shaping``,
-    ``gamma``. ``render_mode`` is ``"ansi"`` or ``"rgb_array"``.
+    ``model`` (a world, a `FrozenLLM`, a name, folder or hub id), ``questions`` (specs or `Question` objects),
+    ``prompt`` (a name, `Prompt` or `Prompts`; a world has its own), ``split`` (train, validation, test or None for
+    all), and the fields of `EnvConfig`: ``layer_cost``, ``language``, ``max_steps``, ``window``, ``observe``,
+    ``relative``, ``shaping``, ``gamma``. ``render_mode`` is ``"ansi"`` or ``"rgb_array"``.
 
     ## Version History
     v0: first version.
@@ -92,16 +94,18 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
         self,
         model: Any = "smollm2-135m",
         questions: str | Sequence[str] | Sequence[Question] = "arithmetic",
-        prompt: str | Prompt = "restate-6",
+        prompt: str | Prompt | Prompts = "restate-6",
         split: str | None = "train",
         render_mode: str | None = None,
-        **rules: Any,
+        **config: Any,
     ) -> None:
-        executor, loaded = make_executor(model, questions, prompt, split)
-        self.rules = ProgramRules(executor, loaded, **rules)
+        self.config = EnvConfig.of(config, "the environment")
+        world, loaded = make_world(model, questions, prompt, split)
+        self.rules = ProgramRules(world, loaded, self.config)
         self.observation_space = self.rules.observation_space  # type: ignore[assignment]
         self.action_space = _MaskedDiscrete(
-            self.rules.language.n_actions, lambda: None if self._episode is None else self.rules.mask(self._episode)
+            self.rules.language.n_actions,
+            lambda: None if self._episode is None else self.rules.mask(self._episode.draft),
         )
         self.render_mode = render_mode
         self._episode: Episode | None = None
@@ -119,6 +123,7 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
         """Start an episode; see Starting State."""
         super().reset(seed=seed)
         self._episode = self.rules.begin(self.np_random, options)
+        self.rules.prepare([self._episode])
         return self._observation(), self.rules.info(self._episode)
 
     def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -133,15 +138,15 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Allowed actions, ``bool [A]``, True = allowed (the name that sb3-contrib asks for)."""
-        return self.rules.mask(self.episode)
+        return self.rules.mask(self.episode.draft)
 
     def render(self) -> str | NDArray[np.uint8] | None:
         """The program so far: text, or a picture ``uint8 [height, width, 3]``."""
         if self.render_mode == "ansi":
-            return render_ansi(self.episode, self.rules.depth, self.rules.said(self.episode))
+            return render_ansi(self.episode, self.rules.depth, self.rules.answer_text(self.episode))
         if self.render_mode == "rgb_array":
-            return render_rgb(self.episode, self.rules.depth, self.rules.said(self.episode))
+            return render_rgb(self.episode, self.rules.depth, self.rules.answer_text(self.episode))
         return None
 
     def _observation(self) -> Observation:
-        return {name: values[0] for name, values in self.rules.observe([self.episode]).items()}
+        return {name: values[0] for name, values in self.rules.observe_episodes([self.episode]).items()}

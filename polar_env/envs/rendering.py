@@ -19,10 +19,12 @@ __all__ = ["draw_program", "layer_glyphs", "render_ansi", "render_rgb"]
 COLOURS = {"skipped": "#e3e6ea", "once": "#4c78a8", "looped": "#e4572e", "running": "#f2b134"}
 
 
-def _outcome(episode: Episode, said: str) -> str:
+def _outcome(episode: Episode, answer: str) -> str:
     if episode.verdict is None:
         return "running"
-    return f"answered {said!r}, " + ("right" if episode.verdict.right else f"wrong (gold {episode.question.answer!r})")
+    return f"answered {answer!r}, " + (
+        "right" if episode.verdict.right else f"wrong (gold {episode.question.answer!r})"
+    )
 
 
 def layer_glyphs(layers: tuple[int, ...], depth: int) -> str:
@@ -31,11 +33,11 @@ def layer_glyphs(layers: tuple[int, ...], depth: int) -> str:
     return "".join("·" if n == 0 else "█" if n == 1 else str(min(n, 9)) for n in counts)
 
 
-def render_ansi(episode: Episode, depth: int, said: str) -> str:
+def render_ansi(episode: Episode, depth: int, answer: str) -> str:
     """Three lines: the question, one glyph per layer, program and outcome."""
     layers = episode.draft.layers
     program = str(Program(layers)) if layers else "nothing yet"
-    what = f"{program} ({len(layers)}/{depth} layers): {_outcome(episode, said)}"
+    what = f"{program} ({len(layers)}/{depth} layers): {_outcome(episode, answer)}"
     return f"{episode.question.text}\n|{layer_glyphs(layers, depth)}|\n{what}"
 
 
@@ -73,7 +75,7 @@ def draw_program(axes: Axes, program: Program | None, depth: int, title: str) ->
     axes.set_title(title, fontsize=8, loc="left", pad=2)
 
 
-def render_rgb(episode: Episode, depth: int, said: str) -> NDArray[np.uint8]:
+def render_rgb(episode: Episode, depth: int, answer: str) -> NDArray[np.uint8]:
     """The program so far as a picture, ``uint8 [height, width, 3]``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -81,7 +83,7 @@ def render_rgb(episode: Episode, depth: int, said: str) -> NDArray[np.uint8]:
     figure = Figure(figsize=(max(4.0, depth * 0.28), 1.1), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     layers = episode.draft.layers
-    title = f"{episode.question.text}  {_outcome(episode, said)}"
+    title = f"{episode.question.text}  {_outcome(episode, answer)}"
     draw_program(figure.add_subplot(), Program(layers) if layers else None, depth, title)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

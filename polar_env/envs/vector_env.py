@@ -13,9 +13,12 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from polar_env.envs.episode import Episode, Observation, ProgramRules, make_executor
+from polar_env.envs.config import EnvConfig
+from polar_env.envs.episode import Episode, ProgramRules
+from polar_env.envs.making import make_world
+from polar_env.envs.observer import Observation
 from polar_env.errors import ConfigError, EpisodeError, ForbiddenActionError, UnknownNameError
-from polar_env.questions import Prompt, Question
+from polar_env.questions import Prompt, Prompts, Question
 
 __all__ = ["ProgramVectorEnv"]
 
@@ -42,18 +45,19 @@ class ProgramVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         num_envs: int = 1,
         model: Any = "smollm2-135m",
         questions: str | Sequence[str] | Sequence[Question] = "arithmetic",
-        prompt: str | Prompt = "restate-6",
+        prompt: str | Prompt | Prompts = "restate-6",
         split: str | None = "train",
         render_mode: str | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
-        **rules: Any,
+        **config: Any,
     ) -> None:
         if num_envs < 1:
             raise ConfigError(f"num_envs is {num_envs}; it counts lanes and is at least 1.")
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
-        executor, loaded = make_executor(model, questions, prompt, split)
-        self.rules = ProgramRules(executor, loaded, **rules)
+        self.config = EnvConfig.of(config, "the environment")
+        world, loaded = make_world(model, questions, prompt, split)
+        self.rules = ProgramRules(world, loaded, self.config)
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.single_observation_space = self.rules.observation_space
@@ -62,6 +66,7 @@ class ProgramVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.generators = [np.random.default_rng() for _ in range(num_envs)]
         self.episodes: list[Episode] = []
+        self._upcoming: list[Episode | None] = [None] * num_envs  # drawn ahead, so that many are prepared together
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -80,12 +85,13 @@ class ProgramVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         for lane, lane_seed in enumerate(self._seeds(seed)):
             if lane_seed is not None and chosen[lane]:
                 self.generators[lane] = np.random.Generator(np.random.PCG64(np.random.SeedSequence(lane_seed)))
+                self._upcoming[lane] = None
         self.episodes = [
-            self.rules.begin(generator, options) if chosen[lane] else self.episodes[lane]
-            for lane, generator in enumerate(self.generators)
+            self._begin(lane, options) if chosen[lane] else self.episodes[lane] for lane in range(self.num_envs)
         ]
+        self._prepare()
         # Also where a lane goes on: its mask would be empty otherwise.
-        return self.rules.observe(self.episodes), self._infos(self.episodes)
+        return self.rules.observe_episodes(self.episodes), self._infos(self.episodes)
 
     def step(
         self, actions: NDArray[np.int64]
@@ -105,22 +111,38 @@ class ProgramVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         truncated = np.zeros(self.num_envs, dtype=bool)  # bool [N]
         if self.autoreset_mode != AutoresetMode.SAME_STEP or not over.any():
             self.episodes = after
-            return self.rules.observe(after), rewards, over, truncated, self._infos(after)
-        self.episodes = [
-            self.rules.begin(generator, None) if finished else episode
-            for episode, finished, generator in zip(after, over, self.generators, strict=True)
-        ]
+            self._prepare()
+            return self.rules.observe_episodes(after), rewards, over, truncated, self._infos(after)
+        self.episodes = [self._begin(lane) if over[lane] else episode for lane, episode in enumerate(after)]
+        self._prepare()
         infos = self._infos(self.episodes) | {
             "final_obs": self._final_observations(after, over),
             "_final_obs": over.copy(),
             "final_info": self._infos(after, over),
             "_final_info": over.copy(),
         }
-        return self.rules.observe(self.episodes), rewards, over, truncated, infos
+        return self.rules.observe_episodes(self.episodes), rewards, over, truncated, infos
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Allowed actions of every lane, ``bool [N, A]``, True = allowed."""
-        return np.stack([self.rules.mask(episode) for episode in self.episodes])
+        return np.stack([self.rules.mask(episode.draft) for episode in self.episodes])
+
+    def _begin(self, lane: int, options: dict[str, Any] | None = None) -> Episode:
+        """The next episode of a lane: the one drawn ahead, unless the options name a question."""
+        if options is not None and options.get("question") is not None:
+            return self.rules.begin(self.generators[lane], options)
+        episode, self._upcoming[lane] = self._upcoming[lane], None
+        return episode or self.rules.begin(self.generators[lane], None)
+
+    def _prepare(self) -> None:
+        """Where the identity is new for a question in flight, execute it on all of them, and on those that follow."""
+        identity, world = self.rules.world.identity, self.rules.world
+        running = [episode for episode in self.episodes if not episode.draft.finished]
+        if all(world.remembers(episode.question, identity) for episode in running):
+            return
+        for lane, generator in enumerate(self.generators):
+            self._upcoming[lane] = self._upcoming[lane] or self.rules.begin(generator, None)
+        self.rules.prepare([*running, *(episode for episode in self._upcoming if episode is not None)])
 
     def _advance(self, actions: list[int]) -> tuple[list[Episode], NDArray[np.float64]]:
         """The episodes after one action each, and the rewards ``[N]``; lanes that were over begin anew, for 0."""
@@ -134,16 +156,15 @@ class ProgramVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
             raise ForbiddenActionError(f"lane {lane} (question {self.episodes[lane].question.id}): {error}") from error
         after, rewards = dict(zip(running, moved, strict=True)), np.zeros(self.num_envs)
         rewards[running] = paid
-        lanes = enumerate(self.generators)
-        return [after[i] if i in after else self.rules.begin(generator, None) for i, generator in lanes], rewards
+        return [after[i] if i in after else self._begin(i) for i in range(self.num_envs)], rewards
 
     def _allows(self, episode: Episode, action: int) -> bool:
-        return 0 <= action < self.rules.language.n_actions and bool(self.rules.mask(episode)[action])
+        return 0 <= action < self.rules.language.n_actions and bool(self.rules.mask(episode.draft)[action])
 
     def _final_observations(self, after: Sequence[Episode], over: NDArray[np.bool_]) -> NDArray[np.object_]:
         """The last observations of the lanes that are over, ``object [N]``; None in the others."""
         ended = np.flatnonzero(over).tolist()
-        batch = self.rules.observe([after[lane] for lane in ended])
+        batch = self.rules.observe_episodes([after[lane] for lane in ended])
         final = np.full(self.num_envs, None, dtype=object)
         for row, lane in enumerate(ended):
             final[lane] = {name: values[row].copy() for name, values in batch.items()}

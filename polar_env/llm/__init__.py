@@ -1,10 +1,6 @@
 """The frozen LLM: loading it, executing any program of its layers exactly, generating, and exporting programs."""
 
-from polar_env.llm.cache import ProgramCache
-from polar_env.llm.export import as_model, export_program
-from polar_env.llm.frozen import FrozenLLM
-from polar_env.llm.generation import Generation
-from polar_env.llm.loading import load_llm
-from polar_env.llm.slots import Slot
+import lazy_loader
 
-__all__ = ["FrozenLLM", "Generation", "ProgramCache", "Slot", "as_model", "export_program", "load_llm"]
+# Nothing heavy is imported before it is used; __init__.pyi says what there is.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""The KV cache of a batch in which every row runs its own program: one slot for each row and step.
+"""The KV cache of a batch in which every row runs its own program: one slot for each row and position.
 
 All slots of one layer lie in one pair of tensors, ordered by visit and then by row, so that the rows that run a layer
 together are usually neighbours and attention reads them without a copy. Rows are aligned by column: a token stands in
@@ -11,7 +11,7 @@ Axis letters: ``B`` rows, ``N`` slots of a layer, ``G`` KV heads, ``C`` columns,
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,17 +30,17 @@ _ROOM = 64
 
 @dataclass(frozen=True)
 class Visit:
-    """Rows that run one layer together, and the step at which each of them stands.
+    """Rows that run one layer together, and the position of its program at which each of them stands.
 
     Attributes:
         layer: the layer.
         rows: the rows, ascending.
-        steps: each row's step.
+        positions: each row's position.
     """
 
     layer: int
     rows: tuple[int, ...]
-    steps: tuple[int, ...]
+    positions: tuple[int, ...]
 
 
 def execution_order(programs: Sequence[Program]) -> list[Visit]:
@@ -116,6 +116,21 @@ class _LayerSlots:
             return keys, values  # nothing came before: no need to read back
         return self.keys[:, :, seen][picks], self.values[:, :, seen][picks]
 
+    def load(self, rows: Sequence[Sequence[tuple[Tensor, Tensor]]], lengths: Sequence[int], longest: int) -> None:
+        """Fill empty slots up to column ``longest``, where all rows end; keys and values of padding are zero."""
+        made = []
+        for which in (0, 1):
+            first = rows[0][0][which]
+            whole = first.new_empty(len(rows), first.shape[0], longest + _ROOM, first.shape[2])
+            for slot, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+                column = longest - length
+                whole[slot, :, :column] = 0
+                for piece in row:
+                    whole[slot, :, column : column + piece[which].shape[1]] = piece[which]
+                    column += piece[which].shape[1]
+            made.append(whole)
+        self.keys, self.values, self.borrowed = made[0], made[1], False
+
     def select(self, slots: Sequence[int]) -> None:
         """Keep some slots, in this order; one may be asked for several times."""
         self.count = len(slots)
@@ -149,7 +164,7 @@ def _moved(old: Tensor | None, start: int, new: Tensor) -> Tensor:
 
 
 class ProgramCache:
-    """One KV cache slot for each row and step of a batch of programs.
+    """One KV cache slot for each row and position of a batch of programs.
 
     Args:
         programs: each row's program.
@@ -179,9 +194,33 @@ class ProgramCache:
         """What the layer of a visit takes for a cache."""
         slots = self._slots_of.get(visit)
         if slots is None:
-            slots = tuple(self._slot_of[row][step] for row, step in zip(visit.rows, visit.steps, strict=True))
+            slots = tuple(
+                self._slot_of[row][position] for row, position in zip(visit.rows, visit.positions, strict=True)
+            )
             self._slots_of[visit] = slots
         return _VisitSlots(self._layers[visit.layer], slots, self.length)
+
+    def load(self, lengths: Sequence[int], pieces: Callable[[int, int], Sequence[tuple[Tensor, Tensor]]]) -> None:
+        """Take in tokens whose keys and values were made elsewhere; the cache must be empty.
+
+        Rows are aligned at their last token, with padding on the left, so that every row's next token stands in the
+        same column.
+
+        Args:
+            lengths: tokens of each row.
+            pieces: for a row and a position of its program, keys and values ``[G, P, E]`` that follow one another.
+
+        Raises:
+            CacheError: if the cache holds tokens already.
+        """
+        if self.length:
+            raise CacheError(f"the cache holds {self.length} tokens already; load into a new one.")
+        self.length = max(lengths)
+        for layer, slots in self._layers.items():
+            rows = self._rows_of[layer]
+            slots.load(
+                [pieces(row, position) for row, position in rows], [lengths[row] for row, _ in rows], self.length
+            )
 
     def crop(self, length: int) -> None:
         """Forget all tokens after the first ``length``.
@@ -205,29 +244,29 @@ class ProgramCache:
         kept = self._set_programs([self.programs[row] for row in rows])
         self._layers = {layer: self._layers[layer] for layer in kept}
         for layer, visits in kept.items():
-            self._layers[layer].select([before[rows[row]][step] for row, step in visits])
+            self._layers[layer].select([before[rows[row]][position] for row, position in visits])
 
     def _set_programs(self, programs: Sequence[Program]) -> dict[int, list[tuple[int, int]]]:
         """Number the slots: in each layer all rows' first visits, then the second ones, and so on.
 
         Returns:
-            For each layer that is used, the (row, step) of its slots.
+            For each layer that is used, the (row, position) of its slots.
         """
         self.programs = tuple(programs)
         self.order = execution_order(self.programs)
         visits: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
         for row, program in enumerate(programs):
-            times_seen: dict[int, int] = defaultdict(int)
-            for step, layer in enumerate(program.layers):
-                visits[layer].append((times_seen[layer], row, step))
-                times_seen[layer] += 1
-        slots = {layer: [(row, step) for _, row, step in sorted(found)] for layer, found in visits.items()}
+            times: dict[int, int] = defaultdict(int)
+            for position, layer in enumerate(program.layers):
+                visits[layer].append((times[layer], row, position))
+                times[layer] += 1
+        self._rows_of = {layer: [(row, position) for _, row, position in sorted(v)] for layer, v in visits.items()}
         self._slot_of: list[dict[int, int]] = [{} for _ in programs]
-        for found in slots.values():
-            for slot, (row, step) in enumerate(found):
-                self._slot_of[row][step] = slot
+        for rows in self._rows_of.values():
+            for slot, (row, position) in enumerate(rows):
+                self._slot_of[row][position] = slot
         self._slots_of: dict[Visit, tuple[int, ...]] = {}
-        return slots
+        return self._rows_of
 
 
 class _VisitSlots:

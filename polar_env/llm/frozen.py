@@ -19,8 +19,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polar_env.errors import CacheError, ModelError, NonFiniteError
+from polar_env.llm.attention import layers_for_device
 from polar_env.llm.cache import ProgramCache, Visit
-from polar_env.llm.generation import generate
 from polar_env.llm.shell import LayerInputs, Shell
 from polar_env.llm.slots import PastLength
 from polar_env.llm.structure import find_layers, windows_of
@@ -48,11 +48,12 @@ class FrozenLLM:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
-        self.layers = find_layers(model)
+        self.layers = layers_for_device(model, list(find_layers(model)))
         self.depth = len(self.layers)
         self.width: int = model.config.get_text_config().hidden_size
         self.device, self.dtype = model.device, model.dtype
         self._shape_inputs = lru_cache(maxsize=256)(self._compute_shape_inputs)
+        self._ragged_inputs = lru_cache(maxsize=64)(self._compute_ragged_inputs)
         try:
             self.windows = windows_of(model)
             self.shell = Shell(model)
@@ -127,6 +128,25 @@ class FrozenLLM:
         Rows padded on the right need no mask of their own: causal attention never looks right.
         """
         return self._shape_inputs(past, length)
+
+    def context_inputs(self, pasts: Sequence[int], length: int) -> LayerInputs:
+        """Layer inputs for rows of ``length`` tokens, each after its own number of others, aligned at their ends.
+
+        Args:
+            pasts: tokens before each row; contexts that are shorter than the longest are padded on the left.
+            length: tokens of a row.
+        """
+        if len(set(pasts)) == 1:
+            return self.shape_inputs(pasts[0], length)
+        return self._ragged_inputs(tuple(pasts), length)
+
+    @torch.inference_mode()
+    def _compute_ragged_inputs(self, pasts: tuple[int, ...], length: int) -> LayerInputs:
+        longest, past = max(pasts), torch.tensor(pasts, device=self.device)[:, None]  # [B, 1]
+        columns = torch.arange(longest + length, device=self.device)  # [P + T]
+        mask = (columns >= longest - past).long()  # [B, P + T]
+        positions = past + torch.arange(length, device=self.device)  # [B, T]
+        return self.shell.layer_inputs(torch.zeros_like(positions), self._past(longest), mask, positions)
 
     @torch.inference_mode()
     def _compute_shape_inputs(self, past: int, length: int) -> LayerInputs:
@@ -232,11 +252,11 @@ class FrozenLLM:
 
     def _refuse_non_finite(self, visit: Visit, part: Tensor, mask: Tensor | None) -> None:
         """Raise NonFiniteError for the first row of a visit whose tokens are not finite any more; ``[B, T, H]``."""
-        for row, step, states in zip(visit.rows, visit.steps, part, strict=True):
+        for row, position, states in zip(visit.rows, visit.positions, part, strict=True):
             real = states if mask is None else states[mask[row, -len(states) :].bool()]
             if not real.isfinite().all():
                 raise NonFiniteError(
-                    f"step {step} (layer {visit.layer}) of row {row} makes NaN or infinite hidden states in "
+                    f"position {position} (layer {visit.layer}) of row {row} makes NaN or infinite hidden states in "
                     f"{self.dtype_name}. Leave this program out, or run the model in a dtype "
                     "that reaches further (float32 further than float16)."
                 )
@@ -252,8 +272,6 @@ class FrozenLLM:
         hidden = self.run(ids, programs, cache, attention_mask)
         logits: Tensor = self.read_out(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
         return logits
-
-    generate = generate
 
     @torch.inference_mode()
     def _check_identity(self) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from pathlib import Path
 
 import torch
@@ -12,7 +10,6 @@ from polar_env.assets import ASSETS, asset_path
 from polar_env.errors import ModelError, UnknownNameError
 from polar_env.llm.fastest import fastest_dtype
 from polar_env.llm.frozen import FrozenLLM
-from polar_env.runtime import keep_freed_memory
 
 __all__ = ["load_llm"]
 
@@ -40,8 +37,6 @@ def load_llm(model: str, *, dtype: str = "float32", device: str = "cpu", attenti
         source = model
     else:
         raise UnknownNameError("model", model, ASSETS, "Or give a local folder, or a hub id 'owner/name'.")
-    if torch.device(device).type == "cpu":
-        keep_freed_memory()
     if dtype == "auto":
         llm = _load(model, source, torch.bfloat16, device, attention)
         best = fastest_dtype(llm)
@@ -55,10 +50,7 @@ def load_llm(model: str, *, dtype: str = "float32", device: str = "cpu", attenti
 def _load(model: str, source: str, dtype: torch.dtype, device: str, attention: str) -> FrozenLLM:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging as hf_logging
 
-    hf_logging.disable_progress_bar()
-    logging.getLogger("transformers").setLevel(os.environ.get("TRANSFORMERS_VERBOSITY", "error").upper())
     try:
         loaded = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=attention or None)
         loaded.to(torch.device(device))  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from polar_env.errors import ModelError
 from polar_env.llm.families import RESTACKED_CONFIGS
 from polar_env.program import Program
 
-__all__ = ["find_decoder", "find_layers", "restacked", "windows_of", "with_layers"]
+__all__ = ["find_decoder", "find_layers", "renumbered", "restacked", "windows_of", "with_layers"]
 
 ATTENTION = ("sdpa", "eager")
 """Attention implementations that are known to take one cache slot for each step."""
@@ -110,7 +110,7 @@ def restacked(model: PreTrainedModel, program: Program) -> PreTrainedModel:
     """
     layers = find_layers(model)
     config = restacked_config(model.config, program)
-    steps = [_renumbered(layers[layer], step, config.get_text_config()) for step, layer in enumerate(program.layers)]
+    steps = [renumbered(layers[layer], step, config.get_text_config()) for step, layer in enumerate(program.layers)]
     twin = with_layers(model, steps, config)
     twin.generation_config = copy.deepcopy(model.generation_config)
     return twin
@@ -137,14 +137,14 @@ _NOT_BY_LAYER = ("architectures", "eos_token_id")
 """Lists of a configuration that may happen to be as long as the model is deep."""
 
 
-def _renumbered(module: nn.Module, index: int, config: PreTrainedConfig) -> nn.Module:
+def renumbered(module: nn.Module, index: int, config: PreTrainedConfig) -> nn.Module:
     """A shallow copy of a layer in which every part that knows its index or its configuration knows another one."""
     twin = shallow_copy(module)
     own = {"layer_idx": index, "layer_id": index, "config": config}
     vars(twin).update({name: value for name, value in own.items() if name in vars(twin)})
     for name, child in module.named_children():
         if any(own.keys() & vars(part).keys() for part in child.modules()):
-            setattr(twin, name, _renumbered(child, index, config))
+            setattr(twin, name, renumbered(child, index, config))
     return twin
 
 

@@ -1,26 +1,52 @@
-"""Questions: where they come from, how they are asked, and when an answer is right."""
+"""Questions: what is asked, what the answer is, how it is asked, and when an answer is right."""
 
-from polar_env.questions.prompts import Example, Prompt, make_prompt, read_prompt, write_prompt
-from polar_env.questions.question import SPLITS, Question, Split, mixed_order, normalise, split_of
-from polar_env.questions.sources import QuestionSpec, builtin_mixtures, load_questions, parse_spec
+from polar_env.questions.ask import Ask
+from polar_env.questions.prompts import (
+    Example,
+    Prompt,
+    Prompts,
+    make_prompt,
+    read_prompts,
+    without_examples,
+    write_prompts,
+)
+from polar_env.questions.question import Question, mixed_order
+from polar_env.questions.sources import (
+    QuestionPool,
+    QuestionSpec,
+    builtin_mixtures,
+    load_pool,
+    load_questions,
+    parse_spec,
+)
+from polar_env.questions.twins import SPLITS, Split, have_twins, normalise, split_of, twin_clusters, twin_hash, twin_key
 from polar_env.questions.verifiers import VERIFIERS, is_right
 
 __all__ = [
     "SPLITS",
     "VERIFIERS",
+    "Ask",
     "Example",
     "Prompt",
+    "Prompts",
     "Question",
+    "QuestionPool",
     "QuestionSpec",
     "Split",
     "builtin_mixtures",
+    "have_twins",
     "is_right",
+    "load_pool",
     "load_questions",
     "make_prompt",
     "mixed_order",
     "normalise",
     "parse_spec",
-    "read_prompt",
+    "read_prompts",
     "split_of",
-    "write_prompt",
+    "twin_clusters",
+    "twin_hash",
+    "twin_key",
+    "without_examples",
+    "write_prompts",
 ]

@@ -9,16 +9,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from polar_env.config import Config
 from polar_env.errors import ConfigError, UnknownNameError
+from polar_env.questions.ask import Ask
 from polar_env.questions.question import Question
+from polar_env.questions.twins import have_twins
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["STYLES", "Example", "Prompt", "RenderedPrompt", "make_prompt", "read_prompt", "write_prompt"]
+__all__ = [
+    "STYLES",
+    "Example",
+    "Prompt",
+    "Prompts",
+    "RenderedPrompt",
+    "make_prompt",
+    "read_prompts",
+    "without_examples",
+    "write_prompts",
+]
 
 Style = Literal["qa", "bare", "chat", "restate"]
 STYLES: tuple[Style, ...] = ("qa", "bare", "chat", "restate")
@@ -29,7 +41,7 @@ class Example(Config):
 
     question: str
     answer: str
-    bare: str | None = None
+    equation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,44 +80,72 @@ class Prompt(Config):
         """Whether the prompt goes through the model's chat template."""
         return self.style in ("chat", "restate")
 
-    def render(self, tokenizer: PreTrainedTokenizerBase, text: str, bare: str | None = None) -> RenderedPrompt:
-        """The prompt that asks a question.
+    def render(self, tokenizer: PreTrainedTokenizerBase, ask: Ask) -> RenderedPrompt:
+        """The prompt that puts an ask to the LLM.
 
         Args:
             tokenizer: gives the chat template.
-            text: the question in words.
-            bare: the question as an equation to be continued, where there is one.
+            ask: the question; its equation is continued where the style says so.
 
         Raises:
             ConfigError: for a chat style where the tokenizer has no chat template.
         """
         if self.is_chat:
-            return self._render_chat(tokenizer, text, bare)
+            return self._render_chat(tokenizer, ask)
         if self.style == "qa":
             lines = [f"Question: {e.question}\nAnswer: {e.answer}\n" for e in self.examples]
-            return RenderedPrompt("".join(lines) + f"Question: {text}\nAnswer:", " ", "\n")
-        lines = [f"{e.bare or e.question} {e.answer}\n" for e in self.examples]
-        return RenderedPrompt("".join(lines) + (bare or text), " ", "\n")
+            return RenderedPrompt("".join(lines) + f"Question: {ask.text}\nAnswer:", " ", "\n")
+        lines = [f"{e.equation or e.question} {e.answer}\n" for e in self.examples]
+        return RenderedPrompt("".join(lines) + (ask.equation or ask.text), " ", "\n")
 
-    def _render_chat(self, tokenizer: PreTrainedTokenizerBase, text: str, bare: str | None) -> RenderedPrompt:
+    def _render_chat(self, tokenizer: PreTrainedTokenizerBase, ask: Ask) -> RenderedPrompt:
         if tokenizer.chat_template is None:
             raise ConfigError("this model has no chat template; choose the prompt style 'qa' or 'bare'.")
         restate = self.style == "restate"
         messages: list[dict[str, str]] = []
         for example in self.examples:
-            lead = f"{example.bare} " if restate and example.bare else ""
+            lead = f"{example.equation} " if restate and example.equation else ""
             messages += [
                 {"role": "user", "content": example.question},
                 {"role": "assistant", "content": lead + example.answer},
             ]
-        messages.append({"role": "user", "content": text})
+        messages.append({"role": "user", "content": ask.text})
         prompt = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
         # How a turn ends is the template's own business: read it off a finished turn.
         finished = [*messages, {"role": "assistant", "content": "0"}]
         whole = str(tokenizer.apply_chat_template(finished, tokenize=False))
         tail = whole[len(prompt) + 1 :] if whole.startswith(prompt) else ""
         end = tail.split("\n")[0] or str(tokenizer.eos_token)
-        return RenderedPrompt(prompt + bare, " ", end) if restate and bare else RenderedPrompt(prompt, "", end)
+        if restate and ask.equation:
+            return RenderedPrompt(prompt + ask.equation, " ", end)
+        return RenderedPrompt(prompt, "", end)
+
+
+class Prompts(Config):
+    """Which prompt each task is asked under."""
+
+    default: Prompt
+    """The prompt of every task that has none of its own."""
+    by_task: dict[str, Prompt] = Field(default={})
+    """Prompts of single tasks."""
+
+    @classmethod
+    def for_all(cls, prompts: Prompt | Prompts) -> Prompts:
+        """The same prompt for all tasks, from one prompt; prompts stay what they are."""
+        return prompts if isinstance(prompts, Prompts) else cls(default=prompts)
+
+    def __getitem__(self, task: str) -> Prompt:
+        return self.by_task.get(task, self.default)
+
+    @property
+    def name(self) -> str:
+        """Short name, e.g. ``chat-6``, or ``chat-6, words: qa-2`` where tasks have prompts of their own."""
+        return ", ".join([self.default.name, *(f"{task}: {p.name}" for task, p in sorted(self.by_task.items()))])
+
+    @property
+    def examples(self) -> tuple[Example, ...]:
+        """The worked examples of all prompts."""
+        return tuple(example for prompt in (self.default, *self.by_task.values()) for example in prompt.examples)
 
 
 def make_prompt(name: str, pool: Sequence[Question]) -> Prompt:
@@ -125,7 +165,7 @@ def make_prompt(name: str, pool: Sequence[Question]) -> Prompt:
     if not count.isdigit():
         raise ConfigError(f"prompt '{name}' lacks the number of examples; write '{style}-0' or '{style}-6'.")
     chosen = examples_from(pool, int(count))
-    examples = tuple(Example(question=q.text, answer=q.answer, bare=q.bare) for q in chosen)
+    examples = tuple(Example(question=q.text, answer=q.answer, equation=q.ask.equation) for q in chosen)
     return Prompt(style=style, examples=examples)
 
 
@@ -144,22 +184,32 @@ def examples_from(pool: Iterable[Question], count: int) -> list[Question]:
     return turns[:count]
 
 
-def read_prompt(path: Path) -> Prompt:
-    """Read a prompt file.
+def without_examples(questions: Sequence[Question], prompts: Prompts) -> list[Question]:
+    """The questions that are no twins of a worked example."""
+    examples = [Ask(example.question, equation=example.equation) for example in prompts.examples]
+    shown = have_twins([q.ask for q in questions], [q.entry is None for q in questions], examples)
+    return [question for question, is_shown in zip(questions, shown, strict=True) if not is_shown]
+
+
+def read_prompts(path: Path) -> Prompts:
+    """Read a prompt file: a prompt for all tasks (keys ``style``, ``examples``), or one by task (``default``,
+    ``by_task``).
 
     Raises:
         ConfigError: if the file is missing or is no prompt; names the key.
     """
     try:
-        return Prompt.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        kind = Prompts if isinstance(values, dict) and "default" in values else Prompt
+        return Prompts.for_all(kind.model_validate(values))
     except FileNotFoundError:
         raise ConfigError(f"there is no prompt file {path}; `polar prompt --out {path.parent}` makes one.") from None
     except (ValidationError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} is no prompt file (keys: style, examples): {error}") from error
 
 
-def write_prompt(prompt: Prompt, path: Path) -> None:
-    """Write a prompt file that `read_prompt` reads."""
+def write_prompts(prompts: Prompts, path: Path) -> None:
+    """Write a prompt file that `read_prompts` reads."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(json.loads(prompt.model_dump_json()), allow_unicode=True, sort_keys=False)
+    text = yaml.safe_dump(json.loads(prompts.model_dump_json()), allow_unicode=True, sort_keys=False)
     path.write_text(text, encoding="utf-8")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,10 +19,12 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from polar_env.config import Config
 from polar_env.errors import ConfigError, QuestionError, QuestionFileError, UnknownNameError
-from polar_env.questions.question import Question, Split, normalise, split_of
+from polar_env.questions.ask import Ask
+from polar_env.questions.question import Question
+from polar_env.questions.twins import Split, normalise, split_of, twin_clusters
 from polar_env.questions.verifiers import VERIFIERS
 
-__all__ = ["QuestionSpec", "builtin_mixtures", "load_questions", "parse_spec"]
+__all__ = ["QuestionPool", "QuestionSpec", "builtin_mixtures", "load_pool", "load_questions", "parse_spec"]
 
 _DEFAULT_SIZE = 400
 _TRIES_PER_QUESTION = 60
@@ -63,7 +66,8 @@ class QuestionSpec(Config):
     text: Annotated[str | None, AfterValidator(_template)] = None
     """Template that rephrases the question, e.g. ``What is {expression}?``."""
     verifier: str | None = None
-    """``exact``, ``math`` or ``choice``; by default math for open questions."""
+    """``exact``, ``math``, ``choice`` or ``reasoning_gym``; by default a source's own: reasoning-gym's scorer for its
+    questions, ``choice`` for questions with choices, ``math`` for others."""
     split: Split | None = None
     """Put every question of this source into one split, for files that come already split."""
 
@@ -111,43 +115,83 @@ def _first_problem(error: Exception) -> str:
     return str(error)
 
 
-def load_questions(
-    specs: Sequence[str], split: Split | None = None, *, skipped: list[str] | None = None
-) -> list[Question]:
-    """All distinct questions of some specs, in a fixed order.
+@dataclass(frozen=True)
+class QuestionPool:
+    """All distinct questions of some specs, every one in the split of its twins.
+
+    Attributes:
+        questions: in a fixed order.
+        duplicates: questions left out because the same ask came before.
+        twins_removed: questions left out because a twin came before in a source with another fixed split.
+        broken: what was wrong with each line of a file that was left out.
+    """
+
+    questions: tuple[Question, ...]
+    duplicates: int
+    twins_removed: int
+    broken: tuple[str, ...]
+
+    def split(self, split: Split) -> list[Question]:
+        """The questions of one split."""
+        return [question for question in self.questions if question.split == split]
+
+
+def load_pool(specs: Sequence[str], *, skip_broken: bool = False) -> QuestionPool:
+    """Load the questions of some specs and give every cluster of twins one split.
 
     Args:
         specs: see `parse_spec`.
-        split: keep only this split; None keeps all.
-        skipped: if given, broken lines of JSON files are described here and left out; otherwise they raise.
+        skip_broken: leave out broken lines of JSON files and describe them; otherwise they raise.
+
+    Raises:
+        QuestionError: if there are no specs; QuestionFileError for a broken line.
+    """
+    if not specs:
+        raise QuestionError("no questions were given; pass --questions SPEC, e.g. --questions arithmetic.")
+    broken: list[str] | None = [] if skip_broken else None
+    distinct: dict[tuple[str, ...], tuple[Question, QuestionSpec]] = {}
+    total = 0
+    for spec in [entry for text in specs for entry in parse_spec(text)]:
+        for question in _questions_of(spec, broken):
+            total += 1
+            distinct.setdefault((normalise(question.text), *question.choices), (question, spec))
+    clusters = twin_clusters(
+        [question.ask for question, _ in distinct.values()],
+        [question.entry is None for question, _ in distinct.values()],
+    )
+    split_of_cluster: dict[str, Split] = {}
+    for cluster, (_, spec) in zip(clusters, distinct.values(), strict=True):
+        if spec.split is not None:
+            split_of_cluster.setdefault(cluster, spec.split)
+    kept = []
+    for cluster, (question, spec) in zip(clusters, distinct.values(), strict=True):
+        split = split_of_cluster.setdefault(cluster, split_of(cluster))
+        if spec.split in (None, split):
+            kept.append(question if question.split == split else replace(question, split=split))
+    return QuestionPool(tuple(kept), total - len(distinct), len(distinct) - len(kept), tuple(broken or ()))
+
+
+def load_questions(specs: Sequence[str], split: Split | None = None, *, skip_broken: bool = False) -> list[Question]:
+    """The distinct questions of some specs, or those of one split, in a fixed order; see `load_pool`.
 
     Raises:
         QuestionError: if nothing is left; QuestionFileError for a broken line.
     """
-    if not specs:
-        raise QuestionError("no questions were given; pass --questions SPEC, e.g. --questions arithmetic.")
-    by_text: dict[tuple[str, ...], Question] = {}
-    split_by_text: dict[str, Split | None] = {}
-    for spec in [entry for text in specs for entry in parse_spec(text)]:
-        for question in _questions_of(spec, skipped):
-            text = normalise(question.text)
-            first = split_by_text.setdefault(text, question.split)
-            if first == question.split:
-                by_text.setdefault((text, *question.choices), question)
-    questions = [q for q in by_text.values() if split is None or q.split == split]
+    pool = load_pool(specs, skip_broken=skip_broken)
+    questions = list(pool.questions) if split is None else pool.split(split)
     if not questions:
         raise QuestionError(f"{', '.join(specs)} holds no questions in the split '{split or 'any'}'.")
     return questions
 
 
-def _questions_of(spec: QuestionSpec, skipped: list[str] | None) -> Iterator[Question]:
+def _questions_of(spec: QuestionSpec, broken: list[str] | None) -> Iterator[Question]:
     if spec.verifier is not None and spec.verifier not in VERIFIERS:
         raise UnknownNameError("verifier", spec.verifier, VERIFIERS)
     kind, _, name = spec.source.partition(":")
     if kind == "rg":
         return _from_reasoning_gym(spec, name)
     if kind == "jsonl":
-        return _from_json_lines(spec, Path(name).expanduser(), skipped)
+        return _from_json_lines(spec, Path(name).expanduser(), broken)
     raise UnknownNameError("kind of question source", kind, ["rg", "jsonl"])
 
 
@@ -177,18 +221,17 @@ def _from_reasoning_gym(spec: QuestionSpec, name: str) -> Iterator[Question]:
             continue
         seen.add(normalise(text))
         yield Question(
-            text=text,
-            answer=str(entry["answer"]),
-            task=spec.task or name,
-            bare=f"{expression} =" if expression else None,
-            verifier=spec.verifier or "math",
-            split=spec.split or split_of(text),
+            Ask(text, spec.task or name, f"{expression} =" if expression else None),
+            str(entry["answer"]),
+            verifier=spec.verifier or "reasoning_gym",
+            split=spec.split,
+            entry=entry,
         )
         if len(seen) == size:
             return
 
 
-def _from_json_lines(spec: QuestionSpec, path: Path, skipped: list[str] | None) -> Iterator[Question]:
+def _from_json_lines(spec: QuestionSpec, path: Path, broken: list[str] | None) -> Iterator[Question]:
     if not path.is_file():
         raise QuestionFileError(f"{path}: there is no such file.")
     taken = 0
@@ -200,10 +243,10 @@ def _from_json_lines(spec: QuestionSpec, path: Path, skipped: list[str] | None) 
                 question = _from_json_line(line.decode("utf-8"), spec, path.parent.name)
             except (QuestionError, ValueError) as error:
                 problem = f"{path}:{number}: {error}"
-                if skipped is None:
+                if broken is None:
                     mend = "Mend the line, or pass --skip-bad to leave such lines out and count them."
                     raise QuestionFileError(f"{problem} {mend}") from error
-                skipped.append(problem)
+                broken.append(problem)
                 continue
             if spec.match is None or re.fullmatch(spec.match, question.text):
                 taken += 1
@@ -229,12 +272,10 @@ def _from_json_line(line: str, spec: QuestionSpec, folder: str) -> Question:
     else:
         answer = str(_field(row, "answer", (str, int, float)))
     return Question(
-        text=text,
-        answer=answer,
-        task=spec.task or str(row.get("task") or folder),
-        choices=choices,
+        Ask(text, spec.task or str(row.get("task") or folder), choices=choices),
+        answer,
         verifier=spec.verifier or ("choice" if choices else "math"),
-        split=spec.split or split_of(text),
+        split=spec.split,
         difficulty=str(row.get("difficulty", row.get("level", ""))),
     )
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
-from polar_env.errors import UnknownNameError
-from polar_env.questions.question import Question, normalise
+from polar_env.errors import QuestionError, UnknownNameError
+from polar_env.questions.question import Question
+from polar_env.questions.twins import normalise
 
 __all__ = ["VERIFIERS", "is_right"]
+
+_FULL_SCORE = 1.0
 
 
 def exact(answer: str, question: Question) -> bool:
@@ -28,12 +33,33 @@ def math(answer: str, question: Question) -> bool:
 
 def choice(answer: str, question: Question) -> bool:
     """The answer starts with the gold choice's text, or is its letter."""
-    said = normalise(answer)
+    given = normalise(answer)
     letter = "abcdefghijklmnopqrstuvwxyz"[question.gold]
-    return said.startswith(normalise(question.answer)) or said.rstrip(".)") == letter
+    return given.startswith(normalise(question.answer)) or given.rstrip(".)") == letter
 
 
-VERIFIERS: dict[str, Callable[[str, Question], bool]] = {"exact": exact, "math": math, "choice": choice}
+def reasoning_gym(answer: str, question: Question) -> bool:
+    """Full marks of the reasoning-gym task's own ``score_answer``; part marks are for answers that are not right."""
+    if question.entry is None:
+        raise QuestionError(f"question {question.text[:60]!r} has no reasoning-gym entry for its scorer.")
+    score = _scorer(str(question.entry["metadata"]["source_dataset"]))
+    return bool(score(answer.strip(), question.entry) >= _FULL_SCORE)
+
+
+@cache
+def _scorer(name: str) -> Callable[..., float]:
+    from reasoning_gym import get_score_answer_fn
+
+    scorer: Any = get_score_answer_fn(name)
+    return scorer  # type: ignore[no-any-return]
+
+
+VERIFIERS: dict[str, Callable[[str, Question], bool]] = {
+    "exact": exact,
+    "math": math,
+    "choice": choice,
+    "reasoning_gym": reasoning_gym,
+}
 
 
 def is_right(answer: str, question: Question) -> bool:
@@ -41,6 +67,7 @@ def is_right(answer: str, question: Question) -> bool:
 
     Raises:
         UnknownNameError: if the question names a verifier that does not exist.
+        QuestionError: if the verifier is reasoning-gym's scorer and the question has no entry for it.
     """
     if question.verifier not in VERIFIERS:
         raise UnknownNameError("verifier", question.verifier, VERIFIERS)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.fixed import seeded_rng
+from agents.base import seeded_rng
 from agents.search.common import reward_of
 from agents.search.config import PRESETS, MctsConfig
 from agents.search.lockstep import search
@@ -17,18 +17,19 @@ from agents.search.moves import Construction, Edits, make_moves
 from agents.search.reference import search_one
 from agents.search.root import considered_visits
 from agents.search.trace import Trace, best_programs
-from polar_env.executor import Executor, Verdict
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program, single_edits
 from polar_env.questions import Prompt, Question
-from tests.planted import PlantedExecutor, best_program, planted_questions
+from polar_env.runner import Verdict
+from polar_env.worlds import LiveWorld
+from tests.planted import PlantedWorld, best_program, planted_questions
 
 GOLDEN = Path(__file__).with_name("golden_trees.json")
-QUESTIONS = [Question(text=f"{n} + {n}", answer=str(2 * n)) for n in range(7)]
+QUESTIONS = [Question.of(f"{n} + {n}", str(2 * n)) for n in range(7)]
 DEPTH = 6
 
 
-class Judge(Executor):
+class Judge(LiveWorld):
     """Verdicts drawn from question and program, without a model."""
 
     def __init__(self, depth: int = DEPTH, right: float = 0.3) -> None:
@@ -43,7 +44,7 @@ class Judge(Executor):
 
     def verdict(self, question: Question, program: Program) -> Verdict:
         rng = seeded_rng(question.id, program)
-        return Verdict(bool(rng.random() < self.right), -1.0, said=tuple(range(rng.integers(5))))
+        return Verdict(bool(rng.random() < self.right), -1.0, answer_tokens=tuple(range(rng.integers(5))))
 
 
 CONFIGS = st.builds(
@@ -83,7 +84,7 @@ def test_a_wrong_answer_is_paid_for_the_part_that_is_right() -> None:
     """Two tokens of the gold answer before the wrong one; of a choice, the tokens said are another choice's."""
     config = MctsConfig(partial_credit=0.9, layer_cost=0.1)
     identity, verdict = Program.identity(DEPTH), Verdict(False, -1.0, said=(5, 6, 7))
-    choice = Question(text="Which?", answer="a", choices=("a", "b"))
+    choice = Question.of("Which?", "a", choices=("a", "b"))
     assert reward_of(QUESTIONS[0], verdict, identity, DEPTH, config) == pytest.approx(0.9 * 2 / 3 - 0.1)
     assert reward_of(choice, verdict, identity, DEPTH, config) == pytest.approx(-0.1)
     assert reward_of(QUESTIONS[0], Verdict(True, -1.0), identity, DEPTH, config) == pytest.approx(0.9)
@@ -121,7 +122,7 @@ def test_search_finds_the_planted_programs(
 ) -> None:
     questions = planted_questions()
     config = MctsConfig.model_validate({"simulations": 60, "shared_edits": shared_edits} | options)
-    traces = search(PlantedExecutor(tiny_llm, prompt), questions, config)
+    traces = search(PlantedWorld(tiny_llm, prompt), questions, config)
     hits = sum(best_programs(trace)[0] == best_program(trace.question) for trace in traces)
     assert hits >= 0.9 * len(questions)
 
@@ -248,6 +249,6 @@ def test_the_quickstart_searches_deeper_than_single_edits(tiny_llm: FrozenLLM, p
     from polar_env.cli.quickstart import QuickstartConfig, preset
 
     config = QuickstartConfig.model_validate(preset()).mcts
-    (trace,) = search(PlantedExecutor(tiny_llm, prompt), planted_questions()[:1], config)
+    (trace,) = search(PlantedWorld(tiny_llm, prompt), planted_questions()[:1], config)
     single = {Program.identity(4), *single_edits(Program.identity(4))}
     assert sum(program not in single for program in trace.verdicts) >= 5

@@ -14,9 +14,9 @@ from eval.analysis_report import write_analysis
 from eval.rechecks import recheck
 from eval.statistics import mean, paired_difference, share
 from polar_env.errors import TraceError
-from polar_env.executor import Executor
 from polar_env.program import Program
 from polar_env.questions import Question
+from polar_env.worlds import LiveWorld
 from tests.train.test_traces import collected
 
 DEPTH = 4
@@ -154,25 +154,25 @@ def test_the_page_its_figures_and_data(tmp_path: Path, table: pd.DataFrame) -> N
 
 
 def test_rechecks_find_a_verdict_that_does_not_stand(
-    tmp_path: Path, executor: Executor, questions: list[Question]
+    tmp_path: Path, world: LiveWorld, questions: list[Question]
 ) -> None:
-    traces = collected(tmp_path, executor, questions[:4])
+    traces = collected(tmp_path, world, questions[:4])
     table = traces.table()
-    assert recheck(executor, table, questions, 20, 0).changed.value == 0.0  # type: ignore[union-attr]
+    assert recheck(world, table, questions, 20, 0).changed.value == 0.0  # type: ignore[union-attr]
     lied = table.assign(right=~table["right"])
-    assert recheck(executor, lied, questions, 20, 0).changed.value == 1.0  # type: ignore[union-attr]
+    assert recheck(world, lied, questions, 20, 0).changed.value == 1.0  # type: ignore[union-attr]
 
 
-def test_needless_changes_are_found(executor: Executor, questions: list[Question]) -> None:
+def test_needless_changes_are_found(world: LiveWorld, questions: list[Question]) -> None:
     """A fix whose parts are known: the verdicts of what is left of it decide."""
     rows = [
         {"question_id": q.id, "stage": "tree", "step": step, "program": p, "right": bool(step)}
         for q in questions
         for step, p in enumerate(["0-3", "0x2 2-3"])
     ]
-    found = recheck(executor, pd.DataFrame(rows), questions, len(questions), 0)
+    found = recheck(world, pd.DataFrame(rows), questions, len(questions), 0)
     left = {
-        q.id: [v.right for v in executor.verdicts([(q, Program.parse(p)) for p in ("0x2 1-3", "0 2-3")])]
+        q.id: [v.right for v in world.verdicts([(q, Program.parse(p)) for p in ("0x2 1-3", "0 2-3")])]
         for q in questions
     }
     assert found.needless == share([any(right) for right in left.values()])

@@ -7,19 +7,20 @@ from collections import Counter
 
 import pytest
 import torch
+from eval.benchmarks.world import measure_executor, restacked_verdicts
 
 from agents.search.config import MctsConfig
 from eval.benchmarks.env import measure_env
 from eval.benchmarks.execution import different_programs, measure_execution
-from eval.benchmarks.executor import measure_executor, restacked_verdicts
 from eval.benchmarks.roofline import Roofline
 from eval.benchmarks.rows import measure_rows
 from eval.benchmarks.search import measure_search
 from eval.benchmarks.timing import time_ratio
-from polar_env.executor import Executor, Verdict
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program
 from polar_env.questions import Question
+from polar_env.runner import Verdict
+from polar_env.worlds import LiveWorld
 
 
 def test_a_ratio_is_the_median_over_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,19 +45,19 @@ def test_programs_are_different_and_near_the_identity(tiny_llm: FrozenLLM) -> No
     assert different_programs(tiny_llm, 32) == programs
 
 
-def test_the_restacked_models_find_the_same_verdicts(executor: Executor, questions: list[Question]) -> None:
+def test_the_restacked_models_find_the_same_verdicts(world: LiveWorld, questions: list[Question]) -> None:
     programs = [Program((0, 1, 2, 3)), Program((0, 1, 3)), Program((0, 1, 1, 2, 3))]
-    truth = restacked_verdicts(executor, questions, programs)
+    truth = restacked_verdicts(world, questions, programs)
     assert len(truth) == len(questions) * len(programs)
     assert 0 < sum(truth.values()) < len(truth)
     pairs = [(question, program) for question in questions for program in programs]
-    found = executor.verdicts(pairs)
+    found = world.verdicts(pairs)
     assert {(q.id, p): verdict.right for (q, p), verdict in zip(pairs, found, strict=True)} == truth
 
 
-def test_the_executor_is_measured(executor: Executor, questions: list[Question]) -> None:
+def test_the_executor_is_measured(world: LiveWorld, questions: list[Question]) -> None:
     notes: list[str] = []
-    result = measure_executor(executor, questions, programs=12, check=3, note=notes.append).as_json()
+    result = measure_executor(world, questions, programs=12, check=3, note=notes.append).as_json()
     assert result["verdicts"] == 12 * len(questions)
     assert result["checked_verdicts"] == 3 * len(questions)
     assert result["wrong_verdicts"] == 0
@@ -66,13 +67,13 @@ def test_the_executor_is_measured(executor: Executor, questions: list[Question])
 
 
 def test_a_wrong_verdict_is_counted(
-    executor: Executor, questions: list[Question], monkeypatch: pytest.MonkeyPatch
+    world: LiveWorld, questions: list[Question], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    verdicts = executor.verdicts
+    verdicts = world.verdicts
     monkeypatch.setattr(
-        executor, "verdicts", lambda pairs: [Verdict(not verdict.right, 0.0) for verdict in verdicts(pairs)]
+        world, "verdicts", lambda pairs: [Verdict(not verdict.right, 0.0) for verdict in verdicts(pairs)]
     )
-    result = measure_executor(executor, questions[:4], programs=2, check=2)
+    result = measure_executor(world, questions[:4], programs=2, check=2)
     assert result.wrong_verdicts == result.checked_verdicts == 8
 
 
@@ -85,16 +86,16 @@ def test_the_roofline_counts_the_products_that_were_done(tiny_llm: FrozenLLM) ->
     assert roofline.rate > 0
 
 
-def test_rows_env_and_search_are_measured(executor: Executor, questions: list[Question]) -> None:
-    rows = measure_rows(executor, questions, seconds=0.01).as_json()
+def test_rows_env_and_search_are_measured(world: LiveWorld, questions: list[Question]) -> None:
+    rows = measure_rows(world, questions, seconds=0.01).as_json()
     assert {"speedup_4", "speedup_32", "speedup_256"} <= rows.keys()
     assert all(value > 0 for value in rows.values())
-    env = measure_env(executor, questions, seconds=0.3).as_json()
+    env = measure_env(world, questions, seconds=0.3).as_json()
     assert env["lanes64_speedup"] > 0
     assert env["lanes64_speedup_cached"] > 0
     assert 0 < env["policy_share"] < 1
     assert 0 < env["policy_share_of_answer"] < 1
-    search = measure_search(executor, questions, MctsConfig(simulations=4)).as_json()
+    search = measure_search(world, questions, MctsConfig(simulations=4)).as_json()
     assert search["questions"] == len(questions)
     assert 0 < search["roofline_share"] < 1
     assert search["known_per_second"] > 0

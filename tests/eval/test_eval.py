@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from polar_env.answering import answer
 
 from agents.fixed import StaticAgent
 from agents.search.config import MctsConfig
@@ -12,11 +13,10 @@ from eval.evaluate import ORACLE, Results, evaluate, evaluate_oracle, refuse_lea
 from eval.report import write_report
 from eval.statistics import mcnemar, paired_difference, share
 from eval.summary import markdown_table, shorter_share, summarise
-from polar_env.answering import answer
 from polar_env.errors import FingerprintError, LeakError
-from polar_env.executor import Executor
 from polar_env.program import Program
 from polar_env.questions import Question, is_right
+from polar_env.worlds import LiveWorld
 
 IDENTITY = StaticAgent(Program.identity(4), "identity")
 SHORT = StaticAgent(Program((0, 1, 3)), "short")
@@ -49,17 +49,17 @@ def test_mcnemar_counts_discordant_pairs() -> None:
 
 
 @pytest.fixture
-def results(tmp_path: Path, executor: Executor, questions: list[Question]) -> Results:
+def results(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> Results:
     results = Results(tmp_path / "results")
-    results.begin(executor, questions, {"agents": ["identity", "short"], "seed": 0})
-    evaluate(executor, [IDENTITY, SHORT], questions, results)
-    evaluate_oracle(executor, questions[:6], MctsConfig(simulations=8), results)
+    results.begin(world, questions, {"agents": ["identity", "short"], "seed": 0})
+    evaluate(world, [IDENTITY, SHORT], questions, results)
+    evaluate_oracle(world, questions[:6], MctsConfig(simulations=8), results)
     return results
 
 
-def test_rows_are_the_executors_verdicts(results: Results, executor: Executor, questions: list[Question]) -> None:
+def test_rows_are_the_executors_verdicts(results: Results, world: LiveWorld, questions: list[Question]) -> None:
     for agent in (IDENTITY, SHORT):
-        expected = executor.verdicts([(question, agent.program) for question in questions])
+        expected = world.verdicts([(question, agent.program) for question in questions])
         rows = [row for row in results.rows() if row["method"] == agent.name]
         assert [row["question_id"] for row in rows] == [question.id for question in questions]
         assert [row["right"] for row in rows] == [verdict.right for verdict in expected]
@@ -71,33 +71,29 @@ def test_rows_are_the_executors_verdicts(results: Results, executor: Executor, q
     assert summary[ORACLE].questions == 6
 
 
-def test_interrupted_evaluation_goes_on(tmp_path: Path, executor: Executor, questions: list[Question]) -> None:
+def test_interrupted_evaluation_goes_on(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> None:
     results = Results(tmp_path)
-    results.begin(executor, questions, {"agents": ["identity"]})
+    results.begin(world, questions, {"agents": ["identity"]})
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    many = [Question(text=f"{q.text} {i}", answer=q.answer) for i in range(3) for q in questions]
+    many = [Question.of(f"{q.text} {i}", q.answer) for i in range(3) for q in questions]
     with pytest.raises(KeyboardInterrupt):
-        evaluate(executor, [IDENTITY], many, results, interrupt)
+        evaluate(world, [IDENTITY], many, results, interrupt)
     assert 0 < len(results.rows()) < len(many)
-    evaluate(executor, [IDENTITY], many, results)
+    evaluate(world, [IDENTITY], many, results)
     assert [row["question_id"] for row in results.rows()] == [question.id for question in many]
 
 
-def test_results_of_other_questions_are_refused(
-    results: Results, executor: Executor, questions: list[Question]
-) -> None:
+def test_results_of_other_questions_are_refused(results: Results, world: LiveWorld, questions: list[Question]) -> None:
     with pytest.raises(FingerprintError, match="differs in: questions"):
-        results.begin(executor, questions[1:], {"agents": ["identity", "short"], "seed": 0})
+        results.begin(world, questions[1:], {"agents": ["identity", "short"], "seed": 0})
     with pytest.raises(FingerprintError, match="differs in: seed"):
-        results.begin(executor, questions, {"agents": ["identity", "short"], "seed": 1})
+        results.begin(world, questions, {"agents": ["identity", "short"], "seed": 1})
 
 
-def test_oracle_takes_the_shortest_right_program(
-    results: Results, executor: Executor, questions: list[Question]
-) -> None:
+def test_oracle_takes_the_shortest_right_program(results: Results, world: LiveWorld, questions: list[Question]) -> None:
     for row in results.rows():
         if row["method"] == ORACLE and not row["right"]:
             assert row["program"] == "0-3"  # nothing right was found: the identity stands
@@ -114,18 +110,18 @@ def test_training_questions_are_refused(questions: list[Question]) -> None:
         refuse_leaks(questions, [questions[4].text.upper()])
 
 
-def test_agreement_counts_what_generation_says(executor: Executor, questions: list[Question], tmp_path: Path) -> None:
+def test_agreement_counts_what_generation_says(world: LiveWorld, questions: list[Question], tmp_path: Path) -> None:
     """Verdicts are of one token, generation goes on: the two agree unless what follows changes the answer."""
     chosen, programs = questions[:6], [Program((0, 1, 2, 3)), Program((0, 2))] * 3
-    forced = [verdict.right for verdict in executor.verdicts(list(zip(chosen, programs, strict=True)))]
+    forced = [verdict.right for verdict in world.verdicts(list(zip(chosen, programs, strict=True)))]
     pairs = VerdictPairs(tmp_path)
-    compare_verdicts(executor, "some", chosen[:2], programs[:2], forced[:2], pairs)
-    compare_verdicts(executor, "some", chosen, programs, forced, pairs)  # goes on where it was
+    compare_verdicts(world, "some", chosen[:2], programs[:2], forced[:2], pairs)
+    compare_verdicts(world, "some", chosen, programs, forced, pairs)  # goes on where it was
     rows = {row["question_id"]: row for row in pairs.rows()}
     assert len(pairs.rows()) == 6
     same = []
     for question, program, verdict in zip(chosen, programs, forced, strict=True):
-        written = answer(executor, [question], program, max_new_tokens=len(question.answer) + 16)[0].text.strip()
+        written = answer(world, [question], program, max_new_tokens=len(question.answer) + 16)[0].text.strip()
         row = rows[question.id]
         assert (row["forced"], row["written"], row["generated"]) == (verdict, written, is_right(written, question))
         same.append(verdict == row["generated"])

@@ -14,9 +14,10 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 import polar_env
 from polar_env.envs.sb3 import ProgramVecEnv
 from polar_env.errors import ConfigError, EpisodeError, ForbiddenActionError, UnknownNameError
-from polar_env.executor import Executor
 from polar_env.program import Program
 from polar_env.questions import Question
+from polar_env.worlds import LiveWorld
+from tests.worlds import world_of
 
 ENV_ID = "polar_env:ProgramOfLayers-v0"
 VARIANTS: list[dict[str, Any]] = [
@@ -28,8 +29,8 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 
 
-def make(executor: Executor, questions: list[Question], **arguments: Any) -> polar_env.ProgramEnv:
-    env = gym.make(ENV_ID, model=executor, questions=questions, **arguments).unwrapped
+def make(world: LiveWorld, questions: list[Question], **arguments: Any) -> polar_env.ProgramEnv:
+    env = gym.make(ENV_ID, model=world, questions=questions, **arguments).unwrapped
     assert isinstance(env, polar_env.ProgramEnv)
     return env
 
@@ -37,17 +38,17 @@ def make(executor: Executor, questions: list[Question], **arguments: Any) -> pol
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 @pytest.mark.parametrize("check", [lambda env: check_env(env, skip_render_check=False), check_env_sb3])
 def test_checkers_find_nothing(
-    executor: Executor, questions: list[Question], variant: dict[str, Any], check: Any
+    world: LiveWorld, questions: list[Question], variant: dict[str, Any], check: Any
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check(make(executor, questions, **variant, render_mode="rgb_array"))
+        check(make(world, questions, **variant, render_mode="rgb_array"))
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_same_seed_same_episode(executor: Executor, questions: list[Question], variant: dict[str, Any]) -> None:
+def test_same_seed_same_episode(world: LiveWorld, questions: list[Question], variant: dict[str, Any]) -> None:
     def play() -> list[Any]:
-        env = make(Executor(executor.llm, executor.prompt), questions, **variant)
+        env = make(world_of(world.llm, world.prompts), questions, **variant)
         observation, info = env.reset(seed=7)
         env.action_space.seed(7)
         record: list[Any] = [observation["hidden"], info["question"]]
@@ -62,14 +63,10 @@ def test_same_seed_same_episode(executor: Executor, questions: list[Question], v
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_lanes_equal_single_environments(
-    executor: Executor, questions: list[Question], variant: dict[str, Any]
-) -> None:
+def test_lanes_equal_single_environments(world: LiveWorld, questions: list[Question], variant: dict[str, Any]) -> None:
     """n lanes are n singles, step by step; arrays are fresh; masks are never empty; autoreset is same-step."""
-    lanes = gym.make_vec(
-        ENV_ID, num_envs=5, model=Executor(executor.llm, executor.prompt), questions=questions, **variant
-    )
-    singles = [make(executor, questions, **variant) for _ in range(5)]
+    lanes = gym.make_vec(ENV_ID, num_envs=5, model=world_of(world.llm, world.prompts), questions=questions, **variant)
+    singles = [make(world, questions, **variant) for _ in range(5)]
     batch, infos = lanes.reset(seed=11)
     alone = [env.reset(seed=11 + lane) for lane, env in enumerate(singles)]
     rng = np.random.default_rng(0)
@@ -99,15 +96,15 @@ def test_lanes_equal_single_environments(
             alone[lane] = (observation, info)
 
 
-def test_reward_is_correctness_minus_cost(executor: Executor, questions: list[Question]) -> None:
-    env = make(executor, questions, layer_cost=0.2)
+def test_reward_is_correctness_minus_cost(world: LiveWorld, questions: list[Question]) -> None:
+    env = make(world, questions, layer_cost=0.2)
     for index in range(len(questions)):
         env.reset(options={"question": index})
         total = 0.0
         for action in (0, 1, 3, 5):
             _, reward, done, _, info = env.step(action)
             total += reward
-        verdict = executor.verdicts([(questions[index], Program((0, 1, 3)))])[0]
+        verdict = world.verdicts([(questions[index], Program((0, 1, 3)))])[0]
         assert done
         assert info["program"] == "0-1 3"
         assert info["layers"] == 3
@@ -116,21 +113,21 @@ def test_reward_is_correctness_minus_cost(executor: Executor, questions: list[Qu
         assert total == pytest.approx(env.episode.ret)
 
 
-def test_relative_reward_and_shaping_leave_the_order_of_programs(executor: Executor, questions: list[Question]) -> None:
+def test_relative_reward_and_shaping_leave_the_order_of_programs(world: LiveWorld, questions: list[Question]) -> None:
     def ret(actions: tuple[int, ...], **variant: Any) -> float:
-        env = make(executor, questions, **variant)
+        env = make(world, questions, **variant)
         env.reset(options={"question": 3})
         return sum(float(env.step(np.int64(action))[1]) for action in actions)
 
     plans = [(0, 1, 2, 3, 5), (0, 1, 3, 5), (2, 5)]
     plain = [ret(plan) for plan in plans]
-    identity = executor.verdicts([(questions[3], Program.identity(4))])[0].right
+    identity = world.verdicts([(questions[3], Program.identity(4))])[0].right
     assert [ret(plan, relative=True) for plan in plans] == pytest.approx([value - identity for value in plain])
     assert [ret(plan, shaping=0.3) for plan in plans] == pytest.approx(plain, abs=1e-4)
 
 
-def test_observation_counts_executions(executor: Executor, questions: list[Question]) -> None:
-    env = make(executor, questions)
+def test_observation_counts_executions(world: LiveWorld, questions: list[Question]) -> None:
+    env = make(world, questions)
     env.reset(options={"question": 0})
     for action in (0, 1, 4):
         observation, *_ = env.step(action)
@@ -139,8 +136,8 @@ def test_observation_counts_executions(executor: Executor, questions: list[Quest
     assert observation["budget"].tolist() == [0.5]
 
 
-def test_typed_errors(executor: Executor, questions: list[Question]) -> None:
-    env = make(executor, questions)
+def test_typed_errors(world: LiveWorld, questions: list[Question]) -> None:
+    env = make(world, questions)
     with pytest.raises(EpisodeError, match="reset"):
         env.step(0)
     env.reset(seed=0)
@@ -155,13 +152,13 @@ def test_typed_errors(executor: Executor, questions: list[Question]) -> None:
     with pytest.raises(ConfigError, match="question 99 does not exist"):
         env.reset(options={"question": 99})
     with pytest.raises(UnknownNameError, match="Did you mean 'layers'"):
-        make(executor, questions, language="layer")
+        make(world, questions, language="layer")
     with pytest.raises(ConfigError, match="no questions"):
-        make(executor, [])
+        make(world, [])
 
 
-def test_render_shows_what_ran(executor: Executor, questions: list[Question]) -> None:
-    env = make(executor, questions, render_mode="ansi")
+def test_render_shows_what_ran(world: LiveWorld, questions: list[Question]) -> None:
+    env = make(world, questions, render_mode="ansi")
     env.reset(options={"question": 0})
     for action in (0, 1, 1, 3):
         env.step(action)
@@ -170,7 +167,7 @@ def test_render_shows_what_ran(executor: Executor, questions: list[Question]) ->
     env.step(5)
     assert ("right" in str(env.render())) != ("wrong" in str(env.render()))
     assert f"answered {env.rules.said(env.episode)!r}" in str(env.render())
-    picture = make(executor, questions, render_mode="rgb_array")
+    picture = make(world, questions, render_mode="rgb_array")
     picture.reset(seed=0)
     blank = picture.render()
     picture.step(0)
@@ -181,14 +178,14 @@ def test_render_shows_what_ran(executor: Executor, questions: list[Question]) ->
     assert (blank != drawn).any()
 
 
-def test_action_space_does_not_drag_the_model_into_a_pickle(executor: Executor, questions: list[Question]) -> None:
-    env = make(executor, questions)
+def test_action_space_does_not_drag_the_model_into_a_pickle(world: LiveWorld, questions: list[Question]) -> None:
+    env = make(world, questions)
     assert len(pickle.dumps(env.action_space)) < 2000
     assert copy.deepcopy(env.action_space) == env.action_space
 
 
-def test_sb3_adapter_follows_the_vec_env_contract(executor: Executor, questions: list[Question]) -> None:
-    lanes = polar_env.ProgramVectorEnv(3, executor, questions)
+def test_sb3_adapter_follows_the_vec_env_contract(world: LiveWorld, questions: list[Question]) -> None:
+    lanes = polar_env.ProgramVectorEnv(3, world, questions)
     env = ProgramVecEnv(lanes)
     env.seed(5)
     observation = env.reset()

@@ -12,6 +12,7 @@ from polar_env.errors import CacheError, ModelError, NonFiniteError, ProgramErro
 from polar_env.llm import FrozenLLM, as_model
 from polar_env.program import Program
 from polar_env.questions import load_questions
+from polar_env.runner import generate
 from tests.conftest import character_tokenizer, tiny_llama
 from tests.models import FAMILIES, OTHERS, WINDOW, build, build_other
 from tests.oracle import cached_logits_of, greedy_tokens, logits_of, restack
@@ -91,10 +92,10 @@ def test_greedy_tokens_equal_generate_of_the_restacked_model(family: str) -> Non
     programs = [Program(layers) for layers in PROGRAMS.values()]
     expected = {(p, i): greedy_tokens(restack(model, p), prompts[i], 12) for p in programs for i in range(3)}
     for program in programs:
-        alone = llm.generate(prompts[:1], program, max_new_tokens=12)[0]
+        alone = generate(llm, prompts[:1], program, max_new_tokens=12)[0]
         assert list(alone.tokens) == expected[program, 0]
     rows = [(p, i) for p in programs for i in range(3)]
-    together = llm.generate([prompts[i] for _, i in rows], [p for p, _ in rows], max_new_tokens=12)
+    together = generate(llm, [prompts[i] for _, i in rows], [p for p, _ in rows], max_new_tokens=12)
     assert [list(one.tokens) for one in together] == [expected[row] for row in rows]
 
 
@@ -212,7 +213,7 @@ def test_the_layer_that_makes_nan_is_named() -> None:
     with pytest.raises(NonFiniteError, match=r"step 3 \(layer 2\) of row 1"):
         llm.logits(ids, programs, mask)
     with pytest.raises(NonFiniteError, match=r"step 1 \(layer 2\) of row 0"):
-        llm.generate(["ab"], Program((1, 2)))
+        generate(llm, ["ab"], Program((1, 2)))
 
 
 def test_models_that_cannot_be_executed_are_refused_with_the_reason() -> None:
@@ -276,7 +277,7 @@ def test_other_decoders_work_by_themselves(name: str) -> None:
         [5, 17, 42],
         [5, 17, 9, 9, 9, 61],
     ]  # they begin alike: what is shared must not matter
-    written = llm.generate(prompts, programs[0], max_new_tokens=6)
+    written = generate(llm, prompts, programs[0], max_new_tokens=6)
     for prompt, one in zip(prompts, written, strict=True):
         assert list(one.tokens) == greedy_tokens(as_model(llm, programs[0]), prompt, 6)
 
@@ -318,7 +319,7 @@ def test_smollm2_equals_the_restacked_model(smollm2: FrozenLLM, case: str) -> No
     cached = in_pieces(smollm2, ids, [program] * 2, mask) - cached_logits_of(reference, ids, mask, PIECES)
     assert cached[mask.bool()].abs().max() < 1e-4
     prompts = [ids[1].tolist(), ids[1, :7].tolist()]
-    written = smollm2.generate(prompts, program, max_new_tokens=8)
+    written = generate(smollm2, prompts, program, max_new_tokens=8)
     assert [list(one.tokens) for one in written] == [greedy_tokens(reference, prompt, 8) for prompt in prompts]
 
 
@@ -329,7 +330,7 @@ def test_smollm2_identity_makes_the_same_greedy_tokens_on_50_prompts(smollm2: Fr
     written = [
         one
         for i in range(0, 50, 25)
-        for one in smollm2.generate(prompts[i : i + 25], smollm2.identity, max_new_tokens=10)
+        for one in generate(smollm2, prompts[i : i + 25], smollm2.identity, max_new_tokens=10)
     ]
     for prompt, one in zip(prompts, written, strict=True):
         assert list(one.tokens) == greedy_tokens(smollm2.model, prompt, 10)
@@ -347,5 +348,5 @@ def test_gemma3_270m_equals_the_restacked_model(gemma3_270m: FrozenLLM) -> None:
     expected = cached_logits_of(twin, ids, None, [(0, 556), (556, 560)])[0, -8:]
     assert (logits - expected).abs().max() < 1e-4
     prompt = ids[0, :14].tolist()
-    written = gemma3_270m.generate([prompt, prompt[:9]], program, max_new_tokens=6)
+    written = generate(gemma3_270m, [prompt, prompt[:9]], program, max_new_tokens=6)
     assert list(written[0].tokens) == greedy_tokens(twin, prompt, 6)

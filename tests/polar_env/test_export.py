@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, pipeli
 from polar_env.errors import ConfigError, ModelError, ProgramError
 from polar_env.llm import FrozenLLM, as_model, export_program
 from polar_env.program import Program
+from polar_env.runner import generate
 from tests.conftest import character_tokenizer
 from tests.models import FAMILIES, build, build_other
 from tests.oracle import logits_of, restack
@@ -30,7 +31,7 @@ def test_a_program_as_a_model_is_the_restacked_model(llm: FrozenLLM, tmp_path: P
     assert type(model) is type(llm.model)
     expected = logits_of(restack(llm.model, PROGRAM), IDS)
     torch.testing.assert_close(logits_of(model, IDS), expected, rtol=0, atol=1e-5)
-    written = llm.generate(["hello"], PROGRAM, max_new_tokens=6)[0]
+    written = generate(llm, ["hello"], PROGRAM, max_new_tokens=6)[0]
     asked = llm.tokenizer("hello", return_tensors="pt")
     made = model.generate(**asked, max_new_tokens=6, do_sample=False)[0, asked.input_ids.shape[1] :]
     assert made.tolist() == list(written.tokens)

@@ -13,8 +13,9 @@ from transformers import PreTrainedTokenizerFast
 
 from polar_env.errors import ConfigError, ProgramError, QuestionTooLongError
 from polar_env.llm import FrozenLLM
-from polar_env.llm.generation import _Row
 from polar_env.program import Program
+from polar_env.runner import generate
+from polar_env.runner.decoding import _Row
 from tests.conftest import character_tokenizer, tiny_llama
 from tests.models import build
 
@@ -27,20 +28,20 @@ PROMPTS = ["Add 1 and 2:", "Add 1", "Add 1 and", "Add 1 and 3: the", "Add."]
 def test_a_row_is_the_same_alone_and_in_a_batch(family: str, sampling: dict[str, float]) -> None:
     """Prompts of different length that begin alike, some under the same program, ending at different times."""
     llm = FrozenLLM(build(family, torch.float64), character_tokenizer())
-    free = llm.generate(PROMPTS, PROGRAMS, max_new_tokens=15, **sampling)
+    free = generate(llm, PROMPTS, PROGRAMS, max_new_tokens=15, **sampling)
     stop = [free[0].text[5], free[1].text[9]]
-    together = llm.generate(PROMPTS, PROGRAMS, max_new_tokens=15, stop=stop, **sampling)
+    together = generate(llm, PROMPTS, PROGRAMS, max_new_tokens=15, stop=stop, **sampling)
     assert len({len(one.tokens) for one in together}) > 1
     for row, (prompt, program) in enumerate(zip(PROMPTS, PROGRAMS, strict=True)):
         seeded = sampling | {"seed": sampling["seed"] + row} if sampling else {}
-        alone = llm.generate([prompt], program, max_new_tokens=15, stop=stop, **seeded)[0]
+        alone = generate(llm, [prompt], program, max_new_tokens=15, stop=stop, **seeded)[0]
         assert alone.tokens == together[row].tokens
         assert alone.text == together[row].text
         assert alone.log_probs == pytest.approx(together[row].log_probs, abs=1e-5)
 
 
 def test_what_it_says_of_itself(tiny_llm: FrozenLLM) -> None:
-    one = tiny_llm.generate(["Add 1 and 2:"], Program((0, 3, 3)), max_new_tokens=6)[0]
+    one = generate(tiny_llm, ["Add 1 and 2:"], Program((0, 3, 3)), max_new_tokens=6)[0]
     assert len(one.tokens) == 6
     assert one.ended_by == "length"
     assert one.layers == 3 * 6  # the prompt, then each token but the last
@@ -53,11 +54,16 @@ def test_what_it_says_of_itself(tiny_llm: FrozenLLM) -> None:
 
 
 def test_stop_strings_end_a_row_and_are_never_shown(tiny_llm: FrozenLLM) -> None:
-    whole = tiny_llm.generate(["Add 1 and 2:"], tiny_llm.identity, max_new_tokens=12)[0]
+    whole = generate(tiny_llm, ["Add 1 and 2:"], tiny_llm.identity, max_new_tokens=12)[0]
     stop = whole.text[4:7]
     shown: dict[int, list[str]] = defaultdict(list)
-    one = tiny_llm.generate(
-        ["Add 1 and 2:"], tiny_llm.identity, max_new_tokens=12, stop=[stop], on_text=lambda r, t: shown[r].append(t)
+    one = generate(
+        tiny_llm,
+        ["Add 1 and 2:"],
+        tiny_llm.identity,
+        max_new_tokens=12,
+        stop=[stop],
+        on_text=lambda r, t: shown[r].append(t),
     )[0]
     assert one.text == whole.text[: whole.text.index(stop)]
     assert one.ended_by == "stop"
@@ -79,10 +85,10 @@ def test_half_a_character_is_never_shown(tiny_llm: FrozenLLM) -> None:
 
 
 def test_the_end_of_text_token_ends_a_row(tiny_llm: FrozenLLM) -> None:
-    whole = tiny_llm.generate(["Add 1 and 2:"], tiny_llm.identity, max_new_tokens=6)[0]
+    whole = generate(tiny_llm, ["Add 1 and 2:"], tiny_llm.identity, max_new_tokens=6)[0]
     llm = FrozenLLM(tiny_llama(), character_tokenizer())
     llm.model.generation_config.eos_token_id = whole.tokens[3]
-    one = llm.generate(["Add 1 and 2:"], llm.identity, max_new_tokens=6)[0]
+    one = generate(llm, ["Add 1 and 2:"], llm.identity, max_new_tokens=6)[0]
     assert one.ended_by == "end"
     assert one.tokens == whole.tokens[: whole.tokens.index(whole.tokens[3]) + 1]
 
@@ -90,13 +96,13 @@ def test_the_end_of_text_token_ends_a_row(tiny_llm: FrozenLLM) -> None:
 def test_sampling_follows_the_model_and_the_nucleus(tiny_llm: FrozenLLM) -> None:
     """First tokens of 400 rows: drawn as often as the model says; a small nucleus leaves only its likeliest."""
     chances = tiny_llm.logits(torch.tensor([tiny_llm.tokenizer("Add").input_ids]), tiny_llm.identity)[0, -1].softmax(-1)
-    rows = tiny_llm.generate(["Add"] * 400, tiny_llm.identity, max_new_tokens=1, temperature=1.0, seed=1)
+    rows = generate(tiny_llm, ["Add"] * 400, tiny_llm.identity, max_new_tokens=1, temperature=1.0, seed=1)
     likeliest = int(chances.argmax())
     drawn = Counter(one.tokens[0] for one in rows)
     spread = (400 * float(chances[likeliest]) * (1 - float(chances[likeliest]))) ** 0.5
     assert abs(drawn[likeliest] - 400 * float(chances[likeliest])) < 4 * spread
     assert len(drawn) > 1
-    nucleus = tiny_llm.generate(["Add"] * 20, tiny_llm.identity, max_new_tokens=1, temperature=1.0, top_p=1e-6)
+    nucleus = generate(tiny_llm, ["Add"] * 20, tiny_llm.identity, max_new_tokens=1, temperature=1.0, top_p=1e-6)
     assert {one.tokens[0] for one in nucleus} == {likeliest}
 
 
@@ -104,31 +110,31 @@ def test_chat_messages_go_through_the_template(tiny_llm: FrozenLLM) -> None:
     messages = [{"role": "user", "content": "Add 1 and 2"}]
     text = tiny_llm.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     ids = tiny_llm.tokenizer(text, add_special_tokens=False).input_ids
-    asked, expected = tiny_llm.generate([messages, ids], tiny_llm.identity, max_new_tokens=5)
+    asked, expected = generate(tiny_llm, [messages, ids], tiny_llm.identity, max_new_tokens=5)
     assert asked.tokens == expected.tokens
     plain = FrozenLLM(tiny_llama(), character_tokenizer())
     with pytest.raises(ConfigError, match="no chat template"):
-        plain.generate([messages], plain.identity)
+        generate(plain, [messages], plain.identity)
 
 
 def test_no_questions_no_answers(tiny_llm: FrozenLLM) -> None:
-    assert tiny_llm.generate([], []) == []
+    assert generate(tiny_llm, [], []) == []
 
 
 def test_bad_input_is_named(tiny_llm: FrozenLLM) -> None:
     with pytest.raises(ProgramError, match="2 rows but 1 programs"):
-        tiny_llm.generate(["a", "b"], [tiny_llm.identity])
+        generate(tiny_llm, ["a", "b"], [tiny_llm.identity])
     with pytest.raises(ProgramError, match="layer 9 is out of range"):
-        tiny_llm.generate(["a"], Program((9,)))
+        generate(tiny_llm, ["a"], Program((9,)))
     with pytest.raises(QuestionTooLongError, match="context of 256"):
-        tiny_llm.generate([[5] * 250], tiny_llm.identity, max_new_tokens=10)
+        generate(tiny_llm, [[5] * 250], tiny_llm.identity, max_new_tokens=10)
     with pytest.raises(ConfigError, match="no tokens"):
-        tiny_llm.generate([""], tiny_llm.identity)
+        generate(tiny_llm, [""], tiny_llm.identity)
     for questions, stop in (("a", []), (["a"], "x"), (["a"], [""]), ([{"role": "user", "content": "a"}], [])):
         with pytest.raises(ConfigError, match=r"lists|list of"):
-            tiny_llm.generate(questions, tiny_llm.identity, stop=stop)
+            generate(tiny_llm, questions, tiny_llm.identity, stop=stop)
     with pytest.raises(ConfigError, match="row 1 has token ids outside"):
-        tiny_llm.generate([[5], [99]], tiny_llm.identity)
+        generate(tiny_llm, [[5], [99]], tiny_llm.identity)
     for wrong in ({"max_new_tokens": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}):
         with pytest.raises(ConfigError, match="expected at least 1 token"):
-            tiny_llm.generate(["a"], tiny_llm.identity, **wrong)
+            generate(tiny_llm, ["a"], tiny_llm.identity, **wrong)

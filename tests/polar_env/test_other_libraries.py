@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from polar_env import FrozenLLM, ProgramEnv, ProgramVectorEnv, Prompt
 from polar_env.envs.sb3 import ProgramVecEnv
-from tests.planted import PlantedExecutor, planted_questions
+from tests.planted import PlantedWorld, planted_questions
 
 QUESTIONS = planted_questions(20)
 
@@ -32,8 +32,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def planted(tiny_llm: FrozenLLM, prompt: Prompt) -> PlantedExecutor:
-    return PlantedExecutor(tiny_llm, prompt)
+def planted(tiny_llm: FrozenLLM, prompt: Prompt) -> PlantedWorld:
+    return PlantedWorld(tiny_llm, prompt)
 
 
 def replay(env: ProgramEnv, question: str, actions: Any) -> tuple[list[float], dict[str, NDArray[np.float32]]]:
@@ -65,7 +65,7 @@ def flat(observation: dict[str, NDArray[np.float32]]) -> Tensor:
     return torch.cat([torch.as_tensor(observation[name]) for name in sorted(observation)], dim=-1)
 
 
-def test_a_plain_ppo_loop(planted: PlantedExecutor) -> None:
+def test_a_plain_ppo_loop(planted: PlantedWorld) -> None:
     """Rollout, generalised advantages and PPO updates in one file; the value after an end is that of ``final_obs``."""
     steps, gamma, smooth = 32, 0.99, 0.95
     env = gym.make_vec("polar_env:ProgramOfLayers-v0", num_envs=8, model=planted, questions=QUESTIONS)
@@ -115,7 +115,7 @@ def test_a_plain_ppo_loop(planted: PlantedExecutor) -> None:
     assert all((weight != old).any() for weight, old in zip(policy.parameters(), before, strict=True))
 
 
-def test_stable_baselines3(planted: PlantedExecutor) -> None:
+def test_stable_baselines3(planted: PlantedWorld) -> None:
     from sb3_contrib import MaskablePPO
     from sb3_contrib.common.maskable.evaluation import evaluate_policy
     from stable_baselines3.common.vec_env import VecMonitor
@@ -139,7 +139,7 @@ def test_stable_baselines3(planted: PlantedExecutor) -> None:
     assert all(-0.21 < value < 1.0 for value in returns)  # an answer is worth 1, its layers cost up to 0.2
 
 
-def test_torchrl(planted: PlantedExecutor) -> None:
+def test_torchrl(planted: PlantedWorld) -> None:
     """TorchRL resets the lanes that are over itself, so autoreset is disabled, which its own documentation prefers.
 
     Its wrapper (0.14.1) cannot take same-step autoreset here: it then steps once with an action drawn regardless of
@@ -197,7 +197,7 @@ class MaskInObservation(VectorWrapper):
         return {"observations": observation, "action_mask": infos["action_mask"].astype(np.float32)}, *rest, infos
 
 
-world: PlantedExecutor | None = None
+world: PlantedWorld | None = None
 """What `make_for_rllib` runs: RLlib pickles the maker, which must not hold a model."""
 
 
@@ -206,7 +206,7 @@ def make_for_rllib(config: dict[str, Any]) -> VectorEnv:
     return MaskInObservation(FlattenObservation(env))
 
 
-def test_rllib(planted: PlantedExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rllib(planted: PlantedWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """RLlib's own environment runner samples with its own masked policy; no cluster is started.
 
     It expects next-step autoreset without asking: in 2.60 the step after an end only starts the next episode, so a

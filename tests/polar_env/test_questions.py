@@ -15,9 +15,9 @@ from polar_env.questions import (
     make_prompt,
     mixed_order,
     parse_spec,
-    read_prompt,
+    read_prompts,
     split_of,
-    write_prompt,
+    write_prompts,
 )
 from tests.conftest import character_tokenizer
 
@@ -44,18 +44,18 @@ def test_every_mixture_answers_its_own_questions() -> None:
         assert len({q.id for q in questions}) == len(questions)
         for question in questions[::37]:
             assert is_right(question.answer, question)
-            assert eval(question.bare.removesuffix(" =")) == int(question.answer)  # type: ignore[union-attr]
+            assert eval(question.ask.equation.removesuffix(" =")) == int(question.answer)  # type: ignore[union-attr]
 
 
 def test_split_is_a_matter_of_the_text_alone() -> None:
     assert split_of("What is  1 + 1?") == split_of("what is 1 + 1?")
-    assert Question(text="What is 1 + 1?", answer="2").id == Question(text="what is 1 +  1?", answer="2").id
+    assert Question.of("What is 1 + 1?", "2").id == Question.of("what is 1 +  1?", "2").id
 
 
 def test_inline_options_reach_reasoning_gym() -> None:
     questions = load_questions(["rg:chain_sum {size: 20, options: {min_terms: 2, max_terms: 2, max_digits: 1}}"])
     assert len(questions) == 20
-    assert all(len(q.bare.split()) == 4 for q in questions if q.bare)
+    assert all(len(q.ask.equation.split()) == 4 for q in questions if q.ask.equation)
 
 
 @pytest.mark.parametrize("name", ["rg:basic_arithmetic", "rg:chain_sum", "rg:products"])
@@ -107,7 +107,7 @@ def test_broken_line_names_file_line_and_field(tmp_path: Path, row: object, mess
 
 def test_no_data_set_gives_its_answer_away() -> None:
     """In rg:countdown the expression is the answer, so it must not become part of a prompt."""
-    assert all(question.bare is None for question in load_questions(["rg:countdown {size: 10}"]))
+    assert all(question.ask.equation is None for question in load_questions(["rg:countdown {size: 10}"]))
 
 
 def test_files_are_read_to_their_end(tmp_path: Path) -> None:
@@ -139,18 +139,18 @@ def test_unknown_sources_name_the_closest() -> None:
 
 
 def test_verifiers() -> None:
-    assert is_right(" 1,000 ", Question(text="a", answer="1000", verifier="math"))
-    assert is_right("The answer is 42.", Question(text="a", answer="42", verifier="math"))
-    assert not is_right("43", Question(text="a", answer="42", verifier="math"))
-    assert is_right("Paris ", Question(text="a", answer="paris"))
-    choice = Question(text="a", answer="blue", choices=("red", "blue"), verifier="choice")
+    assert is_right(" 1,000 ", Question.of("a", "1000", verifier="math"))
+    assert is_right("The answer is 42.", Question.of("a", "42", verifier="math"))
+    assert not is_right("43", Question.of("a", "42", verifier="math"))
+    assert is_right("Paris ", Question.of("a", "paris"))
+    choice = Question.of("a", "blue", choices=("red", "blue"), verifier="choice")
     assert is_right("B.", choice)
     assert is_right("Blue sky", choice)
     assert not is_right("red", choice)
 
 
 def test_prompt_styles() -> None:
-    pool = [Question(text=f"What is {a} + 1?", answer=str(a + 1), bare=f"{a} + 1 =") for a in (1, 2)]
+    pool = [Question.of(f"What is {a} + 1?", str(a + 1), equation=f"{a} + 1 =") for a in (1, 2)]
     tokenizer = character_tokenizer(chat=True)
     asked = {"text": "What is 5 + 1?", "bare": "5 + 1 ="}
 
@@ -169,32 +169,32 @@ def test_prompt_styles() -> None:
 
 
 def test_prompt_names_and_files(tmp_path: Path) -> None:
-    pool = [Question(text=f"{a}?", answer="1", task=task) for task in ("x", "y") for a in range(3)]
-    prompt = make_prompt("qa-4", [Question(text=q.text + q.task, answer="1", task=q.task) for q in pool])
+    pool = [Question.of(f"{a}?", "1", task=task) for task in ("x", "y") for a in range(3)]
+    prompt = make_prompt("qa-4", [Question.of(q.text + q.task, "1", task=q.task) for q in pool])
     assert [e.question for e in prompt.examples] == ["0?x", "0?y", "1?x", "1?y"]
-    write_prompt(prompt, tmp_path / "p.yaml")
-    assert read_prompt(tmp_path / "p.yaml") == prompt
+    write_prompts(prompt, tmp_path / "p.yaml")
+    assert read_prompts(tmp_path / "p.yaml") == prompt
     with pytest.raises(UnknownNameError, match="Did you mean 'chat-6'"):
         make_prompt("chatt-6", pool)
     with pytest.raises(ConfigError, match="7 examples"):
         make_prompt("qa-7", pool)
     with pytest.raises(ConfigError, match="no prompt file"):
-        read_prompt(tmp_path / "none.yaml")
+        read_prompts(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("style: qa\nexample: []")
     with pytest.raises(ConfigError, match="example"):
-        read_prompt(tmp_path / "bad.yaml")
+        read_prompts(tmp_path / "bad.yaml")
 
 
 def test_mixed_order_mixes_tasks() -> None:
-    questions = [Question(text=f"{t}{i}", answer="1", task=t) for t, n in (("a", 30), ("b", 10)) for i in range(n)]
+    questions = [Question.of(f"{t}{i}", "1", task=t) for t, n in (("a", 30), ("b", 10)) for i in range(n)]
     order = mixed_order(questions, 0)
     assert sorted(q.text for q in order) == sorted(q.text for q in questions)
     assert sum(q.task == "b" for q in order[:8]) == 2
 
 
 def test_asking_finds_the_equation() -> None:
-    assert Question.ask("What is 17 + 25?").bare == "17 + 25 ="
-    assert Question.ask("Who are you?").bare is None
+    assert Question.ask("What is 17 + 25?").ask.equation == "17 + 25 ="
+    assert Question.ask("Who are you?").ask.equation is None
 
 
 def test_prompt_default_is_frozen() -> None:

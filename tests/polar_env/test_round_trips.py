@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from polar_env.executor import Executor
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program, single_edits
 from polar_env.questions import Prompt, Question
+from tests.worlds import world_of
 
 READ_BACK = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "item")
 
@@ -43,11 +43,11 @@ def test_many_programs_run_without_a_read_back(
     tiny_llm: FrozenLLM, prompt: Prompt, questions: list[Question], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Masks are looked at before the first layer and verdicts after the last; between them nothing is."""
-    executor = Executor(tiny_llm, prompt)
+    world = world_of(tiny_llm, prompt)
     programs = [tiny_llm.identity, *single_edits(tiny_llm.identity)]
     pairs = [(question, program) for question in questions[:4] for program in programs]
-    executor.verdicts(pairs)  # masks of a new shape are looked at, once for each shape
-    executor.clear()
+    world.verdicts(pairs)  # masks of a new shape are looked at, once for each shape
+    world.runner.clear()
     apply, layers = tiny_llm.apply, []
 
     def noted(*args: Any) -> torch.Tensor:
@@ -56,7 +56,7 @@ def test_many_programs_run_without_a_read_back(
 
     monkeypatch.setattr(tiny_llm, "apply", noted)
     with ReadBacks() as seen:
-        executor.verdicts(pairs)
+        world.verdicts(pairs)
     assert len(layers) > 20
     assert not [number for number in seen.found if layers[0] <= number <= layers[-1]]
 

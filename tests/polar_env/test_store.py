@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from polar_env.executor import Executor, Verdict
-from polar_env.executor.store import VERSION, VerdictStore, VerdictStoreWarning
 from polar_env.llm import FrozenLLM
 from polar_env.program import single_edits
 from polar_env.questions import Prompt, Question
+from polar_env.runner import Verdict
+from polar_env.runner.store import VERSION, VerdictStore, VerdictStoreWarning
+from tests.worlds import world_of
 
 SOME = {bytes([n]) * 16: Verdict(n % 2 == 0, -n / 3, (n, 70_000 + n)) for n in range(40)}
 
@@ -35,13 +36,13 @@ def test_a_second_executor_executes_nothing(
 ) -> None:
     programs = [tiny_llm.identity, *single_edits(tiny_llm.identity)]
     pairs = [(question, program) for question in questions for program in programs]
-    first = Executor(tiny_llm, prompt, store=store_in(tmp_path))
+    first = world_of(tiny_llm, prompt, store=store_in(tmp_path))
     found = first.verdicts(pairs)
-    second = Executor(tiny_llm, prompt, store=store_in(tmp_path))
+    second = world_of(tiny_llm, prompt, store=store_in(tmp_path))
     assert second.verdicts(pairs) == found
     assert second.stats.executed_layers == 0
     assert second.stats.stored_verdicts == second.stats.cached_verdicts == len(pairs)
-    other = Executor(tiny_llm, Prompt(style="bare"), store=store_in(tmp_path))
+    other = world_of(tiny_llm, Prompt(style="bare"), store=store_in(tmp_path))
     other.verdicts(pairs[:5])
     assert other.stats.stored_verdicts == 0  # under another prompt it is another question
     with second.from_nothing():

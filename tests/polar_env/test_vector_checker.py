@@ -15,20 +15,21 @@ from gymnasium.vector.utils import batch_space
 
 import polar_env
 from polar_env.errors import ForbiddenActionError, PolarError, VectorEnvError
-from polar_env.executor import Executor
 from polar_env.questions import Question
+from polar_env.worlds import LiveWorld
 from tests.polar_env.test_envs import ENV_ID, VARIANTS, make
+from tests.worlds import world_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_our_vector_environment_passes(executor: Executor, questions: list[Question], variant: dict[str, Any]) -> None:
+def test_our_vector_environment_passes(world: LiveWorld, questions: list[Question], variant: dict[str, Any]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         polar_env.check_vector_env(
-            lambda lanes: gym.make_vec(ENV_ID, lanes, model=executor, questions=questions, **variant),
-            lambda: make(Executor(executor.llm, executor.prompt), questions, **variant),
+            lambda lanes: gym.make_vec(ENV_ID, lanes, model=world, questions=questions, **variant),
+            lambda: make(world_of(world.llm, world.prompts), questions, **variant),
             steps=60,
             tolerance=2e-3,
             refuses=ForbiddenActionError,
@@ -255,15 +256,15 @@ SPOILT: list[tuple[Callable[[Returned], None], str]] = [
 
 
 @pytest.fixture
-def check(executor: Executor, questions: list[Question]) -> Callable[..., None]:
+def check(world: LiveWorld, questions: list[Question]) -> Callable[..., None]:
     """Checks our environment with a fault in it; ``single=False`` without comparing to single environments."""
 
     def run(
         single: bool = True, refuses: Any = None, mode: str = "SameStep", numpy_seeds: bool = False, **fault: Any
     ) -> None:
         polar_env.check_vector_env(
-            lambda n: Broken(polar_env.ProgramVectorEnv(n, executor, questions, autoreset_mode=mode), **fault),
-            (lambda: make(executor, questions)) if single else None,
+            lambda n: Broken(polar_env.ProgramVectorEnv(n, world, questions, autoreset_mode=mode), **fault),
+            (lambda: make(world, questions)) if single else None,
             lanes=3,
             steps=40,
             tolerance=2e-3,
@@ -331,7 +332,7 @@ def test_seeds(check: Callable[..., None]) -> None:
 
 
 def test_a_forbidden_action_is_refused_and_nothing_moves(
-    check: Callable[..., None], executor: Executor, questions: list[Question]
+    check: Callable[..., None], world: LiveWorld, questions: list[Question]
 ) -> None:
     def nearest(actions: Any, masks: Any) -> Any:
         return np.where(masks[np.arange(3), actions], actions, masks.argmax(axis=1))
@@ -351,7 +352,7 @@ def test_a_forbidden_action_is_refused_and_nothing_moves(
         VectorEnvError, match=r"^lane \d, step 1: .* after a refused action, but was .*before anything changes"
     ):
         polar_env.check_vector_env(
-            lambda n: Hasty(n, executor, questions), lanes=3, steps=40, refuses=ForbiddenActionError
+            lambda n: Hasty(n, world, questions), lanes=3, steps=40, refuses=ForbiddenActionError
         )
 
 

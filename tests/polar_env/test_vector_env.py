@@ -12,15 +12,15 @@ from gymnasium.vector import AutoresetMode
 from polar_env.envs import ProgramEnv, ProgramVectorEnv
 from polar_env.envs.sb3 import ProgramVecEnv
 from polar_env.errors import ConfigError, EpisodeError, ForbiddenActionError, QuestionTooLongError, UnknownNameError
-from polar_env.executor import Executor
 from polar_env.questions import Question
+from polar_env.worlds import LiveWorld
 
 ENV_ID = "polar_env:ProgramOfLayers-v0"
 STOP = 5
 
 
-def make(executor: Executor, questions: list[Question], lanes: int = 3, **arguments: Any) -> ProgramVectorEnv:
-    env = gym.make_vec(ENV_ID, num_envs=lanes, model=executor, questions=questions, **arguments)
+def make(world: LiveWorld, questions: list[Question], lanes: int = 3, **arguments: Any) -> ProgramVectorEnv:
+    env = gym.make_vec(ENV_ID, num_envs=lanes, model=world, questions=questions, **arguments)
     assert isinstance(env, ProgramVectorEnv)
     return env
 
@@ -29,15 +29,15 @@ def make(executor: Executor, questions: list[Question], lanes: int = 3, **argume
     "seed", [np.int64(7), np.int32(7), [7, 8, 9], (7, 8, 9), np.array([7, 8, 9]), [np.int64(7), 8, 9]], ids=repr
 )
 def test_every_way_to_say_a_seed_gives_the_same_episodes(
-    executor: Executor, questions: list[Question], seed: Any
+    world: LiveWorld, questions: list[Question], seed: Any
 ) -> None:
-    env = make(executor, questions)
+    env = make(world, questions)
     expected = [env.reset(seed=7)[1]["question"].tolist(), env.reset()[1]["question"].tolist()]
     assert [env.reset(seed=seed)[1]["question"].tolist(), env.reset()[1]["question"].tolist()] == expected
 
 
-def test_a_lane_without_a_seed_keeps_its_generator(executor: Executor, questions: list[Question]) -> None:
-    env = make(executor, questions)
+def test_a_lane_without_a_seed_keeps_its_generator(world: LiveWorld, questions: list[Question]) -> None:
+    env = make(world, questions)
     env.reset(seed=7)
     second = env.reset()[1]["question"]
     env.reset(seed=7)
@@ -56,15 +56,15 @@ def test_a_lane_without_a_seed_keeps_its_generator(executor: Executor, questions
     ],
     ids=repr,
 )
-def test_a_seed_that_cannot_be_is_refused(executor: Executor, questions: list[Question], seed: Any, words: str) -> None:
+def test_a_seed_that_cannot_be_is_refused(world: LiveWorld, questions: list[Question], seed: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        make(executor, questions).reset(seed=seed)
+        make(world, questions).reset(seed=seed)
 
 
 def test_a_forbidden_action_names_lane_and_question_and_changes_nothing(
-    executor: Executor, questions: list[Question]
+    world: LiveWorld, questions: list[Question]
 ) -> None:
-    env = make(executor, questions)
+    env = make(world, questions)
     env.reset(seed=0)
     before = env.episodes
     with pytest.raises(ForbiddenActionError, match=rf"^lane 1 \(question {before[1].question.id}\): .*stop and answer"):
@@ -79,48 +79,48 @@ def test_a_forbidden_action_names_lane_and_question_and_changes_nothing(
 @pytest.mark.parametrize(
     "actions", [[0, 1], [0, 1, 2, 3], [[0, 1, 2]], 0, [0.0, 1.0, 2.0], ["0", "1", "2"], []], ids=repr
 )
-def test_step_wants_one_integer_for_each_lane(executor: Executor, questions: list[Question], actions: Any) -> None:
-    env = make(executor, questions)
+def test_step_wants_one_integer_for_each_lane(world: LiveWorld, questions: list[Question], actions: Any) -> None:
+    env = make(world, questions)
     env.reset(seed=0)
     with pytest.raises(ConfigError, match=r"one integer for each lane, shape \(3,\)"):
         env.step(np.array(actions))
 
 
-def test_step_before_reset_is_refused(executor: Executor, questions: list[Question]) -> None:
+def test_step_before_reset_is_refused(world: LiveWorld, questions: list[Question]) -> None:
     with pytest.raises(EpisodeError, match="reset"):
-        make(executor, questions).step(np.array([0, 1, 2]))
+        make(world, questions).step(np.array([0, 1, 2]))
 
 
 def test_a_question_too_long_for_the_model_is_named_when_the_environment_is_made(
-    executor: Executor, questions: list[Question]
+    world: LiveWorld, questions: list[Question]
 ) -> None:
-    long = Question(text="What is " + "1 + " * 80 + "1?", answer="81")
+    long = Question.of("What is " + "1 + " * 80 + "1?", "81")
     with pytest.raises(QuestionTooLongError, match=rf"question {long.id} .* context has 256"):
-        make(executor, [*questions, long])
-    assert executor.stats.executed_layers == 0
+        make(world, [*questions, long])
+    assert world.stats.executed_layers == 0
 
 
-def test_no_lanes_and_an_unknown_autoreset_mode_are_refused(executor: Executor, questions: list[Question]) -> None:
+def test_no_lanes_and_an_unknown_autoreset_mode_are_refused(world: LiveWorld, questions: list[Question]) -> None:
     with pytest.raises(ConfigError, match="num_envs is 0"):
-        make(executor, questions, lanes=0)
+        make(world, questions, lanes=0)
     with pytest.raises(UnknownNameError, match="Did you mean 'NextStep'"):
-        make(executor, questions, autoreset_mode="next_step")
+        make(world, questions, autoreset_mode="next_step")
 
 
-def play_single(executor: Executor, questions: list[Question], seed: int) -> ProgramEnv:
-    env = gym.make(ENV_ID, model=executor, questions=questions).unwrapped
+def play_single(world: LiveWorld, questions: list[Question], seed: int) -> ProgramEnv:
+    env = gym.make(ENV_ID, model=world, questions=questions).unwrapped
     assert isinstance(env, ProgramEnv)
     env.reset(seed=seed)
     return env
 
 
 def test_next_step_autoreset_shows_the_end_and_spends_a_step_on_the_reset(
-    executor: Executor, questions: list[Question]
+    world: LiveWorld, questions: list[Question]
 ) -> None:
     """The contract of Gymnasium's own vector environments by default, which RLlib counts on."""
-    env = make(executor, questions, lanes=2, autoreset_mode=AutoresetMode.NEXT_STEP)
+    env = make(world, questions, lanes=2, autoreset_mode=AutoresetMode.NEXT_STEP)
     assert env.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
-    singles = [play_single(executor, questions, seed) for seed in (3, 4)]
+    singles = [play_single(world, questions, seed) for seed in (3, 4)]
     env.reset(seed=3)
     env.step(np.array([0, 0]))
     singles[0].step(np.int64(0))
@@ -140,8 +140,8 @@ def test_next_step_autoreset_shows_the_end_and_spends_a_step_on_the_reset(
     np.testing.assert_allclose(batch["hidden"][0], first["hidden"], atol=2e-3)
 
 
-def test_without_autoreset_the_mask_says_which_lanes_start_anew(executor: Executor, questions: list[Question]) -> None:
-    env = make(executor, questions, lanes=2, autoreset_mode="Disabled")
+def test_without_autoreset_the_mask_says_which_lanes_start_anew(world: LiveWorld, questions: list[Question]) -> None:
+    env = make(world, questions, lanes=2, autoreset_mode="Disabled")
     with pytest.raises(EpisodeError, match=r"lanes \[1\] have no episode yet"):
         env.reset(options={"reset_mask": np.array([True, False])})
     env.reset(seed=3)
@@ -154,15 +154,15 @@ def test_without_autoreset_the_mask_says_which_lanes_start_anew(executor: Execut
     assert env.episodes[1] is kept
     assert infos["action_mask"].any(axis=1).all()
     assert infos["question"][1] == kept.question.id
-    assert infos["question"][0] == play_single(executor, questions, 8).episode.question.id
+    assert infos["question"][0] == play_single(world, questions, 8).episode.question.id
     assert batch["hidden"].shape == (2, 64)
     for mask in (np.array([1, 0]), np.array([True]), np.array([False, False]), [True, False]):
         with pytest.raises(ConfigError, match=r"reset_mask.*bool.*\(2,\)"):
             env.reset(options={"reset_mask": mask})
 
 
-def test_a_step_in_which_every_lane_only_resets(executor: Executor, questions: list[Question]) -> None:
-    env = make(executor, questions, lanes=2, autoreset_mode="NextStep", shaping=0.1, relative=True)
+def test_a_step_in_which_every_lane_only_resets(world: LiveWorld, questions: list[Question]) -> None:
+    env = make(world, questions, lanes=2, autoreset_mode="NextStep", shaping=0.1, relative=True)
     env.reset(seed=0)
     env.step(np.array([0, 0]))
     assert env.step(np.array([STOP, STOP]))[2].all()
@@ -173,6 +173,6 @@ def test_a_step_in_which_every_lane_only_resets(executor: Executor, questions: l
     assert infos["_question"].all()
 
 
-def test_sb3_wants_same_step_autoreset(executor: Executor, questions: list[Question]) -> None:
+def test_sb3_wants_same_step_autoreset(world: LiveWorld, questions: list[Question]) -> None:
     with pytest.raises(ConfigError, match="NextStep, SB3 counts on SameStep"):
-        ProgramVecEnv(make(executor, questions, autoreset_mode="NextStep"))
+        ProgramVecEnv(make(world, questions, autoreset_mode="NextStep"))

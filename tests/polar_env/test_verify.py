@@ -1,4 +1,4 @@
-"""`polar verify` says yes to an exact executor, and no to each of the mistakes that are made elsewhere."""
+"""`polar verify` says yes to an exact world, and no to each of the mistakes that are made elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from polar_env.cli import main
 from polar_env.llm import FrozenLLM
 from polar_env.llm.cache import ProgramCache, Visit
-from polar_env.llm.verify import CHECKS, cases, verify
+from polar_env.runner.verify import CHECKS, cases, verify
 from tests.conftest import character_tokenizer, tiny_llama
 from tests.models import build
 

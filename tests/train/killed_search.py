@@ -15,15 +15,15 @@ from pathlib import Path
 import torch
 
 from agents.search.config import MctsConfig
-from polar_env.executor import Executor
-from polar_env.executor.store import VerdictStore
 from polar_env.llm import load_llm
 from polar_env.questions import Prompt, Question
+from polar_env.runner import VerdictStore
+from tests.worlds import world_of
 from train.collect import LocalEngine, search_traces
 from train.matrix import MatrixConfig, race
 from train.traces import TraceSet
 
-QUESTIONS = [Question(text=f"{n} + {n + 1}", answer=str(2 * n + 1)) for n in range(12)]
+QUESTIONS = [Question.of(f"{n} + {n + 1}", str(2 * n + 1)) for n in range(12)]
 CONFIG = MctsConfig(simulations=12)
 RACE = MatrixConfig(candidates=8, survivors=3, first_questions=4, combine=2)
 
@@ -33,10 +33,10 @@ def collect(model: str, folder: Path) -> None:
     torch.set_num_threads(1)
     llm = load_llm(model)
     store = VerdictStore(folder / "verdicts", llm.fingerprint, llm.dtype_name)
-    executor = Executor(llm, Prompt(style="qa"), store=store)
-    traces = TraceSet.create(folder / "traces", executor, {})
-    search_traces(LocalEngine(executor), QUESTIONS, traces, CONFIG, in_flight=3)
-    race(executor, QUESTIONS, traces, RACE)
+    world = world_of(llm, Prompt(style="qa"), store=store)
+    traces = TraceSet.create(folder / "traces", world, {})
+    search_traces(LocalEngine(world), QUESTIONS, traces, CONFIG, in_flight=3)
+    race(world, QUESTIONS, traces, RACE)
 
 
 def main(model: str, folder: Path, kills: int) -> None:

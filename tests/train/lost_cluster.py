@@ -7,23 +7,23 @@ from pathlib import Path
 
 from agents.search.config import MctsConfig
 from polar_env.errors import PolarError
-from polar_env.executor import Executor
 from polar_env.llm import load_llm
 from polar_env.questions import Prompt, Question
+from tests.worlds import world_of
 from train.collect import LocalEngine, search_traces
 from train.engines import RayEngine, WorkerSpec
 from train.traces import TraceSet
 
-QUESTIONS = [Question(text=f"{n} + {n + 1}", answer=str(2 * n + 1)) for n in range(40)]
+QUESTIONS = [Question.of(f"{n} + {n + 1}", str(2 * n + 1)) for n in range(40)]
 
 
 def collect(model: str, folder: Path, address: str) -> None:
     """The whole collection; an empty address searches in this process."""
     prompt = Prompt(style="qa")
-    executor = Executor(load_llm(model), prompt)
+    world = world_of(load_llm(model), prompt)
     spec = WorkerSpec(model, "float32", "cpu", prompt, 1 << 26, None, threads=1)
-    engine = RayEngine(spec, executor.llm.fingerprint, 2, address=address) if address else LocalEngine(executor)
-    traces = TraceSet.create(folder, executor, {})
+    engine = RayEngine(spec, world.llm.fingerprint, 2, address=address) if address else LocalEngine(world)
+    traces = TraceSet.create(folder, world, {})
     search_traces(
         engine,
         QUESTIONS,

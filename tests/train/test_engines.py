@@ -19,17 +19,17 @@ import pytest
 
 from agents.search.config import MctsConfig
 from polar_env.errors import ClusterError, ConfigError, QuestionTooLongError
-from polar_env.executor import Executor
 from polar_env.llm import load_llm
 from polar_env.questions import Prompt, Question
 from tests.train import lost_cluster
 from tests.train.test_traces import facts
+from tests.worlds import world_of
 from train.collect import LocalEngine, search_traces
 from train.engines import RayEngine, WorkerSpec
 from train.traces import TraceSet
 
 CONFIG = MctsConfig(simulations=10)
-QUESTIONS = [Question(text=f"{n} + {n + 1}", answer=str(2 * n + 1)) for n in range(12)]
+QUESTIONS = [Question.of(f"{n} + {n + 1}", str(2 * n + 1)) for n in range(12)]
 PROMPT = Prompt(style="qa")
 
 
@@ -53,9 +53,9 @@ def spec_of(folder: Path) -> WorkerSpec:
 
 
 def collected(folder: Path, tiny_folder: Path, engine: Any = None, kill: Any = None) -> TraceSet:
-    executor = Executor(load_llm(str(tiny_folder)), PROMPT)
-    traces = TraceSet.create(folder, executor, {})
-    engine = engine or LocalEngine(executor)
+    world = world_of(load_llm(str(tiny_folder)), PROMPT)
+    traces = TraceSet.create(folder, world, {})
+    engine = engine or LocalEngine(world)
     search_traces(engine, QUESTIONS, traces, CONFIG, in_flight=2, on_progress=kill or (lambda _: None))
     return traces
 
@@ -134,11 +134,11 @@ def test_a_worker_that_cannot_load_says_why(cluster: Any, tmp_path: Path) -> Non
 
 
 def test_what_is_wrong_in_a_worker_is_told_as_here(cluster: Any, tmp_path: Path, tiny_folder: Path) -> None:
-    executor = Executor(load_llm(str(tiny_folder)), PROMPT)
-    long = [Question(text="1 + 1 " * 2000, answer="2")]
+    world = world_of(load_llm(str(tiny_folder)), PROMPT)
+    long = [Question.of("1 + 1 " * 2000, "2")]
     with pytest.raises(QuestionTooLongError) as here:
-        list(LocalEngine(executor).traces(long, CONFIG, 0, 2, lambda _: None))
-    engine = RayEngine(spec_of(tiny_folder), executor.llm.fingerprint, workers=1)
+        list(LocalEngine(world).traces(long, CONFIG, 0, 2, lambda _: None))
+    engine = RayEngine(spec_of(tiny_folder), world.llm.fingerprint, workers=1)
     with pytest.raises(QuestionTooLongError) as there:
         list(engine.traces(long, CONFIG, 0, 2, lambda _: None))
     assert str(there.value) == str(here.value)

@@ -8,11 +8,12 @@ import pytest
 
 from polar_env.envs import ProgramEnv
 from polar_env.errors import TraceError
-from polar_env.executor import Executor
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program
 from polar_env.questions import Prompt, Question
+from polar_env.worlds import LiveWorld
 from tests.train.test_traces import collected
+from tests.worlds import world_of
 from train.exchange.polar_json import export_polar, import_polar
 from train.traces import TraceSet
 
@@ -24,8 +25,8 @@ SAMPLE = {
 }
 
 
-def test_polar_json_and_back(tmp_path: Path, executor: Executor, questions: list[Question]) -> None:
-    traces = collected(tmp_path / "traces", executor, questions[:3])
+def test_polar_json_and_back(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> None:
+    traces = collected(tmp_path / "traces", world, questions[:3])
     path = tmp_path / "merged_mcts_samples.json"
     assert export_polar(traces, questions, path) == 3
     sample = json.loads(path.read_text())["samples"][0]
@@ -34,7 +35,7 @@ def test_polar_json_and_back(tmp_path: Path, executor: Executor, questions: list
     assert ([0, 1, 2, 3] in sample["final_valid_transitions"]) == (sample["initial_score"] == 1.0)
     lengths = [len(layers) for layers in sample["final_valid_transitions"]]
     assert lengths == sorted(lengths)
-    again = import_polar(path, executor.depth)
+    again = import_polar(path, world.depth)
     assert not again.problems
     text_of = {question.id: question.text for question in questions}
     verdicts = {(text_of[row["question_id"]], row["program"]): row["right"] for row in traces.rows()}
@@ -77,9 +78,9 @@ def test_paths_that_are_no_programs_are_listed(tmp_path: Path) -> None:
         import_polar(path, depth=4)
 
 
-def test_a_file_of_another_depth_is_refused(tmp_path: Path, executor: Executor, questions: list[Question]) -> None:
+def test_a_file_of_another_depth_is_refused(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> None:
     path = tmp_path / "samples.json"
-    export_polar(collected(tmp_path / "traces", executor, questions[:1]), questions, path)
+    export_polar(collected(tmp_path / "traces", world, questions[:1]), questions, path)
     with pytest.raises(TraceError, match="is of tiny with 4 layers, and this model has 30"):
         import_polar(path, depth=30)
 
@@ -93,11 +94,9 @@ def test_samples_that_say_nothing_are_problems(tmp_path: Path) -> None:
     assert [problem[:8] for problem in problems] == ["sample 1", "sample 2", "sample 3"]
 
 
-def test_an_export_has_one_verdict_on_each_program(
-    tmp_path: Path, executor: Executor, questions: list[Question]
-) -> None:
+def test_an_export_has_one_verdict_on_each_program(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> None:
     """Imported verdicts beside our own tree: ours count. Without the identity's there is no initial score."""
-    traces = collected(tmp_path / "traces", executor, questions[:1])
+    traces = collected(tmp_path / "traces", world, questions[:1])
     rows = traces.rows()
     traces.append([{**row, "stage": "imported", "right": not row["right"]} for row in rows])
     alone = {**rows[1], "question_id": questions[1].id, "stage": "imported", "step": 0}
@@ -118,14 +117,14 @@ def test_minari_episodes_replay(
     minari = pytest.importorskip("minari")
     from train.exchange.minari import best_rows, export_minari, replay
 
-    executor = Executor(tiny_llm, Prompt(style="qa"))
+    world = world_of(tiny_llm, Prompt(style="qa"))
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
-    traces = collected(tmp_path / "traces", executor, questions[:3])
-    episodes, unspoken = export_minari(traces, executor, questions, "polar/test-v0", per_question=2)
+    traces = collected(tmp_path / "traces", world, questions[:3])
+    episodes, unspoken = export_minari(traces, world, questions, "polar/test-v0", per_question=2)
     assert episodes + unspoken == 6
     dataset = minari.load_dataset("polar/test-v0")
     assert dataset.total_episodes == episodes
-    env = ProgramEnv(executor, questions)
+    env = ProgramEnv(world, questions)
     replay(dataset, env)
     verdicts = {(row["question_id"], row["program"]): row["right"] for row in best_rows(traces, 2)}
     for episode in dataset.iterate_episodes():
@@ -137,13 +136,13 @@ def test_minari_episodes_replay(
     with pytest.raises(TraceError, match="does not replay"):
         replay(dataset, env)
     row = traces.rows()[0]
-    lied = TraceSet.create(tmp_path / "lied", executor, {})
+    lied = TraceSet.create(tmp_path / "lied", world, {})
     lied.append([{**row, "right": not row["right"]}])
     with pytest.raises(TraceError, match=r"the traces say that .* and played it is"):
-        export_minari(lied, executor, questions, "polar/lied-v0")
+        export_minari(lied, world, questions, "polar/lied-v0")
 
 
-def test_random_programs_do_not_depend_on_numpy_state(executor: Executor) -> None:
+def test_random_programs_do_not_depend_on_numpy_state(world: LiveWorld) -> None:
     from agents.search.config import MctsConfig
     from train.chance import random_programs
 

@@ -16,7 +16,7 @@ from polar_env.envs.vector_env import ProgramVectorEnv
 from polar_env.llm import FrozenLLM
 from polar_env.questions import Prompt, Question
 from polar_env.runtime import torch_threads
-from tests.planted import PlantedExecutor, best_program, planted_questions
+from tests.planted import PlantedWorld, best_program, planted_questions
 from train.collect import LocalEngine, search_traces
 from train.imitate import ImitationConfig, demonstrate, imitate, teacher_choice
 from train.matrix import MatrixConfig, race
@@ -38,19 +38,17 @@ PPO = PPOConfig(
 
 
 @pytest.fixture
-def planted(tiny_llm: FrozenLLM, prompt: Prompt) -> PlantedExecutor:
-    return PlantedExecutor(tiny_llm, prompt)
+def planted(tiny_llm: FrozenLLM, prompt: Prompt) -> PlantedWorld:
+    return PlantedWorld(tiny_llm, prompt)
 
 
 def hits(agent: PolicyAgent, questions: list[Question]) -> float:
-    found = agent.propose(questions)
+    found = agent.decide(questions)
     return float(np.mean([programs[0] == best_program(q) for q, programs in zip(questions, found, strict=True)]))
 
 
 @pytest.mark.parametrize("language", ["layers", "segments"])
-def test_imitation_of_traces_finds_the_planted_programs(
-    planted: PlantedExecutor, tmp_path: Path, language: str
-) -> None:
+def test_imitation_of_traces_finds_the_planted_programs(planted: PlantedWorld, tmp_path: Path, language: str) -> None:
     questions = planted_questions(60)
     train, held_out = questions[:40], questions[40:]
     traces = TraceSet.create(tmp_path, planted, {})
@@ -69,7 +67,7 @@ def test_imitation_of_traces_finds_the_planted_programs(
     assert score(model, rules, held_out).pass_at_1 == pytest.approx(hits(agent, held_out))
 
 
-def test_ppo_finds_the_planted_programs_from_nothing(planted: PlantedExecutor) -> None:
+def test_ppo_finds_the_planted_programs_from_nothing(planted: PlantedWorld) -> None:
     questions = planted_questions(20)
     variant: dict[str, Any] = {"language": "segments", "layer_cost": 0.05}
     rules = ProgramRules(planted, questions, **variant)

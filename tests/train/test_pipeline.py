@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
-
 from agents.load import load_agent
+
 from agents.policy import read_card
 from agents.search.config import MctsConfig
 from polar_env.errors import ConfigError, FingerprintError
 from polar_env.llm import FrozenLLM
 from polar_env.questions import Prompt
-from tests.planted import PlantedExecutor, planted_questions
+from tests.planted import PlantedWorld, planted_questions
 from train.collect import LocalEngine, search_traces
 from train.imitate import ImitationConfig
 from train.matrix import MatrixConfig, race
@@ -30,23 +30,23 @@ QUESTIONS = planted_questions(30)
 
 
 @pytest.fixture
-def world(tiny_llm: FrozenLLM, tmp_path: Path) -> tuple[PlantedExecutor, TraceSet]:
-    executor = PlantedExecutor(tiny_llm, Prompt(style="qa"))
-    traces = TraceSet.create(tmp_path / "traces", executor, {})
-    search_traces(LocalEngine(executor), QUESTIONS[:6], traces, MctsConfig(simulations=20))
-    race(executor, QUESTIONS[:20], traces, MatrixConfig(candidates=20, survivors=6, first_questions=10))
-    return executor, traces
+def world(tiny_llm: FrozenLLM, tmp_path: Path) -> tuple[PlantedWorld, TraceSet]:
+    world = PlantedWorld(tiny_llm, Prompt(style="qa"))
+    traces = TraceSet.create(tmp_path / "traces", world, {})
+    search_traces(LocalEngine(world), QUESTIONS[:6], traces, MctsConfig(simulations=20))
+    race(world, QUESTIONS[:20], traces, MatrixConfig(candidates=20, survivors=6, first_questions=10))
+    return world, traces
 
 
 def train(
-    world: tuple[PlantedExecutor, TraceSet], folder: Path, report: Report, config: TrainingConfig = CONFIG
+    world: tuple[PlantedWorld, TraceSet], folder: Path, report: Report, config: TrainingConfig = CONFIG
 ) -> TrainedAgents:
-    executor, traces = world
-    return train_agents(executor, QUESTIONS[:20], QUESTIONS[20:], traces, folder, config, ["planted"], report)
+    world, traces = world
+    return train_agents(world, QUESTIONS[:20], QUESTIONS[20:], traces, folder, config, ["planted"], report)
 
 
 def test_stopped_training_goes_on_and_finished_training_stays(
-    world: tuple[PlantedExecutor, TraceSet], tmp_path: Path
+    world: tuple[PlantedWorld, TraceSet], tmp_path: Path
 ) -> None:
     steps: list[tuple[str, int]] = []
 
@@ -73,24 +73,22 @@ def test_stopped_training_goes_on_and_finished_training_stays(
     assert (tmp_path / "agents" / "ppo" / "policy.zip").read_bytes() == before
 
 
-def test_another_training_in_the_same_folder_is_refused(
-    world: tuple[PlantedExecutor, TraceSet], tmp_path: Path
-) -> None:
+def test_another_training_in_the_same_folder_is_refused(world: tuple[PlantedWorld, TraceSet], tmp_path: Path) -> None:
     train(world, tmp_path, lambda *_: None)
     with pytest.raises(FingerprintError, match="differs in: config"):
         train(world, tmp_path, lambda *_: None, CONFIG.model_copy(update={"seed": 1}))
 
 
-def test_wrong_settings_leave_nothing_behind(world: tuple[PlantedExecutor, TraceSet], tmp_path: Path) -> None:
+def test_wrong_settings_leave_nothing_behind(world: tuple[PlantedWorld, TraceSet], tmp_path: Path) -> None:
     wrong = CONFIG.model_copy(update={"env": EnvConfig(language="segments", max_steps=0)})
     with pytest.raises(ConfigError, match="max_steps is 0"):
         train(world, tmp_path / "run", lambda *_: None, wrong)
     assert not (tmp_path / "run").exists()
 
 
-def test_saved_agent_proposes_what_it_proposed(world: tuple[PlantedExecutor, TraceSet], tmp_path: Path) -> None:
+def test_saved_agent_proposes_what_it_proposed(world: tuple[PlantedWorld, TraceSet], tmp_path: Path) -> None:
     train(world, tmp_path, lambda *_: None)
-    executor, _ = world
-    first, second = (load_agent(str(tmp_path / "agents" / "ppo"), executor).propose(QUESTIONS, k=2) for _ in range(2))
+    world, _ = world
+    first, second = (load_agent(str(tmp_path / "agents" / "ppo"), world).decide(QUESTIONS, k=2) for _ in range(2))
     assert [row[0] for row in first] == [row[0] for row in second]
     assert all(len(row) == 2 for row in first)

@@ -7,9 +7,9 @@ import pytest
 
 from polar_env.actions import LayersLanguage
 from polar_env.errors import TraceError
-from polar_env.executor import Executor
 from polar_env.program import Program
 from polar_env.questions import Question
+from polar_env.worlds import LiveWorld
 from tests.train.test_traces import collected
 from train.targets import action_targets
 
@@ -17,9 +17,9 @@ DEPTH = 4
 
 
 def test_targets_are_what_the_programs_behind_an_action_were_worth(
-    tmp_path: Path, executor: Executor, questions: list[Question]
+    tmp_path: Path, world: LiveWorld, questions: list[Question]
 ) -> None:
-    traces = collected(tmp_path, executor, questions[:3])
+    traces = collected(tmp_path, world, questions[:3])
     found = action_targets(traces, layer_cost=0.2)
     assert set(found.question_ids) == {question.id for question in questions[:3]}
     for number, question_id in enumerate(found.question_ids):
@@ -41,8 +41,8 @@ def test_targets_are_what_the_programs_behind_an_action_were_worth(
     assert found.unspoken == 0
 
 
-def test_what_a_language_cannot_spell_is_counted(tmp_path: Path, executor: Executor, questions: list[Question]) -> None:
-    traces = collected(tmp_path, executor, questions[:3])
+def test_what_a_language_cannot_spell_is_counted(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> None:
+    traces = collected(tmp_path, world, questions[:3])
     spoken = action_targets(traces, language="segments")
     assert spoken.masks.shape[1] == 12
     assert 0 <= spoken.unspoken < len(traces.rows())

@@ -5,17 +5,18 @@ from pathlib import Path
 import pytest
 
 from polar_env.errors import FingerprintError, TraceError
-from polar_env.executor import Executor
 from polar_env.questions import Prompt, Question
+from polar_env.worlds import LiveWorld
 from tests.train.test_traces import collected, facts
+from tests.worlds import world_of
 from train.trace_tools import check_traces, describe, merge
 from train.traces import TraceSet
 
 
 def test_a_whole_set_is_described_and_has_no_problems(
-    tmp_path: Path, executor: Executor, questions: list[Question]
+    tmp_path: Path, world: LiveWorld, questions: list[Question]
 ) -> None:
-    traces = collected(tmp_path, executor, questions[:3])
+    traces = collected(tmp_path, world, questions[:3])
     told = describe(traces)
     assert told["trees"] == told["questions"] == 3
     assert told["verdicts"] == 3 * 7
@@ -23,8 +24,8 @@ def test_a_whole_set_is_described_and_has_no_problems(
     assert check_traces(traces) == []
 
 
-def test_every_flipped_byte_is_found(tmp_path: Path, executor: Executor, questions: list[Question]) -> None:
-    traces = collected(tmp_path, executor, questions[:2])
+def test_every_flipped_byte_is_found(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> None:
+    traces = collected(tmp_path, world, questions[:2])
     for table in (traces.verdicts, traces.nodes):
         shard = table.shards[0]
         whole = shard.read_bytes()
@@ -38,8 +39,8 @@ def test_every_flipped_byte_is_found(tmp_path: Path, executor: Executor, questio
     assert check_traces(traces) == []
 
 
-def test_rows_that_cannot_be_are_named(tmp_path: Path, executor: Executor, questions: list[Question]) -> None:
-    traces = collected(tmp_path, executor, questions[:2])
+def test_rows_that_cannot_be_are_named(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> None:
+    traces = collected(tmp_path, world, questions[:2])
     row = traces.rows()[0]
     traces.append([{**row, "program": "0-9"}, {**row, "layers": 9}, {**row, "right": not row["right"]}])
     (tmp_path / "shard-00009.parquet").write_bytes(b"")
@@ -48,27 +49,27 @@ def test_rows_that_cannot_be_are_named(tmp_path: Path, executor: Executor, quest
         assert expected in problems
 
 
-def test_merged_sets_hold_what_both_held(tmp_path: Path, executor: Executor, questions: list[Question]) -> None:
-    first = collected(tmp_path / "a", executor, questions[:3])
-    second = collected(tmp_path / "b", executor, questions[2:5])
+def test_merged_sets_hold_what_both_held(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> None:
+    first = collected(tmp_path / "a", world, questions[:3])
+    second = collected(tmp_path / "b", world, questions[2:5])
     merged, counts = merge([first, second], tmp_path / "c")
     assert counts == {"verdicts": 5 * 7, "trees_left_out": 1, "disagreements": 0}
-    assert facts(merged) == facts(collected(tmp_path / "d", executor, questions[:5]))
+    assert facts(merged) == facts(collected(tmp_path / "d", world, questions[:5]))
     assert check_traces(merged) == []
     assert merged.work["simulations"] == first.work["simulations"] + second.work["simulations"]
     with pytest.raises(TraceError, match="holds a trace set already"):
         merge([first], tmp_path / "c")
-    other = TraceSet.create(tmp_path / "e", Executor(executor.llm, Prompt(style="bare")), {})
+    other = TraceSet.create(tmp_path / "e", world_of(world.llm, Prompt(style="bare")), {})
     with pytest.raises(FingerprintError, match="differ in prompt"):
         merge([first, other], tmp_path / "f")
 
 
 def test_of_two_verdicts_on_one_program_the_first_set_s_stands(
-    tmp_path: Path, executor: Executor, questions: list[Question]
+    tmp_path: Path, world: LiveWorld, questions: list[Question]
 ) -> None:
     """A race there and a tree here, which disagree."""
-    tree = collected(tmp_path / "a", executor, questions[:1])
-    raced = TraceSet.create(tmp_path / "b", executor, {})
+    tree = collected(tmp_path / "a", world, questions[:1])
+    raced = TraceSet.create(tmp_path / "b", world, {})
     row = next(row for row in tree.rows() if row["step"] == 1)
     raced.append([{**row, "stage": "matrix", "step": 0, "right": not row["right"]}])
     merged, counts = merge([raced, tree], tmp_path / "c")
@@ -77,8 +78,8 @@ def test_of_two_verdicts_on_one_program_the_first_set_s_stands(
     assert {r["right"] for r in merged.rows() if r["program"] == row["program"]} == {not row["right"]}
 
 
-def test_a_merge_that_fails_leaves_nothing(tmp_path: Path, executor: Executor, questions: list[Question]) -> None:
-    first, second = (collected(tmp_path / name, executor, questions[:1]) for name in "ab")
+def test_a_merge_that_fails_leaves_nothing(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> None:
+    first, second = (collected(tmp_path / name, world, questions[:1]) for name in "ab")
     second.verdicts.shards[0].write_bytes(b"")
     with pytest.raises(TraceError, match="is damaged"):
         merge([first, second], tmp_path / "c" / "traces")

@@ -11,11 +11,12 @@ from agents.search.config import MctsConfig
 from agents.search.lockstep import search
 from polar_env.edits import combined
 from polar_env.errors import FingerprintError, TraceError
-from polar_env.executor import Executor
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program, single_edits
 from polar_env.questions import Prompt, Question
+from polar_env.worlds import LiveWorld
 from tests.conftest import character_tokenizer, tiny_llama
+from tests.worlds import world_of
 from train.collect import LocalEngine, search_traces
 from train.matrix import MatrixConfig, race
 from train.traces import TraceSet
@@ -23,9 +24,9 @@ from train.traces import TraceSet
 CONFIG = MctsConfig(simulations=6)
 
 
-def collected(folder: Path, executor: Executor, questions: list[Question], in_flight: int = 4) -> TraceSet:
-    traces = TraceSet.create(folder, executor, {})
-    search_traces(LocalEngine(executor), questions, traces, CONFIG, in_flight=in_flight)
+def collected(folder: Path, world: LiveWorld, questions: list[Question], in_flight: int = 4) -> TraceSet:
+    traces = TraceSet.create(folder, world, {})
+    search_traces(LocalEngine(world), questions, traces, CONFIG, in_flight=in_flight)
     return traces
 
 
@@ -38,16 +39,16 @@ def facts(traces: TraceSet) -> list[tuple[object, ...]]:
 def test_search_goes_on_where_it_was(
     tmp_path: Path, tiny_llm: FrozenLLM, prompt: Prompt, questions: list[Question]
 ) -> None:
-    whole = collected(tmp_path / "whole", Executor(tiny_llm, prompt), questions[:10])
-    executor = Executor(tiny_llm, prompt)
-    traces = TraceSet.create(tmp_path / "parts", executor, {})
+    whole = collected(tmp_path / "whole", world_of(tiny_llm, prompt), questions[:10])
+    world = world_of(tiny_llm, prompt)
+    traces = TraceSet.create(tmp_path / "parts", world, {})
 
     def interrupt(_: int) -> None:
         if len(traces.questions_done()) >= 4:
             raise KeyboardInterrupt
 
     def go_on(**options: object) -> int:
-        return search_traces(LocalEngine(executor), questions[:10], traces, CONFIG, in_flight=4, **options)  # type: ignore[arg-type]
+        return search_traces(LocalEngine(world), questions[:10], traces, CONFIG, in_flight=4, **options)  # type: ignore[arg-type]
 
     with pytest.raises(KeyboardInterrupt):
         go_on(on_progress=interrupt)
@@ -61,17 +62,17 @@ def test_search_goes_on_where_it_was(
 def test_traces_are_the_same_however_many_are_in_flight(
     tmp_path: Path, tiny_llm: FrozenLLM, prompt: Prompt, questions: list[Question], in_flight: int
 ) -> None:
-    whole = collected(tmp_path / "whole", Executor(tiny_llm, prompt), questions[:6], in_flight=64)
-    parts = collected(tmp_path / "parts", Executor(tiny_llm, prompt), questions[:6], in_flight=in_flight)
+    whole = collected(tmp_path / "whole", world_of(tiny_llm, prompt), questions[:6], in_flight=64)
+    parts = collected(tmp_path / "parts", world_of(tiny_llm, prompt), questions[:6], in_flight=in_flight)
     assert facts(parts) == facts(whole)
     np.testing.assert_allclose(
         [row["log_prob"] for row in parts.rows()], [row["log_prob"] for row in whole.rows()], atol=1e-4
     )
 
 
-def test_nodes_are_what_the_search_counted(tmp_path: Path, executor: Executor, questions: list[Question]) -> None:
-    traces = collected(tmp_path, executor, questions[:2])
-    found = search(executor, questions[:2], CONFIG)
+def test_nodes_are_what_the_search_counted(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> None:
+    traces = collected(tmp_path, world, questions[:2])
+    found = search(world, questions[:2], CONFIG)
     rows = {(row["question_id"], row["state"]): row for row in traces.node_rows()}
     for trace in found:
         root = rows[trace.question.id, "0-3"]
@@ -83,15 +84,15 @@ def test_nodes_are_what_the_search_counted(tmp_path: Path, executor: Executor, q
 
 
 def test_nodes_without_their_verdicts_are_ignored_and_replaced(
-    tmp_path: Path, executor: Executor, questions: list[Question]
+    tmp_path: Path, world: LiveWorld, questions: list[Question]
 ) -> None:
     """The process was killed between the two files of a shard, or a damaged shard of verdicts was deleted."""
-    whole = facts(collected(tmp_path / "whole", executor, questions[:4], in_flight=2))
+    whole = facts(collected(tmp_path / "whole", world, questions[:4], in_flight=2))
     for lost, kept in ((-1, questions[:2]), (0, questions[2:4])):
-        traces = collected(tmp_path / f"cut {lost}", executor, questions[:4], in_flight=2)
+        traces = collected(tmp_path / f"cut {lost}", world, questions[:4], in_flight=2)
         traces.verdicts.shards[lost].unlink()
         assert {row["question_id"] for row in traces.node_rows()} == {question.id for question in kept}
-        search_traces(LocalEngine(executor), questions[:4], traces, CONFIG, in_flight=3)
+        search_traces(LocalEngine(world), questions[:4], traces, CONFIG, in_flight=3)
         assert facts(traces) == whole
 
 
@@ -100,9 +101,9 @@ def known(traces: TraceSet) -> set[tuple[str, str]]:
 
 
 def test_half_written_shard_is_ignored_and_a_damaged_one_named(
-    tmp_path: Path, executor: Executor, questions: list[Question]
+    tmp_path: Path, world: LiveWorld, questions: list[Question]
 ) -> None:
-    traces = collected(tmp_path, executor, questions[:4])
+    traces = collected(tmp_path, world, questions[:4])
     rows = len(traces.rows())
     (tmp_path / ".shard-00001-0123456789abcdef.parquet.123").write_bytes(b"half")
     assert len(TraceSet.open(tmp_path).rows()) == rows
@@ -115,13 +116,13 @@ def test_half_written_shard_is_ignored_and_a_damaged_one_named(
 
 
 def test_traces_of_another_model_or_prompt_are_refused(
-    tmp_path: Path, executor: Executor, questions: list[Question]
+    tmp_path: Path, world: LiveWorld, questions: list[Question]
 ) -> None:
-    collected(tmp_path, executor, questions[:2])
-    other = Executor(FrozenLLM(tiny_llama(seed=9), character_tokenizer(chat=True), "other"), executor.prompt)
+    collected(tmp_path, world, questions[:2])
+    other = world_of(FrozenLLM(tiny_llama(seed=9), character_tokenizer(chat=True), "other"), world.prompts)
     with pytest.raises(FingerprintError, match="are of model 'tiny'"):
         TraceSet.create(tmp_path, other, {})
-    elsewhere = Executor(executor.llm, Prompt(style="bare"))
+    elsewhere = world_of(world.llm, Prompt(style="bare"))
     with pytest.raises(FingerprintError, match="under prompt 'qa-1'"):
         TraceSet.create(tmp_path, elsewhere, {})
     TraceSet.create(tmp_path / "searched", elsewhere, {"mcts": {"simulations": 9}})
@@ -134,11 +135,11 @@ def test_traces_of_another_model_or_prompt_are_refused(
 
 
 def test_race_leaves_a_whole_matrix_of_right_verdicts(
-    tmp_path: Path, executor: Executor, questions: list[Question]
+    tmp_path: Path, world: LiveWorld, questions: list[Question]
 ) -> None:
-    traces = collected(tmp_path, executor, questions[:4])
+    traces = collected(tmp_path, world, questions[:4])
     config = MatrixConfig(candidates=12, survivors=3, first_questions=4)
-    survivors = race(executor, questions, traces, config)
+    survivors = race(world, questions, traces, config)
     assert survivors[0] == Program.identity(4)
     assert len(survivors) == 4
     matrix = traces.matrix()
@@ -146,18 +147,18 @@ def test_race_leaves_a_whole_matrix_of_right_verdicts(
     assert matrix.programs[0] == Program.identity(4)
     assert len(matrix.question_ids) == len(questions)
     for column, program in enumerate(matrix.programs):
-        expected = [verdict.right for verdict in executor.verdicts([(question, program) for question in questions])]
+        expected = [verdict.right for verdict in world.verdicts([(question, program) for question in questions])]
         ids = [question.id for question in questions]
         assert [matrix.right[matrix.question_ids.index(i), column] for i in ids] == expected
     rows = len(traces.rows())
-    assert race(executor, questions, traces, config) == survivors
+    assert race(world, questions, traces, config) == survivors
     assert len(traces.rows()) == rows  # run again, nothing is executed twice
 
 
-def test_survivors_are_combined(tmp_path: Path, executor: Executor, questions: list[Question]) -> None:
-    traces = TraceSet.create(tmp_path, executor, {})
-    alone = race(executor, questions, traces, MatrixConfig(survivors=8, first_questions=4))
-    together = race(executor, questions, traces, MatrixConfig(survivors=8, first_questions=4, combine=8))
+def test_survivors_are_combined(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> None:
+    traces = TraceSet.create(tmp_path, world, {})
+    alone = race(world, questions, traces, MatrixConfig(survivors=8, first_questions=4))
+    together = race(world, questions, traces, MatrixConfig(survivors=8, first_questions=4, combine=8))
     pairs = {combined(a, b, 4) for a in alone[1:] for b in alone[1:]} - {None}
     tried = {program for _, program in known(traces)}
     assert len({str(program) for program in pairs} & tried - {str(program) for program in alone}) > 3
@@ -165,10 +166,10 @@ def test_survivors_are_combined(tmp_path: Path, executor: Executor, questions: l
 
 
 def test_pandas_and_datasets_read_the_shards(
-    tmp_path: Path, executor: Executor, questions: list[Question], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, world: LiveWorld, questions: list[Question], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the documentation shows it."""
-    traces = collected(tmp_path, executor, questions[:3])
+    traces = collected(tmp_path, world, questions[:3])
     shards = sorted(tmp_path.glob("shard-*.parquet"))
     frame = pd.concat(pd.read_parquet(shard) for shard in shards)
     assert len(frame) == len(traces.rows()) == 3 * (CONFIG.simulations + 1)
@@ -182,18 +183,18 @@ def test_pandas_and_datasets_read_the_shards(
 
 
 def test_one_process_appends_at_a_time(tmp_path: Path, tiny_llm: FrozenLLM) -> None:
-    executor = Executor(tiny_llm, Prompt(style="bare"))
-    first = TraceSet.create(tmp_path, executor, {})
+    world = world_of(tiny_llm, Prompt(style="bare"))
+    first = TraceSet.create(tmp_path, world, {})
     before = (tmp_path / "traces.json").read_bytes()
     with pytest.raises(TraceError, match="another process is appending"):
-        TraceSet.create(tmp_path, executor, {"questions": ["others"]})
+        TraceSet.create(tmp_path, world, {"questions": ["others"]})
     assert (tmp_path / "traces.json").read_bytes() == before
     del first
-    TraceSet.create(tmp_path, executor, {})
+    TraceSet.create(tmp_path, world, {})
 
 
 def test_what_the_work_was_is_told_or_said_to_be_damaged(tmp_path: Path, tiny_llm: FrozenLLM) -> None:
-    traces = TraceSet.create(tmp_path, Executor(tiny_llm, Prompt(style="bare")), {})
+    traces = TraceSet.create(tmp_path, world_of(tiny_llm, Prompt(style="bare")), {})
     assert traces.work == {}
     for _ in range(2):
         traces.add_work(simulations=1, asked_tokens=6, executed_tokens=2, layer_executions=4, seconds=0.5)
@@ -216,9 +217,9 @@ def test_what_the_work_was_is_told_or_said_to_be_damaged(tmp_path: Path, tiny_ll
     ],
 )
 def test_metadata_that_was_changed_is_refused(
-    tmp_path: Path, executor: Executor, damage: Callable[[str], str], message: str
+    tmp_path: Path, world: LiveWorld, damage: Callable[[str], str], message: str
 ) -> None:
-    traces = TraceSet.create(tmp_path, executor, {})
+    traces = TraceSet.create(tmp_path, world, {})
     path = traces.folder / "traces.json"
     path.write_text(damage(path.read_text()))
     with pytest.raises((TraceError, FingerprintError), match=message):
@@ -226,7 +227,7 @@ def test_metadata_that_was_changed_is_refused(
 
 
 def test_a_set_remembers_all_of_its_questions(tmp_path: Path, tiny_llm: FrozenLLM) -> None:
-    executor = Executor(tiny_llm, Prompt(style="bare"))
-    TraceSet.create(tmp_path, executor, {"questions": ["a"]})
-    TraceSet.create(tmp_path, executor, {"questions": ["b"], "mcts": {"simulations": 3}, "seed": 1})
+    world = world_of(tiny_llm, Prompt(style="bare"))
+    TraceSet.create(tmp_path, world, {"questions": ["a"]})
+    TraceSet.create(tmp_path, world, {"questions": ["b"], "mcts": {"simulations": 3}, "seed": 1})
     assert TraceSet.open(tmp_path).meta["config"] == {"questions": ["a", "b"], "mcts": {"simulations": 3}, "seed": 1}

@@ -10,9 +10,9 @@ import numpy as np
 
 from polar_env.envs import ProgramEnv
 from polar_env.errors import ConfigError, ProgramError, TraceError
-from polar_env.executor import Executor
 from polar_env.program import Program
 from polar_env.questions import Question
+from polar_env.worlds import LiveWorld
 from train.traces import TraceRow, TraceSet
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def best_rows(traces: TraceSet, per_question: int) -> list[TraceRow]:
 
 def export_minari(
     traces: TraceSet,
-    executor: Executor,
+    world: LiveWorld,
     questions: Sequence[Question],
     dataset_id: str,
     per_question: int = 1,
@@ -46,7 +46,7 @@ def export_minari(
 
     Args:
         traces: which programs.
-        executor: the same model and prompt.
+        world: the same model and prompt.
         questions: those that were searched; others are not played.
         dataset_id: Minari's name, e.g. ``polar/arithmetic-v0``.
         per_question: episodes for each question.
@@ -65,10 +65,10 @@ def export_minari(
         from minari.data_collector import EpisodeBuffer
     except ImportError as error:
         raise ConfigError("minari is not installed; pip install 'polar-env[minari]'.") from error
-    traces.require(executor)
+    traces.require(world)
     if dataset_id in minari.list_local_datasets():
         raise ConfigError(f"Minari has a data set '{dataset_id}' already; give another --dataset, or delete it.")
-    env = ProgramEnv(executor, questions, **rules)
+    env = ProgramEnv(world, questions, **rules)
     index = {question.id: i for i, question in enumerate(questions)}
     buffers: list[Any] = []
     unspoken = 0
@@ -99,7 +99,7 @@ def export_minari(
         except ValueError as error:
             raise ConfigError(f"Minari refuses the data set '{dataset_id}': {error}") from error
     try:
-        with executor.from_nothing():  # executed again, not remembered
+        with world.from_nothing():  # executed again, not remembered
             replay(dataset, env)
     except TraceError:
         minari.delete_dataset(dataset_id)

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from polar_env.errors import ProgramError, QuestionError, TraceError
-from polar_env.executor import Verdict
 from polar_env.program import Program
 from polar_env.questions import Question
+from polar_env.runner import Verdict
 from polar_env.stages import IMPORTED, TREE
 from polar_env.tables import write_whole
 from train.traces import TraceRow, TraceSet, trace_row
@@ -132,7 +132,7 @@ def _question(sample: Any, task: str) -> Question:
         raise QuestionError(f"it has neither '{_VALID}' nor '{_INVALID}'.")
     text = sample.get("question") or about.get("question") or ""
     answer = next((v for k in _ANSWERS for v in (sample.get(k), about.get(k)) if v not in (None, "")), "")
-    return Question(text=str(text), answer=str(answer), task=str(sample.get("task") or task))
+    return Question.of(str(text), str(answer), task=str(sample.get("task") or task))
 
 
 _ANSWERS = ("gt_ans", "ground_truth", "answer")

@@ -22,6 +22,7 @@ from polar_env.errors import NonFiniteError
 from polar_env.llm.export import as_model, tolerance_of
 from polar_env.llm.frozen import FrozenLLM
 from polar_env.program import Program
+from polar_env.runner.generation import generate
 
 __all__ = ["CHECKS", "GREEDY", "MIXED", "Check", "Finding", "cases", "comparisons", "verify"]
 
@@ -179,18 +180,18 @@ def _greedy(llm: FrozenLLM, program: Program) -> float:
     ids = _batch(llm, "one row")[0][0].tolist()
     prompts = [ids, ids[:5], ids[:3] + ids[5:]]
     if llm.dtype in (torch.float32, torch.float64):
-        written = llm.generate(prompts, program, max_new_tokens=_NEW_TOKENS)
+        written = generate(llm, prompts, program, max_new_tokens=_NEW_TOKENS)
     else:  # in 16 bits the likeliest token depends on the batch's shape, in transformers as here
-        written = [llm.generate([prompt], program, max_new_tokens=_NEW_TOKENS)[0] for prompt in prompts]
+        written = [generate(llm, [prompt], program, max_new_tokens=_NEW_TOKENS)[0] for prompt in prompts]
     # The model's own settings may ask for penalties, which are no part of a program.
     plain = as_model(llm, program)
     plain.generation_config = GenerationConfig(
         max_new_tokens=_NEW_TOKENS, do_sample=False, pad_token_id=0, eos_token_id=sorted(llm.end_tokens) or None
     )
-    differ, generate = 0, cast("Callable[..., Tensor]", plain.generate)
+    differ, theirs = 0, cast("Callable[..., Tensor]", plain.generate)
     for prompt, one in zip(prompts, written, strict=True):
         mask = torch.ones(1, len(prompt), device=llm.device)
-        made = generate(torch.tensor([prompt], device=llm.device), attention_mask=mask)
+        made = theirs(torch.tensor([prompt], device=llm.device), attention_mask=mask)
         differ += made[0, len(prompt) :].tolist() != list(one.tokens)
     return differ
 

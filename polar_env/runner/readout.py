@@ -1,4 +1,4 @@
-"""From final hidden states to verdicts, reading out only the positions before answer tokens.
+"""From final hidden states to verdicts and observations, reading out only the positions before answer tokens.
 
 Axis letters: ``C`` candidate answers of a question (1 unless it is multiple choice), ``T`` tokens of a row, ``L``
 tokens of an answer, ``H`` width, ``N`` positions read out, ``V`` vocabulary.
@@ -15,34 +15,47 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polar_env.encoding import EncodedQuestion
-from polar_env.executor.verdict import Verdict
 from polar_env.llm.frozen import FrozenLLM
+from polar_env.runner.encoding import EncodedQuestion
+from polar_env.runner.verdict import Verdict
 
-__all__ = ["judge", "pool"]
+__all__ = ["behind_ask", "judge", "pool", "whole_row"]
 
-_POSITIONS = 64
-"""Positions read out at once: their logits stay in the cache of a CPU."""
+
+def whole_row(question: EncodedQuestion, whole: Tensor) -> list[Tensor]:
+    """The states ``[L, H]`` that the answer's tokens are read from, where ask and answer are one row ``[1, T, H]``."""
+    last = question.ask.text.length - 1  # the first token of an answer follows the ask's last one
+    return [whole[0, last : last + len(question.answers[0])]]
+
+
+def behind_ask(question: EncodedQuestion, ask: Tensor, behind: Tensor | None) -> list[Tensor]:
+    """For each answer the states ``[L, H]`` that its tokens are read from.
+
+    Args:
+        question: the question.
+        ask: states of the ask, ``[1, T, H]``.
+        behind: states of the answers behind it, ``[C, T, H]``; None where each answer is one token.
+    """
+    first = ask[0, -1:]
+    if behind is None:
+        return [first for _ in question.answers]
+    return [torch.cat([first, row[: len(answer) - 1]]) for row, answer in zip(behind, question.answers, strict=True)]
 
 
 def judge(
-    llm: FrozenLLM, questions: Sequence[EncodedQuestion], texts: Sequence[Tensor], choices: Sequence[Tensor | None]
+    llm: FrozenLLM, questions: Sequence[EncodedQuestion], positions: Sequence[Sequence[Tensor]], rows: int
 ) -> list[Verdict]:
     """Verdicts; a log-probability is NaN where the program made no numbers.
 
     Args:
         llm: reads out.
         questions: the questions.
-        texts: for each, the final hidden states of its text, ``[1, T, H]``.
-        choices: and those of its choices, ``[C, T, H]``, where it has any.
+        positions: for each question and each of its answers the states ``[L, H]`` that its tokens are read from.
+        rows: positions read out at once.
     """
-    rows = [
-        positions
-        for question, hidden, behind in zip(questions, texts, choices, strict=True)
-        for positions in _answer_positions(question, hidden[0], behind)
-    ]
     gold = [torch.tensor(answer) for question in questions for answer in question.answers]
-    log_probs, greedy = _read_out(llm, torch.cat(rows), torch.cat(gold).to(llm.device))
+    states = torch.cat([states for answers in positions for states in answers])
+    log_probs, greedy = _read_out(llm, states, torch.cat(gold).to(llm.device), rows)
     verdicts, at = [], 0
     for question in questions:
         ends = at + np.cumsum([0, *map(len, question.answers)])
@@ -55,24 +68,11 @@ def judge(
     return verdicts
 
 
-def _answer_positions(question: EncodedQuestion, text: Tensor, choices: Tensor | None) -> list[Tensor]:
-    """For each candidate answer the hidden states ``[L, H]`` that its tokens are read from: the first one follows the
-    prompt's last token.
-    """
-    last = question.prompt_length - 1
-    if choices is None:
-        return [text[last : last + len(answer)] for answer in question.answers]
-    return [
-        torch.cat([text[last : last + 1], row[: len(answer) - 1]])
-        for row, answer in zip(choices, question.answers, strict=True)
-    ]
-
-
 @torch.inference_mode()
-def _read_out(llm: FrozenLLM, hidden: Tensor, gold: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _read_out(llm: FrozenLLM, hidden: Tensor, gold: Tensor, rows: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """For each position ``[N, H]``: its gold token's log-probability in nats, and its likeliest token; ``[N]`` each."""
     log_probs, greedy = [], []
-    for some, tokens in zip(hidden.split(_POSITIONS), gold.split(_POSITIONS), strict=True):
+    for some, tokens in zip(hidden.split(rows), gold.split(rows), strict=True):
         logits = llm.read_out(some).float()  # [N, V]
         log_probs.append(logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1))
         greedy.append(logits.argmax(-1))
@@ -94,14 +94,9 @@ def _choice(question: EncodedQuestion, means: list[float]) -> Verdict:
 
 
 @torch.inference_mode()
-def pool(questions: Sequence[EncodedQuestion], texts: Sequence[Tensor]) -> NDArray[np.float16]:
-    """What a policy sees of hidden states ``[1, T, H]`` of questions' texts: see `Executor.features`; ``[N, 2 H]``."""
-    both = torch.stack([_pooled(hidden[0, : q.prompt_length]) for q, hidden in zip(questions, texts, strict=True)])
+def pool(asks: Sequence[Tensor]) -> NDArray[np.float16]:
+    """What an agent sees of asks' hidden states ``[1, T, H]`` each: see `Runner.observations`; ``[N, 2 H]``."""
+    both = torch.stack([torch.stack([hidden[0, -1].float(), hidden[0].float().mean(0)]) for hidden in asks])
     both = both / both.pow(2).mean(-1, keepdim=True).sqrt().clamp(min=1e-6)  # [N, 2, H]
     both = both.nan_to_num(0.0, 0.0, 0.0)  # what a program spoils says nothing, but must not spoil a policy
     return both.flatten(1).cpu().numpy().astype(np.float16)
-
-
-def _pooled(prompt: Tensor) -> Tensor:
-    """The last prompt token's hidden state, and the mean over the prompt's; ``[T, H]`` to ``[2, H]``."""
-    return torch.stack([prompt[-1].float(), prompt.float().mean(0)])

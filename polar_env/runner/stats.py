@@ -21,8 +21,8 @@ class ExecutionStats:
         asked_layers: layer executions that the programs asked for spell out, one by one.
         asked_tokens: tokens through layers that those that were not known would take, were each pair executed alone.
         executed_layers: layer executions really done on questions.
-        prefix_layers: layer executions really done on the few-shot prompt before all questions.
-        choice_layers: layer executions really done on the choices behind a question.
+        prompt_layers: layer executions really done on the few-shot prompt before all questions.
+        answer_layers: layer executions really done on the choices behind a question.
         non_finite: verdicts on programs that made NaN.
         seconds: time spent executing.
         calls: how often a layer was called with how many tokens.
@@ -34,8 +34,8 @@ class ExecutionStats:
     asked_layers: int = 0
     asked_tokens: int = 0
     executed_layers: int = 0
-    prefix_layers: int = 0
-    choice_layers: int = 0
+    prompt_layers: int = 0
+    answer_layers: int = 0
     non_finite: int = 0
     seconds: float = 0.0
     calls: Counter[int] = field(default_factory=Counter)
@@ -57,11 +57,11 @@ class ExecutionStats:
         """
         return self.asked_tokens / max(1, self.executed_tokens)
 
-    def count(self, role: Literal["prompt", "question", "choices"]) -> None:
+    def count(self, role: Literal["prompt", "ask", "answer"]) -> None:
         """Count one layer execution on a text."""
-        self.prefix_layers += role == "prompt"
-        self.executed_layers += role == "question"
-        self.choice_layers += role == "choices"
+        self.prompt_layers += role == "prompt"
+        self.executed_layers += role == "ask"
+        self.answer_layers += role == "answer"
 
     def add(self, other: ExecutionStats) -> None:
         """Count what another executor did, too."""

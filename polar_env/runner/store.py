@@ -1,6 +1,6 @@
 """Verdicts on disk: found once, known to search, training, evaluation, other processes and later runs.
 
-One SQLite file for each model and floating-point type; a row for each question under its prompt and each program. Every
+One SQLite file for each model and each way to run it; a row for each question under its prompt and each program. Every
 row carries a checksum: a file that is damaged, or of another version, is set aside and a new one begun.
 """
 
@@ -20,19 +20,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from polar_env.executor.memory import Node
-from polar_env.executor.verdict import Verdict
+import torch
+import transformers
+
+from polar_env.llm.frozen import FrozenLLM
+from polar_env.runner.prefixes import Prefix
+from polar_env.runner.verdict import Verdict
 
 __all__ = ["VerdictStore", "VerdictStoreWarning"]
 
-VERSION = 1
+VERSION = 2
 """Counts the changes of what the rows mean."""
 _PATIENCE = 60.0
 """Seconds to wait for other processes."""
 _AT_ONCE = 500
 """Keys of one query."""
 _TABLE = """CREATE TABLE verdicts
-    (key BLOB PRIMARY KEY, right INTEGER NOT NULL, log_prob REAL NOT NULL, said BLOB NOT NULL,
+    (key BLOB PRIMARY KEY, right INTEGER NOT NULL, log_prob REAL NOT NULL, tokens BLOB NOT NULL,
     checksum INTEGER NOT NULL) WITHOUT ROWID"""
 Row = tuple[bytes, int, float, bytes, int]
 Result = TypeVar("Result")
@@ -47,24 +51,31 @@ class _Untrusted(Exception):
 
 
 class VerdictStore:
-    """Verdicts of one model in one floating-point type.
+    """Verdicts of one model, executed under one set of conditions.
 
     Safe with several processes on one machine: SQLite's write-ahead log lets all of them read and one at a time write;
     whoever writes waits for the others.
 
     Args:
         folder: where the files lie.
-        fingerprint: the model's, which differs between floating-point types, too.
-        dtype: the floating-point type, for people who look into the folder.
+        conditions: all that a verdict may depend on beside question and program; names the file.
     """
 
-    def __init__(self, folder: Path, fingerprint: str, dtype: str) -> None:
-        self.path = folder / f"{fingerprint}-{dtype}.sqlite"
+    def __init__(self, folder: Path, conditions: str) -> None:
+        self.path = folder / f"{conditions}.sqlite"
         self._connection: sqlite3.Connection | None = None
         self._file = 0
 
+    @classmethod
+    def of(cls, folder: Path, llm: FrozenLLM) -> VerdictStore:
+        """The verdicts of an LLM as it runs here: its weights, floating-point type, device, attention, and the
+        libraries that compute.
+        """
+        libraries = f"torch{torch.__version__}-transformers{transformers.__version__}"
+        return cls(folder, f"{llm.fingerprint}-{llm.dtype_name}-{llm.device.type}-{llm.attention}-{libraries}")
+
     @staticmethod
-    def key(question: bytes, program: Node) -> bytes:
+    def key(question: bytes, program: Prefix) -> bytes:
         """16 bytes for a question under its prompt (`EncodedQuestion.digest`) and a program."""
         return hashlib.blake2b(question + program, digest_size=16).digest()
 
@@ -190,20 +201,20 @@ def _check_version(connection: sqlite3.Connection) -> None:
 
 
 def _row(key: bytes, verdict: Verdict) -> Row:
-    said = array("q", verdict.said).tobytes()
-    return key, int(verdict.right), verdict.log_prob, said, _checksum(key, verdict.right, verdict.log_prob, said)
+    tokens = array("q", verdict.answer_tokens).tobytes()
+    return key, int(verdict.right), verdict.log_prob, tokens, _checksum(key, verdict.right, verdict.log_prob, tokens)
 
 
 def _verdict(row: Row) -> Verdict:
-    key, right, log_prob, said, checksum = row
+    key, right, log_prob, tokens, checksum = row
     try:
-        intact = checksum == _checksum(key, bool(right), log_prob, said) and right in (0, 1)
+        intact = checksum == _checksum(key, bool(right), log_prob, tokens) and right in (0, 1)
     except (TypeError, ValueError, OverflowError):  # SQLite lets a column hold anything
         intact = False
     if not intact:
         raise _Untrusted("a row does not match its checksum")
-    return Verdict(bool(right), log_prob, tuple(array("q", said)))
+    return Verdict(bool(right), log_prob, tuple(array("q", tokens)))
 
 
-def _checksum(key: bytes, right: bool, log_prob: float, said: bytes) -> int:
-    return zlib.crc32(b"".join([key, bytes([right]), array("d", [log_prob]).tobytes(), said]))
+def _checksum(key: bytes, right: bool, log_prob: float, tokens: bytes) -> int:
+    return zlib.crc32(b"".join([key, bytes([right]), array("d", [log_prob]).tobytes(), tokens]))

@@ -17,10 +17,10 @@ class Verdict:
     Attributes:
         right: whether the program's greedy answer is the gold one.
         log_prob: log-probability of the gold answer in nats (mean per token for multiple choice).
-        said: token ids of the answer: for an open question what greedy decoding writes up to the first token that is
-            not the gold answer's, for multiple choice the likeliest choice; empty where it was not kept.
+        answer_tokens: token ids of the answer: for an open question what greedy decoding writes up to the first token
+            that is not the gold answer's, for multiple choice the likeliest choice; empty where it was not kept.
     """
 
     right: bool
     log_prob: float
-    said: tuple[int, ...] = ()
+    answer_tokens: tuple[int, ...] = ()

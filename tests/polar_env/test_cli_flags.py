@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from polar_env.cli.flags import ModelConfig, with_model
 
 from agents.search.config import PRESETS, MctsConfig
-from polar_env.cli.common import ModelConfig, with_model
 from polar_env.cli.search import SearchConfig, defaults
 from polar_env.errors import UnknownNameError
 

@@ -1,0 +1,1 @@
+"""The PPO policy: its network, and the agent that a saved policy makes."""

@@ -1,0 +1,24 @@
+"""The settings of an evaluation."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from agents.search.config import MctsConfig
+from polar_env.config import Config
+
+__all__ = ["EvaluationConfig"]
+
+
+class EvaluationConfig(Config):
+    """What an evaluation does beside measuring the agents."""
+
+    oracle_questions: int = Field(default=128, ge=0)
+    """On how many questions the search oracle (an upper bound) runs; 0 leaves it out."""
+    oracle: MctsConfig = MctsConfig()
+    """The oracle's search."""
+    agreement_questions: int = Field(default=500, ge=0)
+    """On how many open questions, tasks taking turns, the answers of the identity and of the last agent are also
+    generated and verified, to compare both verdicts; 0 leaves it out."""
+    seed: int = 0
+    """Seed of random agents, of the oracle and of samples."""

@@ -1,0 +1,64 @@
+"""What a person sees while a command works; everything that is not a result goes to standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from polar_env.progress import Advance, Progress
+from polar_env.runner.stats import ExecutionStats
+
+__all__ = ["bars", "console"]
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def bars(stats: ExecutionStats) -> Progress:
+    """Progress bars with rates: units a second, layer executions a second, cache hit rate.
+
+    Args:
+        stats: statistics that give the rates, and grow.
+    """
+    return partial(_bar, stats)
+
+
+@contextmanager
+def _bar(stats: ExecutionStats, title: str, total: int | None, unit: str) -> Iterator[Advance]:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
+        TextColumn("{task.fields[rates]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with RichProgress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
+        bar = _Bar(progress, stats, title, total, unit)
+        yield bar.advance
+    console.print(f"{title}: {bar.done} {unit}, {bar.rates()}", markup=False)
+
+
+class _Bar:
+    """One bar."""
+
+    def __init__(self, progress: RichProgress, stats: ExecutionStats, title: str, total: int | None, unit: str) -> None:
+        self.progress, self.stats, self.unit = progress, stats, unit
+        self.before, self.done = stats.copy(), 0
+        self.task = progress.add_task(title, total=total, rates="")
+
+    def advance(self, count: int) -> None:
+        """``count`` more units are done."""
+        self.done += count
+        self.progress.update(self.task, advance=count, rates=self.rates())
+
+    def rates(self) -> str:
+        """The rates so far, in words."""
+        stats = self.stats.since(self.before)
+        seconds = max(self.progress.tasks[0].elapsed or 0.0, 1e-9)
+        layers = stats.executed_layers / max(stats.seconds, 1e-9)
+        return (
+            f"{self.done / seconds:.1f} {self.unit}/s, {layers:.0f} layer executions/s, "
+            f"{stats.hit_rate:.0%} cached, sharing {stats.sharing:.1f}x"
+        )

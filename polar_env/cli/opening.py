@@ -1,0 +1,117 @@
+"""From flags to questions, prompts, models and worlds."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polar_env.assets import cache_folder
+from polar_env.cli.bars import console
+from polar_env.cli.flags import DEFAULT_PROMPT, PROMPT_FILE, QuestionsConfig
+from polar_env.errors import QuestionError
+from polar_env.questions import (
+    Prompts,
+    Question,
+    QuestionPool,
+    Split,
+    load_pool,
+    make_prompt,
+    mixed_order,
+    read_prompts,
+    without_examples,
+)
+
+if TYPE_CHECKING:
+    from polar_env.llm import FrozenLLM
+    from polar_env.runner import Runner
+    from polar_env.worlds import LiveWorld
+
+__all__ = ["open_llm", "open_pool", "open_prompts", "open_questions", "open_world"]
+
+
+def open_pool(config: QuestionsConfig) -> QuestionPool:
+    """All questions that the flags ask for; says what was left out."""
+    pool = _pool(config.specs, config.skip_bad)
+    if pool.broken:
+        console.print(f"skipped {len(pool.broken)} broken lines, the first: {pool.broken[0]}", markup=False)
+    if pool.duplicates or pool.twins_removed:
+        console.print(
+            f"left out {pool.duplicates} duplicates, and {pool.twins_removed} questions whose twin stands in a source "
+            "with another split",
+            markup=False,
+        )
+    return pool
+
+
+@lru_cache(maxsize=4)
+def _pool(specs: tuple[str, ...], skip_broken: bool) -> QuestionPool:
+    return load_pool(specs, skip_broken=skip_broken)
+
+
+def open_questions(config: QuestionsConfig, split: Split, without: Prompts | None = None) -> list[Question]:
+    """One split of the questions.
+
+    Args:
+        config: the flags.
+        split: which split.
+        without: twins of these prompts' worked examples are left out.
+
+    Raises:
+        QuestionError: if the split is empty.
+    """
+    questions = open_pool(config).split(split)
+    if not questions:
+        raise QuestionError(f"{', '.join(config.specs)} holds no questions in the split '{split}'.")
+    questions = without_examples(questions, without) if without else questions
+    return mixed_order(questions, 0)[: config.limit] if config.limit else questions
+
+
+def open_prompts(config: QuestionsConfig) -> Prompts:
+    """The prompts that the flags ask for; see `QuestionsConfig.prompt`."""
+    recorded = config.out / PROMPT_FILE
+    if not config.prompt and recorded.is_file():
+        return read_prompts(recorded)
+    name = config.prompt or DEFAULT_PROMPT
+    if name.endswith((".yaml", ".yml")):
+        return read_prompts(Path(name))
+    return Prompts.for_all(make_prompt(name, open_pool(config).split("train")))
+
+
+def open_world(config: QuestionsConfig, prompts: Prompts) -> LiveWorld:
+    """Load the model and make its world; a runner that is there goes on with all that it remembers.
+
+    Raises:
+        MemoryBoundError: if the model leaves nothing of the memory bound.
+    """
+    from polar_env.worlds import LiveWorld
+
+    runner = _runner(
+        config.model_name, config.dtype_name, config.device, config.memory_gib, config.threads, config.verdicts
+    )
+    return LiveWorld(runner, prompts)
+
+
+@lru_cache(maxsize=1)
+def _runner(model: str, dtype: str, device: str, memory_gib: float, threads: int, verdicts: str) -> Runner:
+    """The runner of the last command goes on in the next one of the same process."""
+    from polar_env.llm.fastest import fastest_threads
+    from polar_env.runner import DeviceProfile, Runner, VerdictStore
+    from polar_env.runner.profile import memory_beside
+
+    llm = open_llm(model, dtype, device)
+    folder = Path(verdicts) if verdicts else cache_folder() / "verdicts"
+    store = None if verdicts == "none" else VerdictStore.of(folder, llm)
+    bound = memory_beside(llm, DeviceProfile.of(llm.device), memory_gib)
+    return Runner(llm, bound, store, threads or fastest_threads(llm))
+
+
+@lru_cache(maxsize=1)
+def open_llm(model: str, dtype: str, device: str, attention: str = "") -> FrozenLLM:
+    """Load a model; the next command of the same process does not load it again."""
+    from polar_env.llm import load_llm
+    from polar_env.runtime import prepare_process
+
+    prepare_process()
+    with console.status(f"loading {model}"):
+        return load_llm(model, dtype=dtype, device=device, attention=attention)

@@ -1,0 +1,69 @@
+"""What an agent sees: asks and partly written programs, as arrays. No answer comes near it.
+
+Axis letters: ``D`` the model's depth, ``H`` its width, ``A`` actions, ``N`` rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from polar_env.actions import Draft
+from polar_env.envs.config import EnvConfig
+from polar_env.questions import Ask
+from polar_env.worlds import World
+
+__all__ = ["Observation", "Observer"]
+
+Observation = dict[str, NDArray[np.float32]]
+
+
+class Observer:
+    """Observations and action masks of drafts on asks.
+
+    Args:
+        world: executes the layers whose hidden states are observed.
+        config: action language, and what is observed.
+    """
+
+    def __init__(self, world: World, config: EnvConfig) -> None:
+        self.world, self.depth = world, world.depth
+        self.language = config.make_language(world.depth)
+        self.observe_layers = config.observe == "layers"
+        # Root-mean-square normalised, so no entry exceeds the square root of the width.
+        bound = float(np.sqrt(world.width)) + 1.0
+        self.observation_space = spaces.Dict(
+            {
+                "hidden": spaces.Box(-bound, bound, (2 * world.width,), np.float32),
+                "program": spaces.Box(0.0, float(self.language.max_steps), (self.depth,), np.float32),
+                "cursor": spaces.Box(0.0, 1.0, (1,), np.float32),
+                "budget": spaces.Box(0.0, 1.0, (1,), np.float32),
+            }
+        )
+        self.action_space = spaces.Discrete(self.language.n_actions)
+
+    def observe(self, asks: Sequence[Ask], drafts: Sequence[Draft]) -> Observation:
+        """Observations of ``N`` drafts, each array ``float32 [N, ...]`` and freshly made."""
+        layers = [draft.layers if self.observe_layers else () for draft in drafts]
+        hidden = self.world.observations(list(zip(asks, layers, strict=True)))
+        counts = np.zeros((len(drafts), self.depth), np.float32)
+        for row, draft in zip(counts, drafts, strict=True):
+            if draft.layers:
+                row[:] = np.bincount(draft.layers, minlength=self.depth)
+        cursor = [[draft.cursor / self.depth] for draft in drafts]
+        budget = [[1.0 - len(draft.layers) / self.language.max_steps] for draft in drafts]
+        return {
+            "hidden": hidden,
+            "program": counts,
+            "cursor": np.array(cursor, np.float32),
+            "budget": np.array(budget, np.float32),
+        }
+
+    def mask(self, draft: Draft) -> NDArray[np.bool_]:
+        """Allowed actions, ``bool [A]``, True = allowed; all True once the program is complete."""
+        if draft.finished:
+            return np.ones(self.language.n_actions, dtype=bool)
+        return self.language.mask(draft)

@@ -1,0 +1,192 @@
+"""Twins: asks that are one question in another form. They always fall into one split.
+
+Two asks are twins if their canonical forms are equal (``a + b`` and ``b + a``; the same words with other blanks,
+capitals or punctuation; the same choices in another order), or if they are near-duplicates of prose: the same numbers
+and names, and a Jaccard similarity of their word 5-grams of at least `SIMILARITY`, estimated by MinHash.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Literal
+
+from polar_env.questions.ask import Ask, expression_in
+
+__all__ = ["SPLITS", "Split", "have_twins", "normalise", "split_of", "twin_clusters", "twin_hash", "twin_key"]
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+_SHARES = {"train": 60, "validation": 15, "test": 25}
+"""Percent of all questions that fall into each split."""
+
+SIMILARITY = 0.5
+"""One changed word in thirty leaves a similarity of about 0.7, two leave 0.45."""
+_SHINGLE, _PERMUTATIONS = 5, 64
+
+_TOKEN = re.compile(r"\d+(?:[.,]\d+)*|\w+|[-+*/=<>^%$\\]")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_NAME = re.compile(r"(?<![.?!:]\s)(?<!^)\b[A-Z]\w*|(?<=['\"])\w+(?=['\"])")
+"""Capitalised words inside a sentence, and quoted words."""
+_PLAIN_WORDS = frozenset(
+    [
+        "what",
+        "is",
+        "the",
+        "result",
+        "value",
+        "of",
+        "calculate",
+        "compute",
+        "evaluate",
+        "work",
+        "out",
+        "find",
+        "please",
+        "solve",
+        "=",
+    ]
+)
+"""Words around an expression that ask for its value and nothing else."""
+
+
+def normalise(text: str) -> str:
+    """Lower-case, with every run of blanks as one; signs stay, since ``4 + 3`` is not ``4 - 3``."""
+    return re.sub(r"\s+", " ", text).strip().lower()
+
+
+def twin_key(ask: Ask) -> str:
+    """The canonical form of an ask: equal for asks that differ in form alone."""
+    if ask.choices:
+        return " | ".join([_words(ask.text), *sorted(map(_words, ask.choices))])
+    return _arithmetic(ask) or _words(ask.text)
+
+
+def split_of(key: str) -> Split:
+    """The split of a canonical form: a function of nothing else, so that twins can never be split apart."""
+    bucket = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") % 100
+    if bucket < _SHARES["train"]:
+        return "train"
+    return "validation" if bucket < _SHARES["train"] + _SHARES["validation"] else "test"
+
+
+def twin_clusters(asks: Sequence[Ask], prose: Sequence[bool]) -> list[str]:
+    """For each ask the least canonical form among its twins: equal exactly for twins.
+
+    Args:
+        asks: the asks.
+        prose: which of them are prose, among which near-duplicates are looked for. Questions that a procedure fills
+            into one long template are none: they differ in a few words and in nothing else.
+    """
+    keys = [twin_key(ask) for ask in asks]
+    root = {key: key for key in keys}
+
+    def top(key: str) -> str:
+        while root[key] != key:
+            key = root[key]
+        return key
+
+    for first, second in _near_duplicates({k: a for k, a, p in zip(keys, asks, prose, strict=True) if p}):
+        low, high = sorted((top(first), top(second)))
+        root[high] = low
+    return [top(key) for key in keys]
+
+
+def _words(text: str) -> str:
+    """Lower-case words, numbers and signs; punctuation and blanks are dropped."""
+    return " ".join(_TOKEN.findall(text.lower()))
+
+
+def _arithmetic(ask: Ask) -> str | None:
+    """The canonical expression of an ask that wants the value of one and nothing else."""
+    expression = ask.equation or expression_in(ask.text)
+    if expression is None:
+        return None
+    if ask.equation is None and not set(_words(ask.text.replace(expression, " ")).split()) <= _PLAIN_WORDS:
+        return None
+    try:
+        tree = ast.parse(expression.strip().removesuffix("=").strip(), mode="eval").body
+        return f"value of {_canonical(tree)}" if isinstance(tree, ast.BinOp) else None
+    except (SyntaxError, ValueError):
+        return None
+
+
+def _canonical(node: ast.expr) -> str:
+    """An expression with the terms of sums and the factors of products in order.
+
+    Raises:
+        ValueError: for anything but numbers, + - * / and signs.
+    """
+    match node:
+        case ast.Constant(value=int() | float() as number):
+            return str(number)
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return f"-{_canonical(operand)}"
+        case ast.BinOp(op=ast.Add() | ast.Sub()):
+            return f"({' '.join(sorted(_terms(node, '+')))})"
+        case ast.BinOp(op=ast.Mult()):
+            return f"({' * '.join(sorted(_factors(node)))})"
+        case ast.BinOp(op=ast.Div(), left=left, right=right):
+            return f"({_canonical(left)} / {_canonical(right)})"
+    raise ValueError(f"{ast.dump(node)} is no arithmetic.")
+
+
+_OPPOSITE = {"+": "-", "-": "+"}
+
+
+def _terms(node: ast.expr, sign: str) -> list[str]:
+    """The signed terms of a sum; any other expression is one term."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
+        right = sign if isinstance(node.op, ast.Add) else _OPPOSITE[sign]
+        return _terms(node.left, sign) + _terms(node.right, right)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return _terms(node.operand, _OPPOSITE[sign])
+    return [sign + _canonical(node)]
+
+
+def _factors(node: ast.expr) -> list[str]:
+    """The factors of a product; any other expression is one factor."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        return _factors(node.left) + _factors(node.right)
+    return [_canonical(node)]
+
+
+def _near_duplicates(asks: dict[str, Ask]) -> list[tuple[str, str]]:
+    """Pairs of canonical forms of prose that are likely rewordings of each other."""
+    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for key, ask in asks.items():
+        marks = sorted(_NUMBER.findall(ask.text)) + sorted(_NAME.findall(ask.text))
+        groups[(*marks, "|", *sorted(map(_words, ask.choices)))].append(key)
+    pairs: list[tuple[str, str]] = []
+    for group in groups.values():
+        if len(group) > 1:
+            pairs += _similar(group, [_words(asks[key].text).split() for key in group])
+    return pairs
+
+
+def _similar(keys: Sequence[str], words: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
+    from datasketch import MinHash, MinHashLSH
+
+    index = MinHashLSH(threshold=SIMILARITY, num_perm=_PERMUTATIONS)
+    pairs: list[tuple[str, str]] = []
+    for key, row in zip(keys, words, strict=True):
+        sketch = MinHash(num_perm=_PERMUTATIONS)
+        sketch.update_batch([" ".join(row[i : i + _SHINGLE]).encode() for i in range(max(1, len(row) - _SHINGLE + 1))])
+        pairs += [(key, other) for other in index.query(sketch)]
+        index.insert(key, sketch)
+    return pairs
+
+
+def twin_hash(ask: Ask) -> str:
+    """16 hex digits of an ask's canonical form, for files that may not hold the text itself."""
+    return hashlib.sha256(twin_key(ask).encode()).hexdigest()[:16]
+
+
+def have_twins(asks: Sequence[Ask], prose: Sequence[bool], others: Sequence[Ask]) -> list[bool]:
+    """Which asks have a twin among others; see `twin_clusters`."""
+    clusters = twin_clusters([*asks, *others], [*prose, *[True] * len(others)])
+    beside = set(clusters[len(asks) :])
+    return [cluster in beside for cluster in clusters[: len(asks)]]

@@ -1,0 +1,19 @@
+from .decoding import Decoding, Generation
+from .generation import generate
+from .profile import DeviceProfile
+from .runner import Runner
+from .stats import ExecutionStats
+from .store import VerdictStore
+from .verdict import NO_CHANCE, Verdict
+
+__all__ = [
+    "NO_CHANCE",
+    "Decoding",
+    "DeviceProfile",
+    "ExecutionStats",
+    "Generation",
+    "Runner",
+    "Verdict",
+    "VerdictStore",
+    "generate",
+]

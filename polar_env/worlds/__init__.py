@@ -1,0 +1,6 @@
+"""Where programs are executed, behind one protocol."""
+
+import lazy_loader
+
+# Nothing heavy is imported before it is used; __init__.pyi says what there is.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,4 @@
+from .live import LiveWorld
+from .world import World
+
+__all__ = ["LiveWorld", "World"]

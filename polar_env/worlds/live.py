@@ -1,0 +1,104 @@
+"""The live world: a runner, and the prompt that each task is asked under."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polar_env.llm.frozen import FrozenLLM
+from polar_env.program import Program, one_each
+from polar_env.questions import Ask, Prompt, Prompts, Question
+from polar_env.runner.decoding import Decoding, Generation, OnText
+from polar_env.runner.runner import Runner
+from polar_env.runner.stats import ExecutionStats
+from polar_env.runner.verdict import Verdict
+
+__all__ = ["LiveWorld"]
+
+
+class LiveWorld:
+    """Executes programs on a frozen LLM; see `World`.
+
+    Args:
+        runner: executes; several worlds may share one, and with it all that it remembers.
+        prompts: the prompt of each task, or one for all.
+    """
+
+    def __init__(self, runner: Runner, prompts: Prompt | Prompts) -> None:
+        self.runner, self.prompts = runner, Prompts.for_all(prompts)
+
+    @property
+    def llm(self) -> FrozenLLM:
+        """The frozen LLM."""
+        return self.runner.llm
+
+    @property
+    def stats(self) -> ExecutionStats:
+        """What was asked of the runner and what it executed."""
+        return self.runner.stats
+
+    @property
+    def depth(self) -> int:
+        """The model's depth ``D``."""
+        return self.llm.depth
+
+    @property
+    def width(self) -> int:
+        """The model's width ``H``."""
+        return self.llm.width
+
+    @property
+    def identity(self) -> Program:
+        """The program of the normal pass."""
+        return self.llm.identity
+
+    def check(self, questions: Sequence[Question]) -> None:
+        """Encode all questions, so that one that does not fit is refused before a run starts.
+
+        Raises:
+            QuestionTooLongError: naming the question.
+            MemoryBoundError: if the memory bound is too small for one of them; says how much it needs.
+        """
+        for question in questions:
+            self.runner.encode(question, self.prompts[question.task])
+
+    def verdicts(self, pairs: Sequence[tuple[Question, Program]]) -> list[Verdict]:
+        """Is the program's answer to the question right? See `Runner.verdicts`."""
+        return self.runner.verdicts([(question, self.prompts[question.task], program) for question, program in pairs])
+
+    def remembers(self, question: Question, program: Program) -> bool:
+        """Whether a verdict is in memory."""
+        return self.runner.remembers(question, self.prompts[question.task], program)
+
+    def observations(self, pairs: Sequence[tuple[Ask, tuple[int, ...]]]) -> NDArray[np.float32]:
+        """What an agent sees of asks after the layers executed so far; see `Runner.observations`."""
+        return self.runner.observations([(ask, self.prompts[ask.task], layers) for ask, layers in pairs])
+
+    def generate(
+        self,
+        asks: Sequence[Ask],
+        programs: Program | Sequence[Program],
+        decoding: Decoding | None = None,
+        on_text: OnText | None = None,
+    ) -> list[Generation]:
+        """Let programs write the answers; see `Runner.generate`.
+
+        Raises:
+            ProgramError: if there are not as many programs as asks.
+        """
+        each = one_each(programs, len(asks))
+        asked = [(ask, self.prompts[ask.task], program) for ask, program in zip(asks, each, strict=True)]
+        return self.runner.generate(asked, decoding, on_text)
+
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """Token ids as text, without special tokens."""
+        return str(self.llm.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
+
+    @contextmanager
+    def from_nothing(self) -> Iterator[None]:
+        """Inside, everything is really executed once, so that its time is its own; see `Runner.from_nothing`."""
+        with self.runner.from_nothing():
+            yield
