@@ -109,11 +109,14 @@ def oracle_method(config: MctsConfig, seed: int) -> Method:
 
 def told_apart(methods: Sequence[Method]) -> list[Method]:
     """The methods without repetitions; of those that share a name all but the first show their identity, too."""
-    distinct = list({method.id: method for method in methods}.values())
-    first = {method.name: method.id for method in reversed(distinct)}
+    distinct: dict[str, Method] = {}
+    first: dict[str, str] = {}
+    for method in methods:
+        distinct.setdefault(method.id, method)
+        first.setdefault(method.name, method.id)
     return [
         method if first[method.name] == method.id else replace(method, name=f"{method.name} ({method.id[:6]})")
-        for method in distinct
+        for method in distinct.values()
     ]
 
 

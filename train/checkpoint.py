@@ -10,12 +10,12 @@ from safetensors.torch import load_file, save
 from sb3_contrib import MaskablePPO
 from torch import Tensor
 
+from agents.policy.network import load_weights, weights_of
 from polar_env.tables import write_whole
 
-__all__ = ["has_checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["has_checkpoint", "load_checkpoint", "save_checkpoint", "steps_done"]
 
-_TENSORS, _STATE = "last.safetensors", "state.json"
-_POLICY, _OPTIMISER = "policy.", "optimiser."
+_POLICY, _OPTIMISER, _STATE = "last.safetensors", "optimiser.safetensors", "state.json"
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -23,26 +23,28 @@ def has_checkpoint(folder: Path) -> bool:
     return (folder / _STATE).is_file()
 
 
+def steps_done(folder: Path) -> int:
+    """The environment steps that a checkpoint stands behind."""
+    return int(json.loads((folder / _STATE).read_text(encoding="utf-8"))["steps"])
+
+
 def save_checkpoint(model: MaskablePPO, folder: Path, **numbers: float) -> None:
     """Save policy, optimiser, step count and some numbers; the state file last, so that a checkpoint is whole."""
-    tensors = {_POLICY + name: tensor.contiguous() for name, tensor in model.policy.state_dict().items()}
-    for parameter, slots in model.policy.optimizer.state_dict()["state"].items():
-        tensors |= {f"{_OPTIMISER}{parameter}.{name}": torch.as_tensor(value) for name, value in slots.items()}
-    write_whole(folder / _TENSORS, save(tensors))
+    slots = model.policy.optimizer.state_dict()["state"]
+    tensors = {f"{i}.{name}": torch.as_tensor(value) for i, values in slots.items() for name, value in values.items()}
+    write_whole(folder / _POLICY, weights_of(model.policy))
+    write_whole(folder / _OPTIMISER, save(tensors))
     state = {"steps": model.num_timesteps, "updates": model._n_updates, **numbers}
     write_whole(folder / _STATE, json.dumps(state).encode())
 
 
 def load_checkpoint(model: MaskablePPO, folder: Path) -> dict[str, float]:
     """Put a checkpoint into a new model of the same configuration; returns the state with its numbers."""
-    tensors = load_file(folder / _TENSORS)
-    policy = {name.removeprefix(_POLICY): t for name, t in tensors.items() if name.startswith(_POLICY)}
-    model.policy.load_state_dict(policy)
+    load_weights(model.policy, folder / _POLICY)
     slots: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith(_OPTIMISER):
-            parameter, _, slot = name.removeprefix(_OPTIMISER).partition(".")
-            slots.setdefault(int(parameter), {})[slot] = tensor
+    for name, tensor in load_file(folder / _OPTIMISER).items():
+        parameter, _, slot = name.partition(".")
+        slots.setdefault(int(parameter), {})[slot] = tensor
     groups = model.policy.optimizer.state_dict()["param_groups"]
     model.policy.optimizer.load_state_dict({"state": slots, "param_groups": groups})
     state: dict[str, float] = json.loads((folder / _STATE).read_text(encoding="utf-8"))

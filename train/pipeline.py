@@ -12,14 +12,14 @@ from stable_baselines3.common.utils import set_random_seed
 
 from agents.card import CARD, AgentCard, library_versions, read_card, save_agent
 from agents.policy.agent import KIND, WEIGHTS
-from agents.policy.network import load_weights, weights_of
+from agents.policy.network import weights_of
 from polar_env.envs import ProgramRules, ProgramVectorEnv
 from polar_env.envs.sb3 import ProgramVecEnv
 from polar_env.errors import FingerprintError
 from polar_env.questions import Question, twin_hash
 from polar_env.tables import write_whole
 from polar_env.worlds import LiveWorld
-from train.checkpoint import has_checkpoint
+from train.checkpoint import has_checkpoint, steps_done
 from train.config import TrainingConfig
 from train.imitate import best_static, demonstrate, imitate, teacher_choice
 from train.reinforce import Score, make_model, reinforce, score
@@ -94,8 +94,7 @@ def train_agents(
     with Tracker(folder, f"ppo-seed{config.seed}", card.config) as tracker:
         model = make_model(env, config.ppo, config.env.gamma, config.seed)
         if has_checkpoint(checkpoints):
-            report("resumed", config.ppo.total_steps, {})
-            load_weights(model.policy, agents / "imitation" / WEIGHTS)
+            report("resumed", steps_done(checkpoints), {})
         else:
             choice = teacher_choice(rules, questions, matrix, config.imitation)
             demonstrations = demonstrate(rules, questions, matrix, choice, config.imitation.routine_weight)

@@ -68,7 +68,7 @@ def make_model(env: VecEnv, config: PPOConfig, gamma: float, seed: int) -> Maska
 
 def score(model: MaskablePPO, rules: ProgramRules, questions: Sequence[Question]) -> Score:
     """Measure the greedy policy on some questions."""
-    decisions = PolicyAgent(model.policy, rules).decide([question.ask for question in questions])
+    decisions = PolicyAgent(model.policy, rules.observer).decide([question.ask for question in questions])
     programs = [decision.program for decision in decisions]
     verdicts = rules.world.verdicts(list(zip(questions, programs, strict=True)))
     right = float(np.mean([verdict.right for verdict in verdicts]))
@@ -163,6 +163,8 @@ def reinforce(
     best, chosen_step = warm_start.reward, 0
     if has_checkpoint(folder):
         state = load_checkpoint(model, folder)
+        assert model.env is not None
+        model.env.seed((model.seed or 0) + model.num_timesteps)  # other questions than those before the stop
         best, chosen_step = state["best"], int(state["chosen_step"])
     else:
         write_whole(folder / BEST, weights_of(model.policy))

@@ -5,13 +5,14 @@ Letters: ``H`` the LLM's width, ``D`` its depth, ``B`` a batch.
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from safetensors.torch import load_file, save
+from safetensors.torch import load_model, save_model
 from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
@@ -74,7 +75,10 @@ def new_policy(observer: Observer) -> MaskableMultiInputActorCriticPolicy:
 
 def weights_of(module: nn.Module) -> bytes:
     """A module's weights as the content of a safetensors file."""
-    return bytes(save({name: tensor.contiguous() for name, tensor in module.state_dict().items()}))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights"
+        save_model(module, str(path))  # once where actor and critic share a tensor
+        return path.read_bytes()
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -84,6 +88,6 @@ def load_weights(module: nn.Module, path: Path) -> None:
         FingerprintError: if they are of another network.
     """
     try:
-        module.load_state_dict(load_file(path))
+        load_model(module, path)
     except RuntimeError as error:
         raise FingerprintError(f"{path} holds weights of another network: {error}") from error

@@ -239,7 +239,7 @@ def _policy_shares(world: LiveWorld, questions: Sequence[Question]) -> tuple[flo
         started = time.perf_counter()
         model.learn(2 * _STEPS * LANES)
         total = time.perf_counter() - started
-    agent = _TimedAgent(model.policy, player.env.rules)
+    agent = _TimedAgent(model.policy, player.env.rules.observer)
     started = time.perf_counter()
     for question in questions[:_ANSWERS]:
         world.runner.clear()

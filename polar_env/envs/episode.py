@@ -49,8 +49,8 @@ class Episode:
         return Program(self.draft.layers)
 
 
-class ProgramRules(Observer):
-    """What actions do, what is observed, and what is paid.
+class ProgramRules:
+    """What actions do and what is paid; what is observed is the observer's business, which knows no answer.
 
     Args:
         world: executes programs on questions.
@@ -66,9 +66,10 @@ class ProgramRules(Observer):
         if not questions:
             raise ConfigError("the environment was given no questions; pass a spec such as 'arithmetic' or a list.")
         world.check(questions)
-        super().__init__(world, config)
+        self.observer = Observer(world, config)
         self.questions, self.config = list(questions), config
-        self.layer_cost = config.layer_cost
+        self.world, self.depth, self.layer_cost = world, world.depth, config.layer_cost
+        self.language, self.mask = self.observer.language, self.observer.mask
 
     def begin(self, rng: np.random.Generator, options: dict[str, Any] | None) -> Episode:
         """A new episode: a question at random, or the one at ``options["question"]``.
@@ -144,7 +145,7 @@ class ProgramRules(Observer):
 
     def observe_episodes(self, episodes: Sequence[Episode]) -> Observation:
         """Observations of ``N`` episodes, each array ``float32 [N, ...]`` and freshly made."""
-        return self.observe([e.question.ask for e in episodes], [e.draft for e in episodes])
+        return self.observer.observe([e.question.ask for e in episodes], [e.draft for e in episodes])
 
     def answer_text(self, episode: Episode) -> str:
         """What the program answered, as far as the verdict shows it: see `Verdict`; empty while it runs."""

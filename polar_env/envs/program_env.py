@@ -102,7 +102,7 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
         self.config = EnvConfig.of(config, "the environment")
         world, loaded = make_world(model, questions, prompt, split)
         self.rules = ProgramRules(world, loaded, self.config)
-        self.observation_space = self.rules.observation_space  # type: ignore[assignment]
+        self.observation_space = self.rules.observer.observation_space  # type: ignore[assignment]
         self.action_space = _MaskedDiscrete(
             self.rules.language.n_actions,
             lambda: None if self._episode is None else self.rules.mask(self._episode.draft),

@@ -60,8 +60,8 @@ class ProgramVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         self.rules = ProgramRules(world, loaded, self.config)
         self.num_envs = num_envs
         self.render_mode = render_mode
-        self.single_observation_space = self.rules.observation_space
-        self.single_action_space = self.rules.action_space
+        self.single_observation_space = self.rules.observer.observation_space
+        self.single_action_space = self.rules.observer.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.generators = [np.random.default_rng() for _ in range(num_envs)]

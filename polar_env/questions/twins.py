@@ -89,7 +89,9 @@ def twin_clusters(asks: Sequence[Ask], prose: Sequence[bool]) -> list[str]:
             key = root[key]
         return key
 
-    for first, second in _near_duplicates({k: a for k, a, p in zip(keys, asks, prose, strict=True) if p}):
+    # Arithmetic is compared as such: its words are the same for many expressions.
+    texts = {k: a for k, a, p in zip(keys, asks, prose, strict=True) if p and not k.startswith(_VALUE)}
+    for first, second in _near_duplicates(texts):
         low, high = sorted((top(first), top(second)))
         root[high] = low
     return [top(key) for key in keys]
@@ -109,7 +111,7 @@ def _arithmetic(ask: Ask) -> str | None:
         return None
     try:
         tree = ast.parse(expression.strip().removesuffix("=").strip(), mode="eval").body
-        return f"value of {_canonical(tree)}" if isinstance(tree, ast.BinOp) else None
+        return f"{_VALUE}{_canonical(tree)}" if isinstance(tree, ast.BinOp) else None
     except (SyntaxError, ValueError):
         return None
 
@@ -134,6 +136,8 @@ def _canonical(node: ast.expr) -> str:
     raise ValueError(f"{ast.dump(node)} is no arithmetic.")
 
 
+_VALUE = "value of "
+"""Begins the canonical form of arithmetic."""
 _OPPOSITE = {"+": "-", "-": "+"}
 
 

@@ -7,11 +7,11 @@ from collections import Counter
 
 import pytest
 import torch
-from eval.benchmarks.world import measure_executor, restacked_verdicts
 
 from agents.search.config import MctsConfig
 from eval.benchmarks.env import measure_env
 from eval.benchmarks.execution import different_programs, measure_execution
+from eval.benchmarks.executor import measure_executor, restacked_verdicts
 from eval.benchmarks.roofline import Roofline
 from eval.benchmarks.rows import measure_rows
 from eval.benchmarks.search import measure_search
@@ -88,7 +88,7 @@ def test_the_roofline_counts_the_products_that_were_done(tiny_llm: FrozenLLM) ->
 
 def test_rows_env_and_search_are_measured(world: LiveWorld, questions: list[Question]) -> None:
     rows = measure_rows(world, questions, seconds=0.01).as_json()
-    assert {"speedup_4", "speedup_32", "speedup_256"} <= rows.keys()
+    assert {"speedup_4", "speedup_32", "speedup_256", "few_shot_speedup_32", "few_shot_speedup_256"} <= rows.keys()
     assert all(value > 0 for value in rows.values())
     env = measure_env(world, questions, seconds=0.3).as_json()
     assert env["lanes64_speedup"] > 0
@@ -102,14 +102,16 @@ def test_rows_env_and_search_are_measured(world: LiveWorld, questions: list[Ques
     assert search["token_layers"] > search["layer_calls"] > 0
 
 
-def test_everything_is_measured(tiny_llm: FrozenLLM) -> None:
+def test_everything_is_measured(world: LiveWorld, questions: list[Question]) -> None:
     notes: list[str] = []
-    ends = tiny_llm.end_tokens
-    result = measure_execution(tiny_llm, seconds=0.01, generations=20, note=notes.append).as_json()
-    assert tiny_llm.end_tokens == ends
+    ends = world.llm.end_tokens
+    result = measure_execution(world, questions, seconds=0.01, generations=20, note=notes.append).as_json()
+    assert world.llm.end_tokens == ends
     assert set(result["prefill_ratios"]) == {"1 x 64", "8 x 64"}  # what fits the tiny model's context
     assert result["identity_prefill_ratio"] == max(result["prefill_ratios"].values())
     assert result["identity_generate_ratio"] == max(result["generate_ratios"].values())
     assert result["mixed_rows_same_tokens"] > 0.9
     assert result["program_time_excess"] >= result["prefill_time_excess"]
-    assert len(notes) == 2 * 2 + 2 * 2 * 3 + 3
+    assert result["few_shot_generate_ratio"] > 0
+    assert result["policy_overhead_ratio"] > 0
+    assert len(notes) == 2 * 2 + 2 * 2 * 3 + 5

@@ -1,25 +1,40 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
-from polar_env.answering import answer
 
+from agents.card import AgentCard
 from agents.fixed import StaticAgent
 from agents.search.config import MctsConfig
 from eval.agreement import VerdictPairs, agreement, agreement_table, compare_verdicts
-from eval.evaluate import ORACLE, Results, evaluate, evaluate_oracle, refuse_leaks
+from eval.evaluate import (
+    ORACLE,
+    Results,
+    evaluate,
+    evaluate_oracle,
+    method_of,
+    oracle_method,
+    refuse_leaks,
+    told_apart,
+)
 from eval.report import write_report
 from eval.statistics import mcnemar, paired_difference, share
-from eval.summary import markdown_table, shorter_share, summarise
+from eval.summary import markdown_table, shorter_share, slower_notes, summarise
 from polar_env.errors import FingerprintError, LeakError
 from polar_env.program import Program
-from polar_env.questions import Question, is_right
+from polar_env.questions import Ask, Question, is_right, twin_hash
+from polar_env.runner import Decoding
 from polar_env.worlds import LiveWorld
 
-IDENTITY = StaticAgent(Program.identity(4), "identity")
-SHORT = StaticAgent(Program((0, 1, 3)), "short")
+IDENTITY = method_of(StaticAgent(Program.identity(4), "identity"))
+SHORT = method_of(StaticAgent(Program((0, 1, 3)), "short"))
+SEARCH = MctsConfig(simulations=8)
+METHODS = [IDENTITY, SHORT, oracle_method(SEARCH, 0)]
 
 
 def test_wilson_interval() -> None:
@@ -51,16 +66,16 @@ def test_mcnemar_counts_discordant_pairs() -> None:
 @pytest.fixture
 def results(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> Results:
     results = Results(tmp_path / "results")
-    results.begin(world, questions, {"agents": ["identity", "short"], "seed": 0})
-    evaluate(world, [IDENTITY, SHORT], questions, results)
-    evaluate_oracle(world, questions[:6], MctsConfig(simulations=8), results)
+    results.begin(world, questions, METHODS, {})
+    evaluate(world, METHODS, questions, results)
+    evaluate_oracle(world, METHODS[-1], questions[:6], SEARCH, results)
     return results
 
 
 def test_rows_are_the_executors_verdicts(results: Results, world: LiveWorld, questions: list[Question]) -> None:
-    for agent in (IDENTITY, SHORT):
-        expected = world.verdicts([(question, agent.program) for question in questions])
-        rows = [row for row in results.rows() if row["method"] == agent.name]
+    for method, program in ((IDENTITY, Program.identity(4)), (SHORT, Program((0, 1, 3)))):
+        expected = world.verdicts([(question, program) for question in questions])
+        rows = [row for row in results.rows() if row["method_id"] == method.id]
         assert [row["question_id"] for row in rows] == [question.id for question in questions]
         assert [row["right"] for row in rows] == [verdict.right for verdict in expected]
     summary = summarise(results.rows(), 4)
@@ -73,7 +88,7 @@ def test_rows_are_the_executors_verdicts(results: Results, world: LiveWorld, que
 
 def test_interrupted_evaluation_goes_on(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> None:
     results = Results(tmp_path)
-    results.begin(world, questions, {"agents": ["identity"]})
+    results.begin(world, questions, [IDENTITY], {})
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -88,9 +103,34 @@ def test_interrupted_evaluation_goes_on(tmp_path: Path, world: LiveWorld, questi
 
 def test_results_of_other_questions_are_refused(results: Results, world: LiveWorld, questions: list[Question]) -> None:
     with pytest.raises(FingerprintError, match="differs in: questions"):
-        results.begin(world, questions[1:], {"agents": ["identity", "short"], "seed": 0})
-    with pytest.raises(FingerprintError, match="differs in: seed"):
-        results.begin(world, questions, {"agents": ["identity", "short"], "seed": 1})
+        results.begin(world, questions[1:], METHODS, {})
+    with pytest.raises(FingerprintError, match="differs in: methods"):
+        results.begin(world, questions, [*METHODS[:-1], oracle_method(SEARCH, 1)], {})
+
+
+def test_methods_of_one_name_are_told_apart(world: LiveWorld, questions: list[Question], tmp_path: Path) -> None:
+    """Two agents may share a name, and the identity may be given beside the one that is always measured."""
+    same = method_of(StaticAgent(Program((0, 1, 3)), "identity"))
+    methods = told_apart([IDENTITY, same, method_of(StaticAgent(Program.identity(4), "again"))])
+    assert [method.id for method in methods] == [IDENTITY.id, same.id]
+    assert [method.name for method in methods] == ["identity", f"identity ({same.id[:6]})"]
+    results = Results(tmp_path)
+    results.begin(world, questions, methods, {})
+    evaluate(world, methods, questions, results)
+    assert len(results.rows()) == 2 * len(questions)
+    summary = summarise(results.rows(), 4)
+    assert {entry.mean_cost for entry in summary.values()} == {1.0, 0.75}
+
+
+def test_cost_counts_what_was_executed(results: Results, world: LiveWorld, questions: list[Question]) -> None:
+    """Token-layers include worked examples that a program of its own runs again."""
+    rows = {row["method"]: row for row in results.rows()}
+    assert rows["identity"]["token_layers"] > rows["short"]["token_layers"] > 0
+    assert all(row["seconds"] >= row["decide_seconds"] > 0 for row in rows.values())
+    slow = summarise(results.rows(), 4)
+    slow["short"] = replace(slow["short"], seconds=2 * slow["identity"].seconds)
+    (note,) = slower_notes(slow)
+    assert note.startswith("short runs programs of fewer layers than the identity (0.750 of it) and yet takes 2.00")
 
 
 def test_oracle_takes_the_shortest_right_program(results: Results, world: LiveWorld, questions: list[Question]) -> None:
@@ -106,8 +146,12 @@ def test_oracle_takes_the_shortest_right_program(results: Results, world: LiveWo
 
 
 def test_training_questions_are_refused(questions: list[Question]) -> None:
-    with pytest.raises(LeakError, match=f"1 of {len(questions)} questions"):
-        refuse_leaks(questions, [questions[4].text.upper()])
+    twin = twin_hash(Ask("WHAT IS 1 + 4?", equation="1 + 4 ="))
+    for split in ("train", "validation"):
+        card = SimpleNamespace(name="mine", train_asks=[], validation_asks=[])
+        setattr(card, f"{split}_asks", [twin])
+        with pytest.raises(LeakError, match=f"1 of {len(questions)} questions are {split} questions of the agent"):
+            refuse_leaks(questions, [cast("AgentCard", card)])
 
 
 def test_agreement_counts_what_generation_says(world: LiveWorld, questions: list[Question], tmp_path: Path) -> None:
@@ -121,7 +165,8 @@ def test_agreement_counts_what_generation_says(world: LiveWorld, questions: list
     assert len(pairs.rows()) == 6
     same = []
     for question, program, verdict in zip(chosen, programs, forced, strict=True):
-        written = answer(world, [question], program, max_new_tokens=len(question.answer) + 16)[0].text.strip()
+        decoding = Decoding(len(question.answer) + 16)
+        written = world.generate([question.ask], program, decoding)[0].text.strip()
         row = rows[question.id]
         assert (row["forced"], row["written"], row["generated"]) == (verdict, written, is_right(written, question))
         same.append(verdict == row["generated"])

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from polar_env.cli.flags import ModelConfig, with_model
 
 from agents.search.config import PRESETS, MctsConfig
-from polar_env.cli.search import SearchConfig, defaults
+from polar_env.cli.flags import ModelConfig, with_model
+from polar_env.cli.search import SearchVerbConfig, defaults
 from polar_env.errors import UnknownNameError
 
 
@@ -14,6 +14,7 @@ from polar_env.errors import UnknownNameError
         ({}, ("own", "bfloat16")),
         ({"dtype": "auto"}, ("own", "bfloat16")),  # decided when the agent was trained, not anew
         ({"model": "other", "dtype": "float16"}, ("other", "float16")),
+        ({"dtype": "float32"}, ("own", "float32")),  # given by hand it stands, though it is the default, too
     ],
 )
 def test_what_was_made_before_names_model_and_dtype(asked: dict[str, str], expected: tuple[str, str]) -> None:
@@ -32,7 +33,7 @@ def test_what_was_made_before_names_model_and_dtype(asked: dict[str, str], expec
     ],
 )
 def test_a_preset_by_flag_or_file(flags: list[str], file: dict[str, object], expected: MctsConfig) -> None:
-    assert SearchConfig.model_validate(defaults(flags, file)).mcts == expected
+    assert SearchVerbConfig.model_validate(defaults(flags, file)).mcts == expected
 
 
 def test_a_preset_in_a_file_that_does_not_exist() -> None:

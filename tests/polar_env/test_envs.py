@@ -166,7 +166,7 @@ def test_render_shows_what_ran(world: LiveWorld, questions: list[Question]) -> N
     assert "running" in str(env.render())
     env.step(5)
     assert ("right" in str(env.render())) != ("wrong" in str(env.render()))
-    assert f"answered {env.rules.said(env.episode)!r}" in str(env.render())
+    assert f"answered {env.rules.answer_text(env.episode)!r}" in str(env.render())
     picture = make(world, questions, render_mode="rgb_array")
     picture.reset(seed=0)
     blank = picture.render()

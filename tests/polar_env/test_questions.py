@@ -7,16 +7,25 @@ import pytest
 
 from polar_env.errors import ConfigError, QuestionError, QuestionFileError, UnknownNameError
 from polar_env.questions import (
+    SPLITS,
+    Ask,
+    Example,
     Prompt,
+    Prompts,
     Question,
     builtin_mixtures,
+    have_twins,
     is_right,
+    load_pool,
     load_questions,
     make_prompt,
     mixed_order,
     parse_spec,
     read_prompts,
     split_of,
+    twin_clusters,
+    twin_key,
+    without_examples,
     write_prompts,
 )
 from tests.conftest import character_tokenizer
@@ -30,12 +39,12 @@ def write_lines(path: Path, rows: list[object]) -> str:
 
 
 def test_splits_of_the_mixture_do_not_overlap() -> None:
-    by_split = {split: {q.text.lower() for q in load_questions(["arithmetic"], split)} for split in
-                ("train", "validation", "test")}  # fmt: skip
+    pool = load_pool(["arithmetic"])
+    by_split = {split: {twin_key(q.ask) for q in pool.split(split)} for split in SPLITS}
     assert not by_split["train"] & by_split["validation"]
     assert not by_split["train"] & by_split["test"]
     assert not by_split["validation"] & by_split["test"]
-    assert len(by_split["test"]) >= 500
+    assert len(pool.split("test")) >= 500
 
 
 def test_every_mixture_answers_its_own_questions() -> None:
@@ -48,8 +57,10 @@ def test_every_mixture_answers_its_own_questions() -> None:
 
 
 def test_split_is_a_matter_of_the_text_alone() -> None:
-    assert split_of("What is  1 + 1?") == split_of("what is 1 + 1?")
-    assert Question.of("What is 1 + 1?", "2").id == Question.of("what is 1 +  1?", "2").id
+    first, second = Question.of("What is  1 + 2?", "3"), Question.of("what is 2+1", "three", difficulty="hard")
+    assert first.split == second.split == split_of(twin_key(first.ask))
+    assert first.id != second.id  # other tokens
+    assert first.id == Question.of("What is  1 + 2?", "5", task="sums").id
 
 
 def test_inline_options_reach_reasoning_gym() -> None:
@@ -89,7 +100,8 @@ def test_json_lines_open_and_multiple_choice(tmp_path: Path) -> None:
         ({"question": "a", "choices": ["x", "y"]}, "field 'gold' is missing"),
         ({"question": "a", "choices": ["x", "y"], "gold": 2}, "field 'gold' is 2"),
         ({"question": 5, "answer": "4"}, "field 'question' is 5"),
-        ({"question": " ", "answer": "4"}, "neither may be empty"),
+        ({"question": " ", "answer": "4"}, "is empty"),
+        ({"question": "a", "answer": " "}, "the answer may not be empty"),
     ],
 )
 def test_broken_line_names_file_line_and_field(tmp_path: Path, row: object, message: str) -> None:
@@ -100,9 +112,9 @@ def test_broken_line_names_file_line_and_field(tmp_path: Path, row: object, mess
         load_questions([spec])
     assert f"{tmp_path / 'q.jsonl'}:2:" in str(caught.value)
     assert "--skip-bad" in str(caught.value)
-    skipped: list[str] = []
-    assert len(load_questions([spec], skipped=skipped)) == 2
-    assert len(skipped) == 1
+    pool = load_pool([spec], skip_broken=True)
+    assert len(pool.questions) == 2
+    assert len(pool.broken) == 1
 
 
 def test_no_data_set_gives_its_answer_away() -> None:
@@ -155,7 +167,7 @@ def test_prompt_styles() -> None:
     asked = {"text": "What is 5 + 1?", "bare": "5 + 1 ="}
 
     def prompt_text(name: str) -> str:
-        rendered = make_prompt(name, pool).render(tokenizer, **asked)
+        rendered = make_prompt(name, pool).render(tokenizer, asked)
         return rendered.prompt + rendered.lead + "6" + rendered.end
 
     assert prompt_text("qa-1") == "Question: What is 1 + 1?\nAnswer: 2\nQuestion: What is 5 + 1?\nAnswer: 6\n"
@@ -165,15 +177,19 @@ def test_prompt_styles() -> None:
         "<s>assistant\n1 + 1 = 2</s>\n<s>user\nWhat is 5 + 1?</s>\n<s>assistant\n5 + 1 = 6</s>"
     )
     with pytest.raises(ConfigError, match="no chat template"):
-        make_prompt("chat-0", pool).render(character_tokenizer(), "a")
+        make_prompt("chat-0", pool).render(character_tokenizer(), Ask("a"))
 
 
 def test_prompt_names_and_files(tmp_path: Path) -> None:
     pool = [Question.of(f"{a}?", "1", task=task) for task in ("x", "y") for a in range(3)]
     prompt = make_prompt("qa-4", [Question.of(q.text + q.task, "1", task=q.task) for q in pool])
     assert [e.question for e in prompt.examples] == ["0?x", "0?y", "1?x", "1?y"]
-    write_prompts(prompt, tmp_path / "p.yaml")
-    assert read_prompts(tmp_path / "p.yaml") == prompt
+    prompts = Prompts(default=prompt, by_task={"x": Prompt(style="bare")})
+    write_prompts(prompts, tmp_path / "p.yaml")
+    assert read_prompts(tmp_path / "p.yaml") == prompts
+    assert prompts.name == "qa-4, x: bare-0"
+    (tmp_path / "one.yaml").write_text("style: qa\nexamples: []")
+    assert read_prompts(tmp_path / "one.yaml") == Prompts.for_all(Prompt(style="qa"))
     with pytest.raises(UnknownNameError, match="Did you mean 'chat-6'"):
         make_prompt("chatt-6", pool)
     with pytest.raises(ConfigError, match="7 examples"):
@@ -193,8 +209,14 @@ def test_mixed_order_mixes_tasks() -> None:
 
 
 def test_asking_finds_the_equation() -> None:
-    assert Question.ask("What is 17 + 25?").ask.equation == "17 + 25 ="
-    assert Question.ask("Who are you?").ask.equation is None
+    for text, equation in (
+        ("What is 17 + 25?", "17 + 25 ="),
+        ("What is (1 + 2) * 3?", "(1 + 2) * 3 ="),
+        ("Who are you?", None),
+        ("Is 2-digit 45 even?", None),
+        ("Is 1 + 2 more than 3 - 1?", None),
+    ):
+        assert Ask.typed(text).equation == equation
 
 
 def test_prompt_default_is_frozen() -> None:
@@ -209,3 +231,80 @@ def test_prompt_default_is_frozen() -> None:
 def test_real_question_sets_load(path: str) -> None:
     questions = load_questions([f"jsonl:{SHARED_DATA / path} {{split: test}}"], "test")
     assert len(questions) > 200
+
+
+TWINS = [
+    ("What is 3 + 4?", "Calculate 4+3."),
+    ("What is 2 * 3 - 4?", "-4 + 3 * 2"),
+    ("What is (1 + 2) * 5?", "5 * (2 + 1) ="),
+    ("How many legs has  a cat?", "how many legs has a cat"),
+    (
+        "Tom buys 3 apples at 2 dollars each and then he eats one of them at home. How much did Tom pay in all?",
+        "Tom buys 3 apples at 2 dollars each and then eats one of them at home. How much did Tom pay in all?",
+    ),
+]
+NO_TWINS = [
+    ("What is 3 - 4?", "What is 4 - 3?"),
+    ("What is 8 / 2?", "What is 2 / 8?"),
+    ("What is (1 + 2) * 5?", "What is 1 + 2 * 5?"),
+    ("Tom buys 3 apples at 2 dollars each. How much does he pay in all?", "Tom buys 3 apples at 5 dollars each. How "
+     "much does he pay in all?"),
+    ("In May old Tom buys 3 red apples for the school. How many are left?", "In May old Kim buys 3 red apples for the "
+     "school. How many are left?"),
+    ("Does 'cat' come before the word that follows in a list?", "Does 'dog' come before the word that follows in a "
+     "list?"),
+]  # fmt: skip
+
+
+def clusters_of(first: str, second: str) -> list[str]:
+    return twin_clusters([Ask(first), Ask(second)], [True, True])
+
+
+@pytest.mark.parametrize(("first", "second"), TWINS)
+def test_twins_fall_into_one_split(tmp_path: Path, first: str, second: str) -> None:
+    one, other = clusters_of(first, second)
+    assert one == other
+    rows: list[object] = [{"question": text, "answer": "1"} for text in (first, second)]
+    splits = {question.split for question in load_questions([write_lines(tmp_path / "q.jsonl", rows)])}
+    assert len(splits) == 1
+    assert have_twins([Ask(first), Ask("Who?")], [True, True], [Ask(second)]) == [True, False]
+
+
+@pytest.mark.parametrize(("first", "second"), NO_TWINS)
+def test_questions_of_one_template_stay_apart(first: str, second: str) -> None:
+    one, other = clusters_of(first, second)
+    assert one != other
+
+
+def test_choices_belong_to_the_question() -> None:
+    colours = [Ask("Which is a colour?", choices=c) for c in (("red", "two"), ("two", "red"), ("blue", "two"))]
+    assert twin_key(colours[0]) == twin_key(colours[1]) != twin_key(colours[2])
+
+
+def test_twins_in_sources_with_fixed_splits_leave_and_are_counted(tmp_path: Path) -> None:
+    """Two files that come already split: a question of the second that stands in the first, in other words, leaves."""
+    train = write_lines(tmp_path / "train.jsonl", [{"question": "What is 3 + 4?", "answer": "7"}])
+    test = write_lines(
+        tmp_path / "test.jsonl",
+        [{"question": text, "answer": "7"} for text in ("Compute 4 + 3", "What is 3 +  4?", "What is 5 + 2?")],
+    )
+    pool = load_pool([train + " {split: train}", test + " {split: test}"])
+    assert [question.text for question in pool.questions] == ["What is 3 + 4?", "What is 5 + 2?"]
+    assert (pool.duplicates, pool.twins_removed) == (1, 1)
+
+
+def test_a_worked_example_is_no_question() -> None:
+    prompts = Prompts.for_all(Prompt(style="qa", examples=(Example(question="What is 3 + 4?", answer="7"),)))
+    left = without_examples([Question.of("Calculate 4+3.", "7"), Question.of("What is 4 + 4?", "8")], prompts)
+    assert [question.text for question in left] == ["What is 4 + 4?"]
+
+
+def test_reasoning_gym_scores_its_own_questions() -> None:
+    """An answer in another form, which its own scorer takes and a comparison of texts would not."""
+    for question in load_questions(["rg:countdown {size: 5}"]):
+        assert question.verifier == "reasoning_gym"
+        assert is_right(question.answer, question)
+        assert is_right(f"({question.answer})", question)
+        assert not is_right("1 + 1", question)
+    with pytest.raises(QuestionError, match="no reasoning-gym entry"):
+        is_right("1", Question.of("a", "1", verifier="reasoning_gym"))

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.policy import PolicyAgent
+from agents.policy.agent import PolicyAgent
 from agents.search.config import MctsConfig
-from polar_env.envs.episode import ProgramRules
+from polar_env.envs import EnvConfig, ProgramRules
 from polar_env.envs.sb3 import ProgramVecEnv
 from polar_env.envs.vector_env import ProgramVectorEnv
 from polar_env.llm import FrozenLLM
@@ -18,9 +18,10 @@ from polar_env.questions import Prompt, Question
 from polar_env.runtime import torch_threads
 from tests.planted import PlantedWorld, best_program, planted_questions
 from train.collect import LocalEngine, search_traces
-from train.imitate import ImitationConfig, demonstrate, imitate, teacher_choice
-from train.matrix import MatrixConfig, race
-from train.reinforce import PPOConfig, make_model, score
+from train.config import ImitationConfig, MatrixConfig, PPOConfig
+from train.imitate import demonstrate, imitate, teacher_choice
+from train.matrix import race
+from train.reinforce import make_model, score
 from train.traces import TraceSet
 from train.values import choose_programs, cross_fitted
 
@@ -43,8 +44,8 @@ def planted(tiny_llm: FrozenLLM, prompt: Prompt) -> PlantedWorld:
 
 
 def hits(agent: PolicyAgent, questions: list[Question]) -> float:
-    found = agent.decide(questions)
-    return float(np.mean([programs[0] == best_program(q) for q, programs in zip(questions, found, strict=True)]))
+    decisions = agent.decide([question.ask for question in questions])
+    return float(np.mean([d.program == best_program(q) for q, d in zip(questions, decisions, strict=True)]))
 
 
 @pytest.mark.parametrize("language", ["layers", "segments"])
@@ -54,14 +55,14 @@ def test_imitation_of_traces_finds_the_planted_programs(planted: PlantedWorld, t
     traces = TraceSet.create(tmp_path, planted, {})
     search_traces(LocalEngine(planted), train[:10], traces, MctsConfig(simulations=30))
     race(planted, train, traces, MatrixConfig(candidates=60, survivors=6, first_questions=10))
-    rules = ProgramRules(planted, train, language=language)
+    rules = ProgramRules(planted, train, EnvConfig(language=language))
     config = ImitationConfig(value_layers=0, epochs=200, batch_size=32)
     known, matrix = traces.matrix().of(train)
     assert known == train
     choice = teacher_choice(rules, train, matrix, config)
-    model = make_model(ProgramVecEnv(ProgramVectorEnv(4, planted, train, language=language)), PPO, seed=0)
+    model = make_model(ProgramVecEnv(ProgramVectorEnv(4, planted, train, language=language)), PPO, 1.0, seed=0)
     imitate(model, demonstrate(rules, train, matrix, choice, config.routine_weight), config)
-    agent = PolicyAgent(model, rules)
+    agent = PolicyAgent(model.policy, rules.observer)
     assert hits(agent, train) >= 0.95
     assert hits(agent, held_out) >= 0.8  # it reads the question, it does not remember it
     assert score(model, rules, held_out).pass_at_1 == pytest.approx(hits(agent, held_out))
@@ -70,10 +71,10 @@ def test_imitation_of_traces_finds_the_planted_programs(planted: PlantedWorld, t
 def test_ppo_finds_the_planted_programs_from_nothing(planted: PlantedWorld) -> None:
     questions = planted_questions(20)
     variant: dict[str, Any] = {"language": "segments", "layer_cost": 0.05}
-    rules = ProgramRules(planted, questions, **variant)
+    rules = ProgramRules(planted, questions, EnvConfig(**variant))
     env = ProgramVecEnv(ProgramVectorEnv(PPO.lanes, planted, questions, **variant))
     env.seed(0)
-    model = make_model(env, PPO, seed=0)
+    model = make_model(env, PPO, 1.0, seed=0)
     before = score(model, rules, questions)
     with torch_threads(1):
         model.learn(45_000)

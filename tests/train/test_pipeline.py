@@ -6,19 +6,20 @@ import json
 from pathlib import Path
 
 import pytest
-from agents.load import load_agent
 
-from agents.policy import read_card
+from agents.card import read_card
+from agents.policy.agent import WEIGHTS, PolicyAgent
+from agents.registry import load_agent
 from agents.search.config import MctsConfig
-from polar_env.errors import ConfigError, FingerprintError
+from polar_env.envs import EnvConfig
+from polar_env.errors import FingerprintError, ProgramError
 from polar_env.llm import FrozenLLM
 from polar_env.questions import Prompt
 from tests.planted import PlantedWorld, planted_questions
 from train.collect import LocalEngine, search_traces
-from train.imitate import ImitationConfig
-from train.matrix import MatrixConfig, race
-from train.pipeline import EnvConfig, Report, TrainedAgents, TrainingConfig, train_agents
-from train.reinforce import PPOConfig
+from train.config import ImitationConfig, MatrixConfig, PPOConfig, TrainingConfig
+from train.matrix import race
+from train.pipeline import Report, TrainedAgents, train_agents
 from train.traces import TraceSet
 
 CONFIG = TrainingConfig(
@@ -60,35 +61,44 @@ def test_stopped_training_goes_on_and_finished_training_stays(
     assert kept["steps"] >= 256
     done = train(world, tmp_path, lambda phase, step, _: steps.append((phase, step)))
     assert steps[0] == ("resumed", kept["steps"])
+    assert not list(tmp_path.rglob("*.zip"))  # nothing is pickled
     assert steps[-1] == ("ppo", 512)
     card = read_card(tmp_path / "agents" / "ppo")
-    assert card.validation["reward"] == pytest.approx(done.final.reward)
-    assert card.validation["reward"] >= read_card(tmp_path / "agents" / "imitation").validation["reward"]
-    assert 0 <= card.chosen_step <= 512
-    before = (tmp_path / "agents" / "ppo" / "policy.zip").read_bytes()
+    assert card.results["validation"]["reward"] == pytest.approx(done.final.reward)
+    warm = read_card(tmp_path / "agents" / "imitation")
+    assert card.results["validation"]["reward"] >= warm.results["validation"]["reward"]
+    assert 0 <= card.results["chosen_step"] <= 512
+    assert len(card.train_asks) == 20
+    assert len(card.validation_asks) == 10
+    before = (tmp_path / "agents" / "ppo" / WEIGHTS).read_bytes()
     steps.clear()
     again = train(world, tmp_path, lambda phase, step, _: steps.append((phase, step)))
     assert steps == [("finished before", 512)]
     assert again == done
-    assert (tmp_path / "agents" / "ppo" / "policy.zip").read_bytes() == before
+    assert (tmp_path / "agents" / "ppo" / WEIGHTS).read_bytes() == before
 
 
 def test_another_training_in_the_same_folder_is_refused(world: tuple[PlantedWorld, TraceSet], tmp_path: Path) -> None:
     train(world, tmp_path, lambda *_: None)
-    with pytest.raises(FingerprintError, match="differs in: config"):
+    with pytest.raises(FingerprintError, match="differs in: seed, config"):
         train(world, tmp_path, lambda *_: None, CONFIG.model_copy(update={"seed": 1}))
 
 
 def test_wrong_settings_leave_nothing_behind(world: tuple[PlantedWorld, TraceSet], tmp_path: Path) -> None:
-    wrong = CONFIG.model_copy(update={"env": EnvConfig(language="segments", max_steps=0)})
-    with pytest.raises(ConfigError, match="max_steps is 0"):
+    wrong = CONFIG.model_copy(update={"env": EnvConfig(language="segments", window=None, max_steps=3)})
+    with pytest.raises(ProgramError, match="max_steps allows 3"):
         train(world, tmp_path / "run", lambda *_: None, wrong)
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "agents").exists()
 
 
-def test_saved_agent_proposes_what_it_proposed(world: tuple[PlantedWorld, TraceSet], tmp_path: Path) -> None:
+def test_a_saved_agent_decides_as_before(world: tuple[PlantedWorld, TraceSet], tmp_path: Path) -> None:
     train(world, tmp_path, lambda *_: None)
-    world, _ = world
-    first, second = (load_agent(str(tmp_path / "agents" / "ppo"), world).decide(QUESTIONS, k=2) for _ in range(2))
-    assert [row[0] for row in first] == [row[0] for row in second]
-    assert all(len(row) == 2 for row in first)
+    planted, _ = world
+    asks, decided = [question.ask for question in QUESTIONS], []
+    for _ in range(2):
+        agent = load_agent(str(tmp_path / "agents" / "ppo"), planted)
+        assert isinstance(agent, PolicyAgent)
+        agent.programs = 2
+        decided.append(agent.decide(asks))
+    assert decided[0] == decided[1]
+    assert all(len(decision.programs) == 2 for decision in decided[0])

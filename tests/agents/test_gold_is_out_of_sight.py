@@ -1,0 +1,144 @@
+"""What chooses a program never holds a gold answer, and no gold answer changes what it chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from agents.base import Agent, Decision
+from agents.policy.agent import PolicyAgent
+from agents.policy.network import new_policy
+from agents.registry import load_agent
+from eval.evaluate import Results, evaluate, method_of
+from polar_env.envs import EnvConfig, Observer
+from polar_env.envs.observer import Observation
+from polar_env.llm import FrozenLLM
+from polar_env.questions import Ask, Prompt, Question
+from polar_env.worlds import LiveWorld
+from tests.worlds import world_of
+
+NAMES = ("identity", "random", "static:0-1 3", "policy")
+QUESTIONS = [
+    Question.of(f"What is {n} + {n + 1}?", f"gold{n}", equation=f"{n} + {n + 1} =", choices=choices)
+    for n in range(50)
+    for choices in ((), (f"gold{n}", f"silver{n}"))
+]
+
+
+class RecordingPolicy(PolicyAgent):
+    """Keeps the logits that it chose by."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.record: list[NDArray[np.float64]] = []
+
+    def logits(self, observation: Observation, masks: NDArray[np.bool_]) -> NDArray[np.float64]:
+        self.record.append(super().logits(observation, masks))
+        return self.record[-1]
+
+
+def agent_of(name: str, world: LiveWorld) -> Agent:
+    if name != "policy":
+        return load_agent(name, world, seed=3)
+    observer = Observer(world, EnvConfig())
+    torch.manual_seed(0)
+    policy = new_policy(observer)
+    policy.action_net.weight.data *= 100  # so that what it chooses hangs on what it sees
+    return RecordingPolicy(policy, observer)
+
+
+def parts_of(value: Any) -> Iterator[Any]:
+    """A value and all that it holds: what is reached without going through a world."""
+    yield value
+    if isinstance(value, LiveWorld):
+        return
+    if isinstance(value, dict):
+        children: list[Any] = [*value.keys(), *value.values()]
+    elif isinstance(value, list | tuple | set | frozenset):
+        children = list(value)
+    elif is_dataclass(value) and not isinstance(value, type):
+        children = [getattr(value, field.name) for field in fields(value)]
+    elif type(value).__module__.split(".")[0] in ("agents", "polar_env", "tests"):
+        children = list(vars(value).values()) if hasattr(value, "__dict__") else []
+    else:
+        return
+    for child in children:
+        yield from parts_of(child)
+
+
+class Spy:
+    """Passes asks on to an agent and keeps them."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent, self.name, self.inputs = agent, agent.name, list[Any]()
+
+    def decide(self, asks: Sequence[Ask]) -> list[Decision]:
+        self.inputs.append(asks)
+        return self.agent.decide(asks)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_agent_is_handed_or_holds_an_answer(world: LiveWorld, tmp_path: Path, name: str) -> None:
+    opened = [question for question in QUESTIONS if not question.choices]
+    spy = Spy(agent_of(name, world))
+    results = Results(tmp_path)
+    results.begin(world, opened, [method_of(spy)], {})
+    evaluate(world, [method_of(spy)], opened, results)
+    assert sum(map(len, spy.inputs)) == len(opened)
+    gold = {question.answer for question in opened}
+    seen = list(parts_of([spy.inputs, spy.agent]))
+    assert any(isinstance(part, Ask) for part in seen)
+    for part in seen:
+        assert not isinstance(part, Question)
+        assert not (isinstance(part, str) and any(answer in part for answer in gold))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("style", ["qa", "restate"])
+def test_other_answers_change_no_decision(tiny_llm: FrozenLLM, name: str, style: Any) -> None:
+    """As an evaluation does it, verdicts between decisions; even the bits that an agent sees stay the same."""
+
+    def decisions(questions: Sequence[Question]) -> tuple[list[Decision], list[NDArray[np.float64]]]:
+        world = world_of(tiny_llm, Prompt(style=style))
+        agent, made = agent_of(name, world), list[Decision]()
+        for start in range(0, len(questions), 16):
+            batch = questions[start : start + 16]
+            made += agent.decide([question.ask for question in batch])
+            world.verdicts([(q, d.program) for q, d in zip(batch, made[start:], strict=True)])
+        return made, getattr(agent, "record", [])
+
+    answers = [question.answer for question in QUESTIONS if not question.choices]
+    permuted = iter([*answers[7:], *(answer * 9 for answer in answers[:7])])
+    others = [
+        replace(q, answer=q.choices[1 - q.gold]) if q.choices else replace(q, answer=next(permuted)) for q in QUESTIONS
+    ]
+    (first, seen), (second, seen_again) = decisions(QUESTIONS), decisions(others)
+    assert first == second
+    for logits, again in zip(seen, seen_again, strict=True):
+        np.testing.assert_array_equal(logits, again)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_ask_typed_is_decided_as_in_an_evaluation(tiny_llm: FrozenLLM, tmp_path: Path, name: str) -> None:
+    """`polar run` decides on one typed ask, `polar eval` on batches of questions: the same program, 100 times."""
+    questions = [Question.of(f"What is {n} + 9?", "1", task="sums", equation=f"{n} + 9 =") for n in range(100)]
+    world = world_of(tiny_llm, Prompt(style="restate"))
+    method = method_of(agent_of(name, world))
+    results = Results(tmp_path)
+    results.begin(world, questions, [method], {})
+    evaluate(world, [method], questions, results)
+    programs = {row["question_id"]: row["program"] for row in results.rows()}
+    alone = agent_of(name, world_of(tiny_llm, Prompt(style="restate")))
+    for question in questions:
+        ask = Ask.typed(question.text)
+        assert ask.id == question.id
+        assert str(alone.decide([ask])[0].program) == programs[question.id]
+    if name in ("random", "policy"):
+        assert len(set(programs.values())) > 1
