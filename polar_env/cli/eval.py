@@ -17,7 +17,7 @@ from agents.search.config import MctsConfig
 from eval.agreement import VerdictPairs, agreement, agreement_table, compare_verdicts
 from eval.evaluate import Results, evaluate, evaluate_oracle, refuse_leaks
 from eval.report import write_report
-from eval.summary import markdown_table, shorter_share, summarise
+from eval.summary import shorter_share, summarise, summary_table
 from polar_env.cli.common import (
     QuestionsConfig,
     console,
@@ -91,7 +91,7 @@ def run(config: EvalConfig) -> dict[str, Any]:
         raise KeyboardInterrupt(f"{results.folder} keeps what was measured; run the same command to go on.") from None
     report_notes = [note for card in cards if (note := _note(card))]
     agreed = agreement(pairs.rows(), "identity")
-    report = write_report(folder, results, report_notes, verdicts=agreement_table(pairs.rows()) if agreed else "")
+    report = write_report(folder, results, report_notes, verdicts=agreement_table(pairs.rows()) if agreed else None)
     summary = make_summary(results, report) | {
         "chosen_step": {card.name: card.chosen_step for card in cards},
         "agreement": agreed.value if agreed else None,
@@ -100,7 +100,7 @@ def run(config: EvalConfig) -> dict[str, Any]:
     }
     write_whole(folder / "summary.json", json.dumps(summary, indent=2).encode())
     if not config.json_output:
-        print(markdown_table(summarise(results.rows(), executor.depth)))
+        print(summary_table(summarise(results.rows(), executor.depth)).markdown())
     console.print(f"report: {report}", markup=False)
     return summary
 
