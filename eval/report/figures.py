@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DARK", "LIGHT", "Theme", "accuracy_figure", "examples_figure", "executions_figure", "png"]
 
-_DPI = 130
+_DPI = 150
 _TITLE_LENGTH = 110
 
 
@@ -71,7 +71,7 @@ def png(draw: Callable[[Theme], Figure], theme: Theme) -> bytes:
 
 def accuracy_figure(summaries: Mapping[str, MethodSummary], theme: Theme) -> Figure:
     """Draw pass@1 against executed layers: a point with its 95 % interval for each method."""
-    figure = _figure(7.5, 4.2)
+    figure = _figure(6.3, 3.9)
     axes = figure.add_subplot()
     for marker, summary in zip(itertools.cycle("os^vP*X"), summaries.values(), strict=False):
         estimate = summary.pass_at_1
@@ -98,7 +98,7 @@ def executions_figure(summaries: Mapping[str, MethodSummary], theme: Theme) -> F
     """Draw how often each method executes each layer, as a heat map."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    figure = _figure(9, 1.0 + 0.42 * len(summaries))
+    figure = _figure(7.5, 1.0 + 0.4 * len(summaries))
     axes = figure.add_subplot()
     values = np.stack([summary.executions for summary in summaries.values()])  # [methods, D]
     colours = LinearSegmentedColormap.from_list("executions", theme.diverging)

@@ -30,7 +30,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": _percent, "fraction": _fraction, "fixed": _fixed}
+    environment.filters |= {"percent": _percent, "fraction": _fraction, "fixed": _fixed, "significant": _significant}
     return environment
 
 
@@ -49,3 +49,8 @@ def _fraction(estimate: Estimate | None, digits: int = 3) -> str:
 def _fixed(value: float, digits: int = 0) -> str:
     """A number with a fixed number of decimals."""
     return f"{value:.{digits}f}"
+
+
+def _significant(value: float, digits: int = 2) -> str:
+    """A number with as many significant digits."""
+    return f"{value:.{digits}g}"

@@ -9,11 +9,8 @@ from agents.fixed import StaticAgent
 from agents.search.config import MctsConfig
 from eval.agreement import VerdictPairs, agreement, agreement_table, compare_verdicts
 from eval.evaluate import ORACLE, Results, evaluate, evaluate_oracle, refuse_leaks
-from eval.report import write_report
-from eval.report.examples import choose_examples
 from eval.statistics import mcnemar, paired_difference, share
-from eval.summary import shorter_share, summarise, summary_table
-from eval.table import Table
+from eval.summary import shorter_share, summarise
 from polar_env.answering import answer
 from polar_env.errors import FingerprintError, LeakError
 from polar_env.executor import Executor
@@ -137,34 +134,3 @@ def test_agreement_counts_what_generation_says(executor: Executor, questions: li
     assert agreed.value == np.mean(same)
     table = agreement_table(pairs.rows()).markdown()
     assert f"| some | all | 6 | {agreed.percent()} |" in table
-
-
-def test_report_stands_alone(results: Results, tmp_path: Path) -> None:
-    verdicts = Table(("a", "b|c"), [("1", "<2>")])
-    page = write_report(tmp_path, results, ["<b> & more"], verdicts).read_text(encoding="utf-8")
-    assert "<td>&lt;2&gt;</td>" in page
-    assert "&lt;b&gt; &amp; more" in page
-    examples = choose_examples(results.rows(), 4)
-    assert page.count("data:image/png;base64,") == 2 * (2 + len(examples))  # each for light and for dark
-    assert "http" not in page
-    assert "oracle (upper bound)" in page
-    table = (tmp_path / "table.md").read_text(encoding="utf-8")
-    assert summary_table(summarise(results.rows(), 4)).markdown() in table
-    assert "| a | b\\|c |\n|---|---|\n| 1 | <2> |" in table
-    assert {path.stem for path in (tmp_path / "figures").glob("*.png")} == {"accuracy", "executions", "programs"}
-
-
-def test_report_without_verdicts_or_other_programs(
-    executor: Executor, questions: list[Question], tmp_path: Path
-) -> None:
-    results = Results(tmp_path / "results")
-    results.begin(executor, questions, {"agents": ["identity"], "seed": 0})
-    evaluate(executor, [IDENTITY], questions, results)
-    page = write_report(tmp_path, results).read_text(encoding="utf-8")
-    assert "Every method chose the identity program" in page
-    assert "generated answers" not in page
-
-
-def test_a_row_of_another_length_is_refused() -> None:
-    with pytest.raises(ValueError, match="a row has 1 cells, the header 2"):
-        Table(("a", "b"), [("1",)])
