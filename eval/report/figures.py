@@ -83,6 +83,7 @@ def accuracy_figure(summaries: Mapping[str, MethodSummary], theme: Theme) -> Fig
             capsize=4,
             label=summary.label,
             fmt="D" if summary.method == ORACLE else marker,
+            color=theme.ink if summary.method == ORACLE else None,  # the oracle is no peer of the others
             alpha=0.8,
         )
     if IDENTITY in summaries:
