@@ -5,7 +5,7 @@ The first is fast and sees one spelling of the answer only; the second is what a
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from eval.statistics import Estimate, share
+from eval.table import Table
 from polar_env.program import Program
 from polar_env.questions import Question, is_right
 from polar_env.runner import Decoding
@@ -26,6 +27,15 @@ _BATCH = 32
 """Questions that are judged before rows are written."""
 _MARGIN = 16
 """Tokens that an answer may have beyond the characters of the gold one."""
+_ALL = "all"
+"""Task name of the row that counts all tasks together."""
+_KINDS = {
+    (True, True): "both right",
+    (True, False): "only teacher-forced",
+    (False, True): "only generated",
+    (False, False): "both wrong",
+}
+"""Column of each pair of verdicts: teacher-forced, generated."""
 _SCHEMA = pa.schema(
     [
         ("method", pa.string()),
@@ -102,22 +112,17 @@ def agreement(rows: Sequence[Row], method: str) -> Estimate | None:
     return share(agreed) if agreed else None
 
 
-def agreement_table(rows: Sequence[Row]) -> str:
-    """How often the two verdicts agree, for each method and task, and which of them differ how."""
+def agreement_table(rows: Sequence[Row]) -> Table:
+    """How often the two verdicts agree, for each method and task, and how they differ."""
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         groups[row["method"], row["task"]].append(row)
-        groups[row["method"], "all"].append(row)
-    lines = [
-        "| method | task | questions | agree %, 95 % interval | both right | only teacher-forced | only generated "
-        "| both wrong |",
-        "|---" * 8 + "|",
-    ]
-    for (method, task), found in sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] == "all", item[0][1])):
-        agreed = share([row["forced"] == row["generated"] for row in found])
-        counts = [
-            sum((row["forced"], row["generated"]) == kind for row in found)
-            for kind in ((True, True), (True, False), (False, True), (False, False))
-        ]
-        lines.append(f"| {method} | {task} | {agreed.count} | {agreed.percent()} | {' | '.join(map(str, counts))} |")
-    return "\n".join(lines)
+        groups[row["method"], _ALL].append(row)
+    cells = []
+    for (method, task), members in sorted(
+        groups.items(), key=lambda item: (item[0][0], item[0][1] == _ALL, item[0][1])
+    ):
+        agreed = share([row["forced"] == row["generated"] for row in members])
+        counts = Counter((row["forced"], row["generated"]) for row in members)
+        cells.append((method, task, str(agreed.count), agreed.percent(), *(str(counts[kind]) for kind in _KINDS)))
+    return Table(("method", "task", "questions", "agree %, 95 % interval", *_KINDS.values()), cells)

@@ -97,7 +97,7 @@ def evaluate_agents(
     pairs = VerdictPairs(results.folder / "verdicts")
     _compare_verdicts(world, methods, questions, results, pairs, config, progress)
     agreed = agreement(pairs.rows(), "identity")
-    report = write_report(folder, results, verdicts=agreement_table(pairs.rows()) if agreed else "")
+    report = write_report(folder, results, verdicts=agreement_table(pairs.rows()) if agreed else None)
     summary = _summary(results, report) | {
         "chosen_step": {card.name: card.results.get("chosen_step") for card in cards.values()},
         "agreement": agreed.value if agreed else None,

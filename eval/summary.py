@@ -1,4 +1,4 @@
-"""From per-question rows to the numbers of a report: a `MethodSummary` each, and the paired differences."""
+"""The numbers of a report, from the rows of each question: a `MethodSummary` of each method, and tables."""
 
 from __future__ import annotations
 
@@ -12,11 +12,24 @@ from numpy.typing import NDArray
 
 from eval.evaluate import ORACLE
 from eval.statistics import Estimate, mcnemar, paired_difference, share
+from eval.table import Table
 from polar_env.program import Program
 
-__all__ = ["IDENTITY", "MethodSummary", "markdown_table", "shorter_share", "slower_notes", "summarise", "task_table"]
+__all__ = ["IDENTITY", "MethodSummary", "shorter_share", "slower_notes", "summarise", "summary_table", "task_table"]
 
 IDENTITY = "identity"
+_COLUMNS = (
+    "method",
+    "pass@1 %, 95 % interval",
+    "against identity, points",
+    "p",
+    "mean layers / D",
+    "token-layers",
+    "agent MFLOPs",
+    "ms / question",
+    "programs",
+    "questions",
+)
 Row = dict[str, Any]
 
 
@@ -52,6 +65,11 @@ class MethodSummary:
     questions: int
     executions: NDArray[np.float64]
     programs: int
+
+    @property
+    def label(self) -> str:
+        """The name that a reader sees, with what must be said beside it: the oracle is an upper bound."""
+        return f"{self.method} ({self.remark})" if self.remark else self.method
 
     def as_json(self) -> dict[str, float | int]:
         """The keys that scripts read."""
@@ -108,34 +126,35 @@ def summarise(
 def shorter_share(rows: Sequence[Row], depth: int) -> Estimate | None:
     """Share of identity-right questions for which the oracle found a right program of fewer layers; None without."""
     right = {row["question_id"] for row in rows if row["method"] == IDENTITY and row["right"]}
-    found = [
+    shorter = [
         row["right"] and row["layers"] < depth
         for row in rows
         if row["method"] == ORACLE and row["question_id"] in right
     ]
-    return share(found) if found else None
+    return share(shorter) if shorter else None
 
 
-def markdown_table(summaries: dict[str, MethodSummary]) -> str:
-    """The table of a report."""
-    lines = [
-        "| method | pass@1 %, 95 % interval | against identity, points | p | mean layers / D | token-layers "
-        "| agent MFLOPs | ms / question | programs | questions |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for s in summaries.values():
-        name = f"{s.method} ({s.remark})" if s.remark else s.method
-        delta = s.delta.percent(sign=True) if s.delta else ""
-        p_value = "" if s.p_value is None else f"{s.p_value:.2g}"
-        lines.append(
-            f"| {name} | {s.pass_at_1.percent()} | {delta} | {p_value} | {s.mean_cost:.3f} | "
-            f"{s.token_layers:.0f} | {s.agent_flops / 1e6:.2f} | {1000 * s.seconds:.0f} | "
-            f"{s.programs} | {s.questions} |"
+def summary_table(summaries: Mapping[str, MethodSummary]) -> Table:
+    """The numbers of each method."""
+    rows = [
+        (
+            summary.label,
+            summary.pass_at_1.percent(),
+            summary.delta.percent(sign=True) if summary.delta else "",
+            "" if summary.p_value is None else f"{summary.p_value:.2g}",
+            f"{summary.mean_cost:.3f}",
+            f"{summary.token_layers:.0f}",
+            f"{summary.agent_flops / 1e6:.2f}",
+            f"{1000 * summary.seconds:.0f}",
+            str(summary.programs),
+            str(summary.questions),
         )
-    return "\n".join(lines)
+        for summary in summaries.values()
+    ]
+    return Table(_COLUMNS, rows)
 
 
-def slower_notes(summaries: dict[str, MethodSummary]) -> list[str]:
+def slower_notes(summaries: Mapping[str, MethodSummary]) -> list[str]:
     """A sentence for each method that executes fewer layers than the identity and yet takes longer."""
     identity = summaries.get(IDENTITY)
     if identity is None:
@@ -150,14 +169,16 @@ def slower_notes(summaries: dict[str, MethodSummary]) -> list[str]:
     ]
 
 
-def task_table(rows: Sequence[Row]) -> str:
-    """pass@1 of each method on each task, with Wilson intervals."""
+def task_table(rows: Sequence[Row]) -> Table:
+    """pass@1 of each method on each task, with Wilson intervals; the oracle is left out."""
     cells: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     methods = list(dict.fromkeys(row["method"] for row in rows if row["method"] != ORACLE))
     for row in rows:
         cells[row["task"]][row["method"]].append(row["right"])
-    lines = [f"| task | questions | {' | '.join(methods)} |", "|---" * (len(methods) + 2) + "|"]
-    for task, by_method in cells.items():
-        shares = [share(by_method[m]).percent() if by_method[m] else "" for m in methods]
-        lines.append(f"| {task} | {len(by_method[methods[0]])} | {' | '.join(shares)} |")
-    return "\n".join(lines)
+    return Table(
+        ("task", "questions", *methods),
+        [
+            (task, str(len(of[methods[0]])), *(share(of[m]).percent() if of[m] else "" for m in methods))
+            for task, of in cells.items()
+        ],
+    )

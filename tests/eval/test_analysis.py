@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ import pytest
 
 from eval.analysis import Coverage, analyse
 from eval.analysis_report import write_analysis
-from eval.rechecks import recheck
-from eval.statistics import mean, paired_difference, share
+from eval.rechecks import Rechecks, recheck
+from eval.statistics import Estimate, mean, paired_difference, share
+from polar_env.cli.traces import open_traces
 from polar_env.errors import TraceError
 from polar_env.program import Program
 from polar_env.questions import Question
@@ -151,6 +154,17 @@ def test_the_page_its_figures_and_data(tmp_path: Path, table: pd.DataFrame) -> N
     before = (tmp_path / "shares.svg").read_bytes()
     write_analysis(tmp_path, analyse(table, DEPTH), None, about, work)
     assert (tmp_path / "shares.svg").read_bytes() == before  # the same analysis is the same file
+
+
+def test_the_page_of_the_shipped_example(tmp_path: Path) -> None:
+    """A golden file: the traces of ``examples/mathematics`` make the page beside them again."""
+    example = Path(__file__).parents[2] / "examples" / "mathematics"
+    traces = open_traces(example)
+    shares = json.loads((example / "analysis" / "analysis.json").read_text())
+    rechecks = Rechecks(**{f.name: shares[f.name] and Estimate(**shares[f.name]) for f in fields(Rechecks)})
+    about = traces.meta | {"prompt": traces.prompt.name}
+    page = write_analysis(tmp_path, analyse(traces.table(), traces.depth), rechecks, about, traces.work)
+    assert page.read_text() == (example / "analysis" / "analysis.md").read_text()
 
 
 def test_rechecks_find_a_verdict_that_does_not_stand(

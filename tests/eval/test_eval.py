@@ -22,9 +22,8 @@ from eval.evaluate import (
     refuse_leaks,
     told_apart,
 )
-from eval.report import write_report
 from eval.statistics import mcnemar, paired_difference, share
-from eval.summary import markdown_table, shorter_share, slower_notes, summarise
+from eval.summary import shorter_share, slower_notes, summarise
 from polar_env.errors import FingerprintError, LeakError
 from polar_env.program import Program
 from polar_env.questions import Ask, Question, is_right, twin_hash
@@ -174,15 +173,5 @@ def test_agreement_counts_what_generation_says(world: LiveWorld, questions: list
     assert agreement(pairs.rows(), "another") is None
     assert agreed is not None
     assert agreed.value == np.mean(same)
-    table = agreement_table(pairs.rows())
+    table = agreement_table(pairs.rows()).markdown()
     assert f"| some | all | 6 | {agreed.percent()} |" in table
-
-
-def test_report_stands_alone(results: Results, tmp_path: Path) -> None:
-    page = write_report(tmp_path, results, verdicts="| a | b |\n|---|---|\n| 1 | 2 |").read_text(encoding="utf-8")
-    assert "<td>2</td>" in page
-    assert page.count("data:image/png;base64,") == 3
-    assert "http" not in page.replace("http-equiv", "")
-    table = (tmp_path / "table.md").read_text(encoding="utf-8")
-    assert markdown_table(summarise(results.rows(), 4)) in table
-    assert "oracle (upper bound)" in page

@@ -164,7 +164,7 @@ def test_verifiers() -> None:
 def test_prompt_styles() -> None:
     pool = [Question.of(f"What is {a} + 1?", str(a + 1), equation=f"{a} + 1 =") for a in (1, 2)]
     tokenizer = character_tokenizer(chat=True)
-    asked = {"text": "What is 5 + 1?", "bare": "5 + 1 ="}
+    asked = Ask("What is 5 + 1?", equation="5 + 1 =")
 
     def prompt_text(name: str) -> str:
         rendered = make_prompt(name, pool).render(tokenizer, asked)
