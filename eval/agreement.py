@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from eval.statistics import Estimate, share
 from eval.table import Table
@@ -36,6 +37,7 @@ _KINDS = {
     (False, False): "both wrong",
 }
 """Column of each pair of verdicts: teacher-forced, generated."""
+_PAIR = ("question_id", "program")
 _SCHEMA = pa.schema(
     [
         ("method", pa.string()),
@@ -59,6 +61,20 @@ class VerdictPairs(ShardedTable):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, _SCHEMA)
+
+    def rows(self) -> list[Row]:
+        """All rows, in the order in which they were written.
+
+        Raises:
+            TraceError: if a shard is damaged.
+        """
+        rows: list[Row] = self.table().to_pylist()
+        return rows
+
+    def judged(self, method: str) -> set[tuple[str, str]]:
+        """Question id and program of every answer of a method that was judged."""
+        batches = (batch.filter(pc.field("method") == method) for batch in self.batches([*_PAIR, "method"]))
+        return {pair for batch in batches for pair in zip(*(batch[c].to_pylist() for c in _PAIR), strict=True)}
 
 
 def written_answers(world: LiveWorld, questions: Sequence[Question], programs: Sequence[Program]) -> list[str]:
@@ -88,7 +104,7 @@ def compare_verdicts(
         pairs: where rows go, a shard for each batch.
         on_progress: called with the number of questions just judged.
     """
-    done = {(row["question_id"], row["program"]) for row in pairs.rows() if row["method"] == method}
+    done = pairs.judged(method)
     todo = [row for row in zip(questions, programs, forced, strict=True) if (row[0].id, str(row[1])) not in done]
     todo.sort(key=lambda row: len(row[0].text))  # prompts of like length make batches with little padding
     for batch in (todo[start : start + _BATCH] for start in range(0, len(todo), _BATCH)):

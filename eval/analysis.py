@@ -16,7 +16,8 @@ from eval.statistics import Estimate, mcnemar, mean, paired_difference, pooled, 
 from polar_env.edits import kind_of
 from polar_env.errors import TraceError
 from polar_env.program import Program
-from polar_env.stages import CHANCE, IMPORTED, MATRIX, SINGLES, TREE, shared_verdicts
+from polar_env.traces.matrix import shared_verdicts
+from polar_env.traces.stages import CHANCE, IMPORTED, MATRIX, SINGLES, TREE
 
 __all__ = ["Analysis", "Coverage", "Group", "LayerUse", "MenuPoint", "analyse"]
 
@@ -134,7 +135,7 @@ def analyse(table: pd.DataFrame, depth: int, menu_size: int = 20) -> Analysis:
     """Analyse the verdicts of a trace set.
 
     Args:
-        table: see `train.traces.TraceSet.table`; rows of the stage ``tree`` (or ``imported``) are the search,
+        table: see `polar_env.traces.TraceSet.table`; rows of the stage ``tree`` (or ``imported``) are the search,
             ``chance`` and ``singles`` the random programs, and all together tell which programs are shared.
         depth: the model's depth.
         menu_size: programs in the largest menu.

@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from agents.base import Agent, Decision
 from agents.card import CARD, WARM_START, AgentCard, read_card
 from agents.fixed import RandomAgent, StaticAgent
 from agents.search.config import MctsConfig
 from agents.search.lockstep import search
-from agents.search.trace import best_programs
 from polar_env.errors import FingerprintError, LeakError
 from polar_env.program import Program
 from polar_env.questions import Question, twin_hash
 from polar_env.runner import ExecutionStats, Verdict
 from polar_env.tables import ShardedTable, write_whole
+from polar_env.traces.tree import best_programs
 from polar_env.worlds import LiveWorld
 
 __all__ = [
@@ -172,9 +173,20 @@ class Results(ShardedTable):
         meta: dict[str, Any] = json.loads((self.folder / _META).read_text(encoding="utf-8"))
         return meta
 
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows, in the order in which they were written.
+
+        Raises:
+            TraceError: if a shard is damaged.
+        """
+        rows: list[dict[str, Any]] = self.table().to_pylist()
+        return rows
+
     def measured(self, method: Method) -> set[str]:
         """Ids of the questions that a method was measured on."""
-        return {row["question_id"] for row in self.rows() if row["method_id"] == method.id}
+        batches = self.batches(["method_id", "question_id"])
+        chosen = (batch.filter(pc.field("method_id") == method.id) for batch in batches)
+        return {question_id for batch in chosen for question_id in batch["question_id"].to_pylist()}
 
 
 def refuse_leaks(questions: Sequence[Question], cards: Sequence[AgentCard]) -> None:

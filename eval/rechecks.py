@@ -14,7 +14,7 @@ from eval.statistics import Estimate, share
 from polar_env.edits import Change, changes_of, with_changes
 from polar_env.program import Program
 from polar_env.questions import Question, is_right
-from polar_env.stages import TREE
+from polar_env.traces.stages import TREE
 from polar_env.worlds import LiveWorld
 
 __all__ = ["Rechecks", "recheck"]
@@ -50,7 +50,7 @@ def recheck(world: LiveWorld, table: pd.DataFrame, questions: Sequence[Question]
 
     Args:
         world: the model and prompt of the rows.
-        table: see `train.traces.TraceSet.table`; the rows of trees are taken.
+        table: see `polar_env.traces.TraceSet.table`; the rows of trees are taken.
         questions: those of the rows; rows of others are left out.
         count: verdicts, and fixes, in each sample.
         seed: of the samples.
@@ -58,7 +58,7 @@ def recheck(world: LiveWorld, table: pd.DataFrame, questions: Sequence[Question]
     by_id = {question.id: question for question in questions}
     trees = table[(table["stage"] == TREE) & table["question_id"].isin(list(by_id))]
     rng = np.random.default_rng(seed)
-    wrong = trees.loc[(trees["step"] == 0) & ~trees["right"], "question_id"]
+    wrong = trees.loc[(trees["order"] == 0) & ~trees["right"], "question_id"]
     fixes = _shuffled(trees[trees["right"] & trees["question_id"].isin(wrong)], rng)
     of_each = list({row["question_id"]: row for row in fixes}.values())  # many of one question tell less than they seem
     samples = _shuffled(trees, rng, count), of_each[:count]

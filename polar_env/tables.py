@@ -1,4 +1,4 @@
-"""Parquet tables that grow shard by shard, so that whatever is stopped can go on.
+"""Parquet tables that grow shard by shard, so that a run that was stopped can continue.
 
 A shard is written under a temporary name and renamed when it is whole; its name holds a checksum of its content.
 """
@@ -8,22 +8,27 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polar_env.errors import TraceError
 
-__all__ = ["ShardedTable", "sha256_of", "write_whole"]
+__all__ = ["ShardedTable", "sha256_of", "write_whole", "writing_whole"]
 
 _NUMBER, _CHECKSUM = r"\d{5,}", r"[0-9a-f]{16}"
 
 
 class ShardedTable:
-    """A folder of Parquet shards with one schema.
+    """A folder of Parquet shards with one schema, for one writer at a time.
+
+    The folder is listed once, at the first use; afterwards the table remembers its shards, so that appending costs the
+    same however many there are. A table that is opened later sees the shards that another process wrote meanwhile.
 
     Args:
         folder: where the shards lie; made when the first one is written.
@@ -33,13 +38,18 @@ class ShardedTable:
 
     def __init__(self, folder: Path, schema: pa.Schema, kind: str = "shard") -> None:
         self.folder, self.schema, self.kind = folder, schema, kind
+        self._row_counts: dict[str, int] = {}
+
+    @cached_property
+    def _shards(self) -> list[Path]:
+        name = re.compile(rf"{self.kind}-{_NUMBER}-{_CHECKSUM}\.parquet")
+        whole = [path for path in self.folder.glob(f"{self.kind}-*.parquet") if name.fullmatch(path.name)]
+        return sorted(whole, key=lambda path: (self.number(path), path.name))
 
     @property
     def shards(self) -> list[Path]:
         """The whole shards, in the order in which they were written."""
-        name = re.compile(rf"{self.kind}-{_NUMBER}-{_CHECKSUM}\.parquet")
-        found = [path for path in self.folder.glob(f"{self.kind}-*.parquet") if name.fullmatch(path.name)]
-        return sorted(found, key=lambda path: (self.number(path), path.name))
+        return list(self._shards)
 
     def number(self, shard: Path) -> int:
         """The number in a shard's name; they are counted from 0."""
@@ -48,14 +58,21 @@ class ShardedTable:
     @property
     def next_number(self) -> int:
         """The number of the shard that is written next."""
-        return self.number(self.shards[-1]) + 1 if self.shards else 0
+        return self.number(self._shards[-1]) + 1 if self._shards else 0
 
     @property
     def count(self) -> int:
-        """How many rows there are, told by the shards' metadata."""
-        return sum(pq.read_metadata(shard).num_rows for shard in self.shards)
+        """How many rows there are, from the shards' metadata; each shard's is read at most once."""
+        for shard in self._shards:
+            if shard.name not in self._row_counts:
+                self._row_counts[shard.name] = pq.read_metadata(shard).num_rows
+        return sum(self._row_counts.values())
 
     def append(self, rows: Sequence[Mapping[str, Any]], number: int | None = None) -> None:
+        """Write one shard from rows; see `append_table`."""
+        self.append_table(pa.Table.from_pylist([dict(row) for row in rows], schema=self.schema), number)
+
+    def append_table(self, rows: pa.Table, number: int | None = None) -> None:
         """Write one shard, whole or not at all; no rows write nothing.
 
         Args:
@@ -63,49 +80,58 @@ class ShardedTable:
             number: its number, in place of shards of this or a later number; None writes the next one.
         """
         if number is not None:
-            for shard in self.shards:
-                if self.number(shard) >= number:
-                    shard.unlink()
-        if not rows:
+            while self._shards and self.number(self._shards[-1]) >= number:
+                self._shards[-1].unlink(missing_ok=True)
+                self._row_counts.pop(self._shards.pop().name, None)
+        if not rows.num_rows:
             return
         sink = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=self.schema), sink, compression="zstd")
+        pq.write_table(rows.cast(self.schema), sink, compression="zstd")
         content = sink.getvalue().to_pybytes()
         name = f"{self.kind}-{self.next_number if number is None else number:05d}-{_checksum(content)}.parquet"
         write_whole(self.folder / name, content)
+        self._shards.append(self.folder / name)
+        self._row_counts[name] = rows.num_rows
 
-    def rows(self) -> list[dict[str, Any]]:
+    def table(self) -> pa.Table:
         """All rows, in the order in which they were written.
 
         Raises:
             TraceError: if a shard is damaged.
         """
-        rows: list[dict[str, Any]] = self.table().to_pylist()
-        return rows
+        return pa.concat_tables([self.schema.empty_table(), *(self.read(shard) for shard in self._shards)])
 
-    def table(self) -> pa.Table:
-        """The same as an Arrow table.
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The same rows, or some of their columns, one shard at a time.
 
         Raises:
             TraceError: if a shard is damaged.
         """
-        return pa.concat_tables([self.schema.empty_table(), *(self.read(shard) for shard in self.shards)])
+        for shard in self.shards:
+            yield from self.read(shard, columns).to_batches()
 
     def read(self, shard: Path, columns: Sequence[str] | None = None) -> pa.Table:
         """One shard, or some of its columns.
 
         Raises:
-            TraceError: if it is damaged.
+            TraceError: if it is damaged, missing, or of another schema.
         """
-        content = shard.read_bytes()
+        try:
+            content = shard.read_bytes()
+        except FileNotFoundError as error:
+            raise TraceError(f"{shard} was deleted after its folder was listed; run the command again.") from error
         if _checksum(content) != shard.stem.split("-")[-1]:
             raise TraceError(
                 f"{shard} is damaged: its content does not match the checksum in its name. Put a copy of it there; or, "
                 f"where a command made it, delete the shards of this number ({self.number(shard):05d}) and run the "
-                "command again, which makes anew what they held. Imported and merged sets are made anew as a whole."
+                "command again, which makes their rows again. Import or merge the whole set again if it was imported "
+                "or merged."
             )
         try:
-            return pq.read_table(pa.BufferReader(content), schema=self.schema, columns=columns)
+            file = pq.ParquetFile(pa.BufferReader(content))
+            if not file.schema_arrow.equals(self.schema):
+                raise pa.ArrowInvalid(f"its columns are {', '.join(file.schema_arrow.names)}")
+            return file.read(columns=columns).select(columns or self.schema.names)
         except (pa.ArrowException, OSError) as error:
             raise TraceError(f"{shard} is of another version ({error}); use another folder.") from error
 
@@ -120,9 +146,21 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
+@contextmanager
+def writing_whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to write it so that it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            yield file
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    with writing_whole(path) as file:
+        file.write(content)

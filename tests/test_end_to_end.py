@@ -18,8 +18,8 @@ from agents.card import CARD
 from agents.policy.agent import WEIGHTS
 from agents.search.config import MctsConfig
 from polar_env.cli import VERBS, main
+from polar_env.traces import TraceSet
 from tests.conftest import character_tokenizer, tiny_llama
-from train.traces import TraceSet
 
 SMALL = {
     "questions": [

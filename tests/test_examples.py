@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from polar_env.cli import main
-from train.trace_tools import check_traces, describe
-from train.traces import TraceSet
+from polar_env.traces import TraceSet
+from polar_env.traces.check import check_traces
+from polar_env.traces.describe import describe
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SETS = ["arithmetic", "choices", "mathematics"]

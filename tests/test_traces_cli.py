@@ -10,7 +10,7 @@ import pytest
 
 from polar_env.cli import main
 from polar_env.program import Program, single_edits
-from train.traces import TraceSet
+from polar_env.traces import TraceSet
 
 QUESTIONS = "rg:chain_sum {size: 200, options: {min_terms: 2, max_terms: 2, max_digits: 1}}"
 
@@ -65,7 +65,7 @@ def test_a_race_alone_starts_from_all_single_edits(
     assert "--matrix grows none" in polar(capsys, *raced, "--matrix", "--chance", code=2)["error"]
     assert polar(capsys, *raced, "--matrix", "--race.survivors", "2")["survivors"]
     traces = TraceSet.open(tmp_path / "traces")
-    tried = {row["program"] for row in traces.rows()}
+    tried = {row.program for row in list(traces.verdict_rows())}
     assert {str(program) for program in single_edits(Program.identity(traces.depth))} < tried
     assert traces.meta["config"]["race"]["combine"] == 8
 

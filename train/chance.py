@@ -17,9 +17,9 @@ from agents.search.config import MctsConfig
 from agents.search.moves import Edits
 from polar_env.program import Program
 from polar_env.questions import Question
-from polar_env.stages import CHANCE, SINGLES, TREE
+from polar_env.traces import TraceSet, VerdictRow
+from polar_env.traces.stages import CHANCE, SINGLES, TREE
 from polar_env.worlds import LiveWorld
-from train.traces import TraceSet, trace_row
 
 __all__ = ["evaluate_chance", "random_programs"]
 
@@ -77,12 +77,12 @@ def evaluate_chance(
             own = () if config.shared_edits else (question.id,)
             count, most = budget[question.id] - 1, _MOST_EDITS[stage]
             drawn = random_programs(world.depth, config, count, most, seed, *own)
-            asked += [(question, program, stage, step) for step, program in enumerate(drawn)]
+            asked += [(question, program, stage, order) for order, program in enumerate(drawn)]
         verdicts = world.verdicts([(question, program) for question, program, _, _ in asked])
         traces.append(
             [
-                trace_row(question, program, verdict, world.depth, stage=stage, step=step)
-                for (question, program, stage, step), verdict in zip(asked, verdicts, strict=True)
+                VerdictRow.of(question, program, verdict, world.depth, stage=stage, order=order)
+                for (question, program, stage, order), verdict in zip(asked, verdicts, strict=True)
             ]
         )
         on_verdicts(len(asked))

@@ -8,12 +8,12 @@ from typing import Protocol
 
 from agents.search.config import MctsConfig
 from agents.search.lockstep import search
-from agents.search.trace import Trace
 from polar_env.progress import Advance
 from polar_env.questions import Question
 from polar_env.runner import ExecutionStats
+from polar_env.traces import TraceSet
+from polar_env.traces.tree import Trace
 from polar_env.worlds import LiveWorld
-from train.traces import TraceSet
 
 __all__ = ["Engine", "LocalEngine", "search_traces"]
 

@@ -17,11 +17,11 @@ from typing import Any
 
 from agents.search.config import MctsConfig
 from agents.search.lockstep import search
-from agents.search.trace import Trace
 from polar_env.errors import ClusterError, ConfigError, PolarError
 from polar_env.progress import Advance
 from polar_env.questions import Prompts, Question
 from polar_env.runner import ExecutionStats
+from polar_env.traces.tree import Trace
 from polar_env.worlds import LiveWorld
 
 __all__ = ["RayEngine", "WorkerSpec", "require_ray"]

@@ -19,8 +19,8 @@ from polar_env.envs.observer import Observation
 from polar_env.errors import ProgramError
 from polar_env.program import Program
 from polar_env.questions import Question
+from polar_env.traces import VerdictMatrix
 from train.config import ImitationConfig
-from train.traces import VerdictMatrix
 from train.values import choose_programs, cross_fitted
 
 __all__ = ["Demonstrations", "best_static", "demonstrate", "imitate", "teacher_choice"]

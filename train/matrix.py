@@ -19,10 +19,10 @@ from polar_env.edits import combined
 from polar_env.program import Program, single_edits
 from polar_env.progress import Advance
 from polar_env.questions import Question, mixed_order
-from polar_env.stages import IMPORTED, MATRIX, TREE
+from polar_env.traces import TraceSet, VerdictRow
+from polar_env.traces.stages import IMPORTED, MATRIX, TREE
 from polar_env.worlds import LiveWorld
 from train.config import MatrixConfig
-from train.traces import TraceSet, trace_row
 
 __all__ = ["race"]
 
@@ -146,12 +146,12 @@ class _Scores:
         for chunk in (missing[i : i + _CHUNK] for i in range(0, len(missing), _CHUNK)):
             verdicts = self.world.verdicts(chunk)
             rows = [
-                trace_row(question, program, verdict, self.world.depth, stage=MATRIX)
+                VerdictRow.of(question, program, verdict, self.world.depth, stage=MATRIX)
                 for (question, program), verdict in zip(chunk, verdicts, strict=True)
             ]
             self.traces.append(rows)
             for row in rows:
-                self.rewards[row["question_id"], row["program"]] = row["right"] - self.cost_of_layer * row["layers"]
+                self.rewards[row.question_id, row.program] = row.right - self.cost_of_layer * row.layers
             on_verdicts(len(chunk))
 
     def best(self, questions: Sequence[Question], programs: Sequence[Program], count: int) -> list[Program]:

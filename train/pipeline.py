@@ -18,12 +18,12 @@ from polar_env.envs.sb3 import ProgramVecEnv
 from polar_env.errors import FingerprintError
 from polar_env.questions import Question, twin_hash
 from polar_env.tables import write_whole
+from polar_env.traces import TraceSet
 from polar_env.worlds import LiveWorld
 from train.checkpoint import has_checkpoint, steps_done
 from train.config import TrainingConfig
 from train.imitate import best_static, demonstrate, imitate, teacher_choice
 from train.reinforce import Score, make_model, reinforce, score
-from train.traces import TraceSet
 from train.tracking import Tracker
 
 __all__ = ["TrainedAgents", "train_agents"]

@@ -11,12 +11,12 @@ from polar_env.errors import ConfigError
 from polar_env.progress import Progress, no_progress
 from polar_env.questions import Question, mixed_order
 from polar_env.runner import ExecutionStats
+from polar_env.traces import TraceSet
 from polar_env.worlds import LiveWorld
 from train.chance import evaluate_chance
 from train.collect import Engine, search_traces
 from train.config import SearchConfig
 from train.matrix import race
-from train.traces import TraceSet
 
 __all__ = ["SearchOutcome", "check_search", "search_programs"]
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from polar_env.actions import ActionLanguage, Draft, make_language
 from polar_env.errors import ProgramError, TraceError
 from polar_env.program import Program
-from polar_env.stages import IMPORTED, TREE
-from train.traces import TraceSet
+from polar_env.traces import TraceSet
+from polar_env.traces.stages import IMPORTED, TREE
 
 __all__ = ["ActionTargets", "action_targets"]
 
@@ -71,16 +71,16 @@ def action_targets(
     spelling = make_language(language, traces.depth)
     states: dict[str, dict[tuple[int, ...], _State]] = defaultdict(dict)
     unspoken = 0
-    for row in traces.rows():
-        if row["stage"] not in (TREE, IMPORTED):
+    for row in traces.verdict_rows():
+        if row.stage not in (TREE, IMPORTED):
             continue
-        program = Program.parse(row["program"])
+        program = Program.parse(row.program)
         try:
             actions = spelling.encode(program)
         except ProgramError:
             unspoken += 1
             continue
-        _walk(states[row["question_id"]], spelling, actions, row["right"] - layer_cost * row["cost"])
+        _walk(states[row.question_id], spelling, actions, row.right - layer_cost * row.cost)
     kept = [(q, s) for q, found in states.items() for s in found.values() if len(s.visits) >= least_actions]
     if not kept:
         raise TraceError(f"{traces.folder} holds no state at which a search tried {least_actions} actions or more.")

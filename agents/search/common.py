@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from agents.base import seeded_rng
 from agents.search.config import MctsConfig
-from agents.search.moves import Moves, State
+from agents.search.moves import Moves
 from polar_env.program import Program
 from polar_env.questions import Question
 from polar_env.runner import Verdict
+from polar_env.traces.tree import State
 
 __all__ = ["MAX_WALKS", "Order", "most_children", "reward_of"]
 

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from agents.base import seeded_rng
 from agents.search.common import MAX_WALKS, Order, most_children, reward_of
 from agents.search.config import MctsConfig
-from agents.search.moves import State, make_moves
+from agents.search.moves import make_moves
 from agents.search.root import due_visits, gumbel_scores
-from agents.search.trace import Child, Node, Trace
 from polar_env.program import Program
 from polar_env.questions import Question
 from polar_env.runner import Verdict
+from polar_env.traces.tree import Child, Node, State, Trace
 from polar_env.worlds import LiveWorld
 
 __all__ = ["Search", "search"]

@@ -13,10 +13,9 @@ from typing import Protocol
 
 from agents.search.config import MctsConfig
 from polar_env.program import Program
+from polar_env.traces.tree import State
 
-__all__ = ["Construction", "Edits", "Moves", "State", "make_moves"]
-
-State = tuple[int, ...]
+__all__ = ["Construction", "Edits", "Moves", "make_moves"]
 
 
 class Moves(Protocol):

@@ -20,9 +20,9 @@ from polar_env.cli.flags import QuestionsConfig, with_model
 from polar_env.cli.opening import open_world
 from polar_env.cli.traces import open_traces, questions_of
 from polar_env.errors import QuestionError, TraceError
-from polar_env.stages import IMPORTED, TREE
 from polar_env.tables import write_whole
-from train.traces import TraceSet
+from polar_env.traces import TraceSet
+from polar_env.traces.stages import IMPORTED, TREE
 
 __all__ = ["CONFIG", "AnalyseConfig", "run"]
 

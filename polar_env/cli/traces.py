@@ -15,9 +15,11 @@ from polar_env.cli.opening import open_llm, open_prompts, open_world
 from polar_env.errors import ConfigError, TraceError
 from polar_env.questions import Question, load_questions
 from polar_env.tables import write_whole
-from train.exchange.polar_json import export_polar, import_polar
-from train.trace_tools import check_traces, describe, merge
-from train.traces import TraceSet, new_meta
+from polar_env.traces import TraceSet, new_meta
+from polar_env.traces.check import check_traces
+from polar_env.traces.describe import describe
+from polar_env.traces.exchange.polar_json import export_polar, import_polar
+from polar_env.traces.merge import merge
 
 __all__ = ["CONFIG", "TracesConfig", "open_traces", "questions_of", "run"]
 
@@ -100,7 +102,7 @@ def _export(config: TracesConfig) -> dict[str, Any]:
         count = export_polar(traces, questions, path)
         console.print(f"{count} questions in {path}", markup=False)
         return {"file": str(path), "questions": count}
-    from train.exchange.minari import export_minari
+    from polar_env.traces.exchange.minari import export_minari
 
     config = with_model(config, traces.meta["model"], traces.meta["dtype"])
     world = open_world(config, traces.prompts)

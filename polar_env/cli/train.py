@@ -41,8 +41,8 @@ CONFIG = TrainConfig
 
 def run(config: TrainConfig) -> dict[str, Any]:
     """Train; the agents lie in ``OUT/agents/imitation`` and ``OUT/agents/ppo``."""
+    from polar_env.traces import TraceSet
     from train.pipeline import train_agents
-    from train.traces import TraceSet
 
     traces = TraceSet.open(config.traces or config.out / "traces")
     train = open_questions(config, "train", without=traces.prompts)

@@ -16,11 +16,11 @@ from agents.search.lockstep import search
 from agents.search.moves import Construction, Edits, make_moves
 from agents.search.reference import search_one
 from agents.search.root import considered_visits
-from agents.search.trace import Trace, best_programs
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program, single_edits
 from polar_env.questions import Prompt, Question
 from polar_env.runner import Verdict
+from polar_env.traces.tree import Trace, best_programs
 from polar_env.worlds import LiveWorld
 from tests.planted import PlantedWorld, best_program, planted_questions
 

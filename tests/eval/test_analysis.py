@@ -20,7 +20,7 @@ from polar_env.errors import TraceError
 from polar_env.program import Program
 from polar_env.questions import Question
 from polar_env.worlds import LiveWorld
-from tests.train.test_traces import collected
+from tests.polar_env.traces.test_traces import collected
 
 DEPTH = 4
 IDENTITY, SKIP, REPEAT, BOTH = "0-3", "0-1 3", "0-1x2 2-3", "0x2 2-3"

@@ -18,10 +18,10 @@ from agents.search.config import MctsConfig
 from polar_env.llm import load_llm
 from polar_env.questions import Prompt, Question
 from polar_env.runner import VerdictStore
+from polar_env.traces import TraceSet
 from tests.worlds import world_of
 from train.collect import LocalEngine, search_traces
 from train.matrix import MatrixConfig, race
-from train.traces import TraceSet
 
 QUESTIONS = [Question.of(f"{n} + {n + 1}", str(2 * n + 1)) for n in range(12)]
 CONFIG = MctsConfig(simulations=12)

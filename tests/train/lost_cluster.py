@@ -9,10 +9,10 @@ from agents.search.config import MctsConfig
 from polar_env.errors import PolarError
 from polar_env.llm import load_llm
 from polar_env.questions import Prompt, Question
+from polar_env.traces import TraceSet
 from tests.worlds import world_of
 from train.collect import LocalEngine, search_traces
 from train.engines import RayEngine, WorkerSpec
-from train.traces import TraceSet
 
 QUESTIONS = [Question.of(f"{n} + {n + 1}", str(2 * n + 1)) for n in range(40)]
 

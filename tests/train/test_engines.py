@@ -21,12 +21,12 @@ from agents.search.config import MctsConfig
 from polar_env.errors import ClusterError, ConfigError, QuestionTooLongError
 from polar_env.llm import load_llm
 from polar_env.questions import Prompt, Question
+from polar_env.traces import TraceSet
+from tests.polar_env.traces.test_traces import facts
 from tests.train import lost_cluster
-from tests.train.test_traces import facts
 from tests.worlds import world_of
 from train.collect import LocalEngine, search_traces
 from train.engines import RayEngine, WorkerSpec
-from train.traces import TraceSet
 
 CONFIG = MctsConfig(simulations=10)
 QUESTIONS = [Question.of(f"{n} + {n + 1}", str(2 * n + 1)) for n in range(12)]

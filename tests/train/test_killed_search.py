@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from polar_env.traces import TraceSet
+from tests.polar_env.traces.test_traces import facts
 from tests.train.killed_search import collect
-from tests.train.test_traces import facts
-from train.traces import TraceSet
 
 
 def test_a_search_killed_at_random_moments_ends_as_if_it_never_was(tmp_path: Path, tiny_folder: Path) -> None:

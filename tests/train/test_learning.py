@@ -16,13 +16,13 @@ from polar_env.envs.vector_env import ProgramVectorEnv
 from polar_env.llm import FrozenLLM
 from polar_env.questions import Prompt, Question
 from polar_env.runtime import torch_threads
+from polar_env.traces import TraceSet
 from tests.planted import PlantedWorld, best_program, planted_questions
 from train.collect import LocalEngine, search_traces
 from train.config import ImitationConfig, MatrixConfig, PPOConfig
 from train.imitate import demonstrate, imitate, teacher_choice
 from train.matrix import race
 from train.reinforce import make_model, score
-from train.traces import TraceSet
 from train.values import choose_programs, cross_fitted
 
 PPO = PPOConfig(

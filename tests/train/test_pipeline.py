@@ -15,12 +15,12 @@ from polar_env.envs import EnvConfig
 from polar_env.errors import FingerprintError, ProgramError
 from polar_env.llm import FrozenLLM
 from polar_env.questions import Prompt
+from polar_env.traces import TraceSet
 from tests.planted import PlantedWorld, planted_questions
 from train.collect import LocalEngine, search_traces
 from train.config import ImitationConfig, MatrixConfig, PPOConfig, TrainingConfig
 from train.matrix import race
 from train.pipeline import Report, TrainedAgents, train_agents
-from train.traces import TraceSet
 
 CONFIG = TrainingConfig(
     env=EnvConfig(language="segments"),

@@ -9,155 +9,41 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from agents.search.moves import State
-from agents.search.trace import Trace
 from polar_env.config import Config
 from polar_env.errors import FingerprintError, TraceError
-from polar_env.llm import FrozenLLM
 from polar_env.program import Program
-from polar_env.questions import Prompts, Question
-from polar_env.runner import Verdict
-from polar_env.stages import TREE, shared_verdicts
+from polar_env.questions import Prompts
 from polar_env.tables import ShardedTable, write_whole
-from polar_env.worlds import LiveWorld
+from polar_env.traces.matrix import VerdictMatrix, shared_verdicts
+from polar_env.traces.rows import NODES, VERDICTS, NodeRow, VerdictRow, node_rows, table_of, verdict_rows
+from polar_env.traces.stages import TREE
+from polar_env.traces.tree import Trace
 
-__all__ = ["TraceRow", "TraceSet", "VerdictMatrix", "new_meta", "state_text", "trace_row"]
+if TYPE_CHECKING:
+    from polar_env.llm import FrozenLLM
+    from polar_env.worlds import LiveWorld
+
+__all__ = ["META", "TraceSet", "new_meta"]
 
 SCHEMA_VERSION = 3
 META = "traces.json"
 _WORK = "work.json"
+_STREAMED = 4096
+"""Rows that are Python objects at a time."""
 _META_ADVICE = (
     "The shards beside it may be whole: put a copy of the file there, or one that the same command makes in another "
     "folder; else search again elsewhere."
 )
-_VERDICTS = pa.schema(
-    [
-        ("question_id", pa.string()),
-        ("task", pa.string()),
-        ("difficulty", pa.string()),
-        ("split", pa.string()),
-        ("stage", pa.string()),
-        ("step", pa.int32()),  # a tree's programs in the order of evaluation, the identity first
-        ("program", pa.string()),
-        ("layers", pa.int32()),
-        ("cost", pa.float32()),
-        ("right", pa.bool_()),
-        ("log_prob", pa.float32()),
-        ("visits", pa.int32()),  # how often the tree came through the program
-    ]
-)
-_NODES = pa.schema(
-    [
-        ("question_id", pa.string()),
-        ("step", pa.int32()),
-        ("state", pa.string()),
-        ("visits", pa.int32()),
-        ("allowed", pa.int32()),  # steps that the rules allow there (the mask's sum); 0 where the search ended
-        ("prior", pa.float32()),  # the same for each of them
-        ("children", pa.list_(pa.string())),
-        ("child_visits", pa.list_(pa.int32())),
-        ("child_values", pa.list_(pa.float32())),
-    ]
-)
-TraceRow = dict[str, Any]
-
-
-def trace_row(
-    question: Question, program: Program, verdict: Verdict, depth: int, *, stage: str, step: int = 0, visits: int = 0
-) -> TraceRow:
-    """One row of the table of verdicts."""
-    return {
-        "question_id": question.id,
-        "task": question.task,
-        "difficulty": question.difficulty,
-        "split": question.split,
-        "stage": stage,
-        "step": step,
-        "program": str(program),
-        "layers": len(program),
-        "cost": program.cost(depth),
-        "right": verdict.right,
-        "log_prob": verdict.log_prob,
-        "visits": visits,
-    }
-
-
-def state_text(state: State, depth: int) -> str:
-    """A state in words: its layers as a program, ``stop`` behind a finished construction, empty at its root."""
-    stopped = bool(state) and state[-1] == depth
-    layers = state[:-1] if stopped else state
-    return " ".join([*([str(Program(layers))] if layers else []), *(["stop"] if stopped else [])])
-
-
-def _verdict_rows(trace: Trace) -> list[TraceRow]:
-    return [
-        trace_row(trace.question, program, verdict, trace.depth, stage=TREE, step=step, visits=trace.visits[program])
-        for step, (program, verdict) in enumerate(trace.verdicts.items())
-    ]
-
-
-def _node_rows(trace: Trace) -> list[TraceRow]:
-    return [
-        {
-            "question_id": trace.question.id,
-            "step": step,
-            "state": state_text(node.state, trace.depth),
-            "visits": node.visits,
-            "allowed": node.allowed,
-            "prior": 1 / node.allowed if node.allowed else 0.0,
-            "children": [state_text(child.state, trace.depth) for child in node.children],
-            "child_visits": [child.visits for child in node.children],
-            "child_values": [child.value for child in node.children],
-        }
-        for step, node in enumerate(trace.nodes)
-        if node.visits
-    ]
-
-
-@dataclass(frozen=True)
-class VerdictMatrix:
-    """Shared programs on all questions: the form that learners need.
-
-    Attributes:
-        question_ids: ``Q`` questions.
-        programs: ``M`` programs; the first is the identity.
-        right: ``bool [Q, M]``.
-        costs: ``float [M]``, executed layers / D.
-    """
-
-    question_ids: list[str]
-    programs: list[Program]
-    right: NDArray[np.bool_]
-    costs: NDArray[np.float64]
-
-    def rewards(self, layer_cost: float) -> NDArray[np.float64]:
-        """Verdict minus layer cost, ``[Q, M]``."""
-        return self.right.astype(float) - layer_cost * self.costs
-
-    def of(self, questions: Sequence[Question]) -> tuple[list[Question], VerdictMatrix]:
-        """Those of some questions that the matrix knows, and their rows in the same order.
-
-        Raises:
-            TraceError: if it knows none of them.
-        """
-        row_of = {question_id: row for row, question_id in enumerate(self.question_ids)}
-        known = [question for question in questions if question.id in row_of]
-        if not known:
-            raise TraceError("the traces are of none of these questions; give the --questions that were searched.")
-        ids = [question.id for question in known]
-        return known, replace(self, question_ids=ids, right=self.right[[row_of[i] for i in ids]])
 
 
 class _Meta(Config, extra="allow"):
@@ -229,8 +115,8 @@ class TraceSet:
     def __init__(self, folder: Path, meta: dict[str, Any]) -> None:
         self.folder, self.meta = folder, meta
         self._lock: IO[str] | None = None
-        self.verdicts = ShardedTable(folder, _VERDICTS)
-        self.nodes = ShardedTable(folder, _NODES, "nodes")
+        self.verdicts = ShardedTable(folder, VERDICTS)
+        self.nodes = ShardedTable(folder, NODES, "nodes")
 
     @classmethod
     def create(cls, folder: Path, world: LiveWorld, config: dict[str, Any]) -> TraceSet:
@@ -336,16 +222,20 @@ class TraceSet:
         """The model's depth."""
         return int(self.meta["depth"])
 
-    def append(self, rows: Sequence[TraceRow], nodes: Sequence[TraceRow] = ()) -> None:
+    def append(self, rows: Sequence[VerdictRow], nodes: Sequence[NodeRow] = ()) -> None:
         """Write one shard of verdicts, whole or not at all; the nodes that belong to it are written before."""
+        self.append_tables(table_of(rows, VERDICTS), table_of(nodes, NODES))
+
+    def append_tables(self, verdicts: pa.Table, nodes: pa.Table) -> None:
+        """The same from columns."""
         number = self.verdicts.next_number
-        self.nodes.append(nodes, number)  # a shard that a killed search left without its verdicts is replaced
-        self.verdicts.append(rows, number)
+        self.nodes.append_table(nodes, number)  # a shard that a killed search left without its verdicts is replaced
+        self.verdicts.append_table(verdicts, number)
 
     def append_traces(self, traces: Iterable[Trace]) -> None:
-        """Write what some searches found as one shard."""
-        found = list(traces)
-        self.append([r for t in found for r in _verdict_rows(t)], [r for t in found for r in _node_rows(t)])
+        """Write what some searches tried as one shard."""
+        trees = list(traces)
+        self.append([r for t in trees for r in verdict_rows(t)], [r for t in trees for r in node_rows(t)])
 
     @property
     def work(self) -> dict[str, float]:
@@ -356,13 +246,13 @@ class TraceSet:
         if not path.is_file():
             return {}
         try:
-            found = _Work.model_validate_json(path.read_bytes()).model_dump()
+            work = _Work.model_validate_json(path.read_bytes()).model_dump()
         except ValidationError as error:
             raise TraceError(
                 f"{path} is damaged ({error.errors()[0]['msg']}); delete it: it only tells what the search has cost."
             ) from error
-        found["sharing_factor"] = found["asked_tokens"] / max(1, found["executed_tokens"])
-        return found
+        work["sharing_factor"] = work["asked_tokens"] / max(1, work["executed_tokens"])
+        return work
 
     def add_work(self, **counts: float) -> None:
         """Add to what the set has cost; what a killed process did since its last shard is not counted."""
@@ -370,37 +260,51 @@ class TraceSet:
         total = {name: before.get(name, 0) + count for name, count in counts.items()}
         write_whole(self.folder / _WORK, json.dumps(total, indent=2).encode())
 
-    def rows(self) -> list[TraceRow]:
-        """All verdicts, in an order that does not depend on which question was finished first.
+    def verdict_rows(self) -> Iterator[VerdictRow]:
+        """All verdicts, one after the other, in an order that does not depend on which question was finished first.
 
         Raises:
             TraceError: for a damaged shard.
         """
-        rows: list[TraceRow] = self._sorted().to_pylist()
-        return rows
+        for batch in self.verdict_table().to_batches(max_chunksize=_STREAMED):
+            yield from (VerdictRow(**row) for row in batch.to_pylist())
 
-    def table(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """The same verdicts, or some of their columns, as a table with categories for texts: a few bytes for each row.
+    def verdict_table(self) -> pa.Table:
+        """The same verdicts as columns.
 
         Raises:
             TraceError: for a damaged shard.
         """
-        return self._sorted().select(columns or _VERDICTS.names).to_pandas(strings_to_categorical=True)
-
-    def _sorted(self) -> pa.Table:
-        order = ("stage", "question_id", "step", "program")
+        order = ("stage", "question_id", "order", "program")
         return self.verdicts.table().sort_by([(column, "ascending") for column in order])
 
-    def node_rows(self) -> list[TraceRow]:
-        """All nodes of all trees, in such an order.
+    def table(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """The same verdicts, or some of their columns, with categories for texts: a few bytes for each row.
 
         Raises:
             TraceError: for a damaged shard.
         """
-        whole = {self.verdicts.number(shard) for shard in self.verdicts.shards}  # others lack their verdicts
+        return self.verdict_table().select(columns or VERDICTS.names).to_pandas(strings_to_categorical=True)
+
+    def node_rows(self) -> Iterator[NodeRow]:
+        """All nodes of all trees, one after the other, tree by tree.
+
+        Raises:
+            TraceError: for a damaged shard.
+        """
+        for batch in self.node_table().to_batches(max_chunksize=_STREAMED):
+            yield from (NodeRow(**row) for row in batch.to_pylist())
+
+    def node_table(self) -> pa.Table:
+        """The same nodes as columns; those of shards whose verdicts are missing are left out.
+
+        Raises:
+            TraceError: for a damaged shard.
+        """
+        whole = {self.verdicts.number(shard) for shard in self.verdicts.shards}
         shards = [shard for shard in self.nodes.shards if self.nodes.number(shard) in whole]
-        rows = [row for shard in shards for row in self.nodes.read(shard).to_pylist()]
-        return sorted(rows, key=lambda row: (row["question_id"], row["step"]))
+        table = pa.concat_tables([NODES.empty_table(), *(self.nodes.read(shard) for shard in shards)])
+        return table.sort_by([("question_id", "ascending"), ("order", "ascending")])
 
     def questions_done(self) -> set[str]:
         """Ids of the questions that have a tree."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agents.search.moves import State
 from polar_env.program import Program
 from polar_env.questions import Question
-from polar_env.runner import Verdict
+from polar_env.runner.verdict import Verdict
 
-__all__ = ["Child", "Node", "Trace", "best_programs"]
+__all__ = ["Child", "Node", "State", "Trace", "best_programs"]
+
+State = tuple[int, ...]
+"""A state of a search: the layers of a program, or of the beginning of one; the depth itself stands for the stop."""
 
 
 @dataclass(frozen=True)

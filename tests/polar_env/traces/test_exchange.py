@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,11 @@ from polar_env.errors import TraceError
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program
 from polar_env.questions import Prompt, Question
+from polar_env.traces import TraceSet
+from polar_env.traces.exchange.polar_json import export_polar, import_polar
 from polar_env.worlds import LiveWorld
-from tests.train.test_traces import collected
+from tests.polar_env.traces.test_traces import collected
 from tests.worlds import world_of
-from train.exchange.polar_json import export_polar, import_polar
-from train.traces import TraceSet
 
 SAMPLE = {
     "question": "What is 2 + 2?",
@@ -38,11 +39,11 @@ def test_polar_json_and_back(tmp_path: Path, world: LiveWorld, questions: list[Q
     again = import_polar(path, world.depth)
     assert not again.problems
     text_of = {question.id: question.text for question in questions}
-    verdicts = {(text_of[row["question_id"]], row["program"]): row["right"] for row in traces.rows()}
-    found = {(row["text_hash"], row["program"]): row["right"] for row in again.rows}
+    verdicts = {(text_of[row.question_id], row.program): row.right for row in list(traces.verdict_rows())}
+    found = {(row["text_hash"], row.program): row.right for row in again.rows}
     hashes = {question.text: question.text_hash for question in questions}
     assert found == {(hashes[text], program): right for (text, program), right in verdicts.items()}
-    assert all(row["step"] == 0 for row in again.rows if row["program"] == "0-3")
+    assert all(row.order == 0 for row in again.rows if row.program == "0-3")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_all_layouts_of_the_polar_release_are_read(tmp_path: Path, content: obje
     found = import_polar(path, depth=4)
     assert not found.problems
     assert [question.text for question in found.questions] == ["What is 2 + 2?"]
-    assert {row["program"]: row["right"] for row in found.rows} == {"0-3": True, "0x2 1 3": True, "0 3": False}
+    assert {row.program: row.right for row in found.rows} == {"0-3": True, "0x2 1 3": True, "0 3": False}
 
 
 def test_paths_that_are_no_programs_are_listed(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_paths_that_are_no_programs_are_listed(tmp_path: Path) -> None:
     assert len(found.problems) == 6
     assert "sample 0, final_valid_transitions[0]: layer 4 is out of range" in found.problems[0]
     assert "sample 1" in found.problems[-1]
-    assert [row["program"] for row in found.rows if row["right"]] == ["0 2-3"]
+    assert [row.program for row in found.rows if row.right] == ["0 2-3"]
     path.write_text("[1, 2]")
     with pytest.raises(TraceError, match="holds no samples"):
         import_polar(path, depth=4)
@@ -97,15 +98,15 @@ def test_samples_that_say_nothing_are_problems(tmp_path: Path) -> None:
 def test_an_export_has_one_verdict_on_each_program(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> None:
     """Imported verdicts beside our own tree: ours count. Without the identity's there is no initial score."""
     traces = collected(tmp_path / "traces", world, questions[:1])
-    rows = traces.rows()
-    traces.append([{**row, "stage": "imported", "right": not row["right"]} for row in rows])
-    alone = {**rows[1], "question_id": questions[1].id, "stage": "imported", "step": 0}
+    rows = list(traces.verdict_rows())
+    traces.append([replace(row, stage="imported", right=not row.right) for row in rows])
+    alone = replace(rows[1], question_id=questions[1].id, stage="imported", order=0)
     traces.append([alone])
     path = tmp_path / "samples.json"
     export_polar(traces, questions, path)
     first, second = json.loads(path.read_text())["samples"]
     valid, invalid = ({tuple(p) for p in first[f"final_{kind}_transitions"]} for kind in ("valid", "invalid"))
-    assert valid == {Program.parse(row["program"]).layers for row in rows if row["right"]}
+    assert valid == {Program.parse(row.program).layers for row in rows if row.right}
     assert not valid & invalid
     assert "initial_score" in first
     assert "initial_score" not in second
@@ -115,7 +116,7 @@ def test_minari_episodes_replay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_llm: FrozenLLM, questions: list[Question]
 ) -> None:
     minari = pytest.importorskip("minari")
-    from train.exchange.minari import best_rows, export_minari, replay
+    from polar_env.traces.exchange.minari import best_rows, export_minari, replay
 
     world = world_of(tiny_llm, Prompt(style="qa"))
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
@@ -126,7 +127,7 @@ def test_minari_episodes_replay(
     assert dataset.total_episodes == episodes
     env = ProgramEnv(world, questions)
     replay(dataset, env)
-    verdicts = {(row["question_id"], row["program"]): row["right"] for row in best_rows(traces, 2)}
+    verdicts = {(row.question_id, row.program): row.right for row in best_rows(traces, 2)}
     for episode in dataset.iterate_episodes():
         layers = Program(tuple(int(action) for action in episode.actions[:-1]))
         right = episode.rewards[-1] > 0.5
@@ -135,9 +136,9 @@ def test_minari_episodes_replay(
     monkeypatch.setattr(env.rules, "layer_cost", 0.2)
     with pytest.raises(TraceError, match="does not replay"):
         replay(dataset, env)
-    row = traces.rows()[0]
+    row = next(iter(traces.verdict_rows()))
     lied = TraceSet.create(tmp_path / "lied", world, {})
-    lied.append([{**row, "right": not row["right"]}])
+    lied.append([replace(row, right=not row.right)])
     with pytest.raises(TraceError, match=r"the traces say that .* and played it is"):
         export_minari(lied, world, questions, "polar/lied-v0")
 

@@ -14,13 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from polar_env.errors import ProgramError, QuestionError, TraceError
 from polar_env.program import Program
 from polar_env.questions import Question
-from polar_env.runner import Verdict
-from polar_env.stages import IMPORTED, TREE
-from polar_env.tables import write_whole
-from train.traces import TraceRow, TraceSet, trace_row
+from polar_env.runner.verdict import Verdict
+from polar_env.tables import writing_whole
+from polar_env.traces.rows import VerdictRow
+from polar_env.traces.stages import IMPORTED, TREE
+from polar_env.traces.trace_set import TraceSet
 
 __all__ = ["Imported", "export_polar", "import_polar"]
 
@@ -31,29 +36,37 @@ def export_polar(traces: TraceSet, questions: Sequence[Question], path: Path) ->
     Raises:
         TraceError: if the set has traces of none of the questions.
     """
-    by_question: dict[str, dict[str, TraceRow]] = {}
-    for row in sorted(traces.rows(), key=lambda row: row["stage"] != TREE):  # our own verdict on a program comes first
-        if row["stage"] in (TREE, IMPORTED):
-            by_question.setdefault(row["question_id"], {}).setdefault(row["program"], row)
-    samples = [_sample(q, by_question[q.id], traces.depth) for q in questions if q.id in by_question]
-    if not samples:
+    table = traces.verdict_table()
+    table = table.filter(pc.is_in(table["stage"], pa.array([TREE, IMPORTED])))
+    by_question = table.to_pandas(strings_to_categorical=True).groupby("question_id", observed=True)
+    asked = [question for question in questions if question.id in by_question.groups]
+    if not asked:
         raise TraceError("the traces are of none of these questions; give the --questions that were searched.")
     about = {key: traces.meta[key] for key in ("model", "fingerprint", "dtype", "depth")}
-    write_whole(path, json.dumps(about | {"samples": samples}, indent=1, ensure_ascii=False).encode())
-    return len(samples)
+    with writing_whole(path) as file:  # one sample at a time
+        file.write(json.dumps(about, indent=1, ensure_ascii=False).removesuffix("\n}").encode() + b',\n "samples": [\n')
+        for number, question in enumerate(asked):
+            sample = _sample(question, by_question.get_group(question.id), traces.depth)
+            text = json.dumps(sample, ensure_ascii=False)
+            file.write((",\n  " if number else "  ").encode() + text.encode())
+        file.write(b"\n ]\n}\n")
+    return len(asked)
 
 
-def _sample(question: Question, rows: Mapping[str, TraceRow], depth: int) -> dict[str, Any]:
+def _sample(question: Question, verdicts: pd.DataFrame, depth: int) -> dict[str, Any]:
     """A sample; without an initial score where the identity has no verdict."""
-    ordered = sorted(rows.values(), key=lambda row: (row["layers"], row["step"]))  # the shortest right path first
-    identity = rows.get(str(Program.identity(depth)))
+    ours_first = verdicts.sort_values("stage", key=lambda stage: stage != TREE, kind="stable")
+    rows = ours_first.drop_duplicates("program").sort_values(["layers", "order"], kind="stable")
+    is_identity = rows["program"] == str(Program.identity(depth))
+    layers = {right: [list(Program.parse(p).layers) for p in rows.loc[rows["right"] == right, "program"]] for right in
+              (True, False)}  # fmt: skip
     return {
         "query_id": question.id,
         "question": question.text,
         "gt_ans": question.answer,
-        **({} if identity is None else {"initial_score": float(identity["right"])}),
-        _VALID: [list(Program.parse(row["program"]).layers) for row in ordered if row["right"]],
-        _INVALID: [list(Program.parse(row["program"]).layers) for row in ordered if not row["right"]],
+        **({"initial_score": float(rows.loc[is_identity, "right"].iloc[0])} if is_identity.any() else {}),
+        _VALID: layers[True],
+        _INVALID: layers[False],
     }
 
 
@@ -68,7 +81,7 @@ class Imported:
     """
 
     questions: list[Question] = field(default_factory=list)
-    rows: list[TraceRow] = field(default_factory=list)
+    rows: list[VerdictRow] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -99,8 +112,8 @@ def import_polar(path: Path, depth: int) -> Imported:
         programs = _verdicts(sample, depth, where, imported.problems)
         order = sorted(programs, key=lambda program: program != Program.identity(depth))  # a trace begins with it
         imported.rows += [
-            trace_row(question, program, Verdict(programs[program], math.nan), depth, stage=IMPORTED, step=step)
-            for step, program in enumerate(order)
+            VerdictRow.of(question, program, Verdict(programs[program], math.nan), depth, stage=IMPORTED, order=place)
+            for place, program in enumerate(order)
         ]
     return imported
 

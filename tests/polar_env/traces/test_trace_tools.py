@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from polar_env.errors import FingerprintError, TraceError
 from polar_env.questions import Prompt, Question
+from polar_env.traces import TraceSet
+from polar_env.traces.check import check_traces
+from polar_env.traces.describe import describe
+from polar_env.traces.merge import merge
 from polar_env.worlds import LiveWorld
-from tests.train.test_traces import collected, facts
+from tests.polar_env.traces.test_traces import collected, facts
 from tests.worlds import world_of
-from train.trace_tools import check_traces, describe, merge
-from train.traces import TraceSet
 
 
 def test_a_whole_set_is_described_and_has_no_problems(
@@ -41,8 +44,8 @@ def test_every_flipped_byte_is_found(tmp_path: Path, world: LiveWorld, questions
 
 def test_rows_that_cannot_be_are_named(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> None:
     traces = collected(tmp_path, world, questions[:2])
-    row = traces.rows()[0]
-    traces.append([{**row, "program": "0-9"}, {**row, "layers": 9}, {**row, "right": not row["right"]}])
+    row = next(iter(traces.verdict_rows()))
+    traces.append([replace(row, program="0-9"), replace(row, layers=9), replace(row, right=not row.right)])
     (tmp_path / "shard-00009.parquet").write_bytes(b"")
     problems = "\n".join(check_traces(traces))
     for expected in ("layer 4 is out of range", "the row says 9", "right in one row and wrong", "no shard of this"):
@@ -70,12 +73,12 @@ def test_of_two_verdicts_on_one_program_the_first_set_s_stands(
     """A race there and a tree here, which disagree."""
     tree = collected(tmp_path / "a", world, questions[:1])
     raced = TraceSet.create(tmp_path / "b", world, {})
-    row = next(row for row in tree.rows() if row["step"] == 1)
-    raced.append([{**row, "stage": "matrix", "step": 0, "right": not row["right"]}])
+    row = next(row for row in tree.verdict_rows() if row.order == 1)
+    raced.append([replace(row, stage="matrix", order=0, right=not row.right)])
     merged, counts = merge([raced, tree], tmp_path / "c")
     assert counts["disagreements"] == 1
     assert check_traces(merged) == []
-    assert {r["right"] for r in merged.rows() if r["program"] == row["program"]} == {not row["right"]}
+    assert {r.right for r in merged.verdict_rows() if r.program == row.program} == {not row.right}
 
 
 def test_a_merge_that_fails_leaves_nothing(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> None:

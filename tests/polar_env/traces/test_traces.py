@@ -14,12 +14,12 @@ from polar_env.errors import FingerprintError, TraceError
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program, single_edits
 from polar_env.questions import Prompt, Question
+from polar_env.traces import TraceSet
 from polar_env.worlds import LiveWorld
 from tests.conftest import character_tokenizer, tiny_llama
 from tests.worlds import world_of
 from train.collect import LocalEngine, search_traces
 from train.matrix import MatrixConfig, race
-from train.traces import TraceSet
 
 CONFIG = MctsConfig(simulations=6)
 
@@ -32,8 +32,8 @@ def collected(folder: Path, world: LiveWorld, questions: list[Question], in_flig
 
 def facts(traces: TraceSet) -> list[tuple[object, ...]]:
     """All that does not depend on how programs were batched: log-probabilities move in their last digits."""
-    rows = [tuple(value for name, value in row.items() if name != "log_prob") for row in traces.rows()]
-    return rows + [tuple(map(str, row.values())) for row in traces.node_rows()]
+    rows = [tuple(value for name, value in row.items() if name != "log_prob") for row in list(traces.verdict_rows())]
+    return rows + [tuple(map(str, row.values())) for row in list(traces.node_rows())]
 
 
 def test_search_goes_on_where_it_was(
@@ -66,14 +66,14 @@ def test_traces_are_the_same_however_many_are_in_flight(
     parts = collected(tmp_path / "parts", world_of(tiny_llm, prompt), questions[:6], in_flight=in_flight)
     assert facts(parts) == facts(whole)
     np.testing.assert_allclose(
-        [row["log_prob"] for row in parts.rows()], [row["log_prob"] for row in whole.rows()], atol=1e-4
+        [row.log_prob for row in parts.verdict_rows()], [row.log_prob for row in whole.verdict_rows()], atol=1e-4
     )
 
 
 def test_nodes_are_what_the_search_counted(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> None:
     traces = collected(tmp_path, world, questions[:2])
     found = search(world, questions[:2], CONFIG)
-    rows = {(row["question_id"], row["state"]): row for row in traces.node_rows()}
+    rows = {(row.question_id, row.state): row for row in list(traces.node_rows())}
     for trace in found:
         root = rows[trace.question.id, "0-3"]
         assert root["visits"] == trace.nodes[0].visits
@@ -91,20 +91,20 @@ def test_nodes_without_their_verdicts_are_ignored_and_replaced(
     for lost, kept in ((-1, questions[:2]), (0, questions[2:4])):
         traces = collected(tmp_path / f"cut {lost}", world, questions[:4], in_flight=2)
         traces.verdicts.shards[lost].unlink()
-        assert {row["question_id"] for row in traces.node_rows()} == {question.id for question in kept}
+        assert {row.question_id for row in list(traces.node_rows())} == {question.id for question in kept}
         search_traces(LocalEngine(world), questions[:4], traces, CONFIG, in_flight=3)
         assert facts(traces) == whole
 
 
 def known(traces: TraceSet) -> set[tuple[str, str]]:
-    return {(row["question_id"], row["program"]) for row in traces.rows()}
+    return {(row.question_id, row.program) for row in list(traces.verdict_rows())}
 
 
 def test_half_written_shard_is_ignored_and_a_damaged_one_named(
     tmp_path: Path, world: LiveWorld, questions: list[Question]
 ) -> None:
     traces = collected(tmp_path, world, questions[:4])
-    rows = len(traces.rows())
+    rows = len(list(traces.verdict_rows()))
     (tmp_path / ".shard-00001-0123456789abcdef.parquet.123").write_bytes(b"half")
     assert len(TraceSet.open(tmp_path).rows()) == rows
     shard = traces.verdicts.shards[0]
@@ -112,7 +112,7 @@ def test_half_written_shard_is_ignored_and_a_damaged_one_named(
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
     with pytest.raises(TraceError, match=rf"{shard.name} is damaged"):
-        traces.rows()
+        list(traces.verdict_rows())
 
 
 def test_traces_of_another_model_or_prompt_are_refused(
@@ -150,9 +150,9 @@ def test_race_leaves_a_whole_matrix_of_right_verdicts(
         expected = [verdict.right for verdict in world.verdicts([(question, program) for question in questions])]
         ids = [question.id for question in questions]
         assert [matrix.right[matrix.question_ids.index(i), column] for i in ids] == expected
-    rows = len(traces.rows())
+    rows = len(list(traces.verdict_rows()))
     assert race(world, questions, traces, config) == survivors
-    assert len(traces.rows()) == rows  # run again, nothing is executed twice
+    assert len(list(traces.verdict_rows())) == rows  # run again, nothing is executed twice
 
 
 def test_survivors_are_combined(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> None:
@@ -172,7 +172,7 @@ def test_pandas_and_datasets_read_the_shards(
     traces = collected(tmp_path, world, questions[:3])
     shards = sorted(tmp_path.glob("shard-*.parquet"))
     frame = pd.concat(pd.read_parquet(shard) for shard in shards)
-    assert len(frame) == len(traces.rows()) == 3 * (CONFIG.simulations + 1)
+    assert len(frame) == len(list(traces.verdict_rows())) == 3 * (CONFIG.simulations + 1)
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
     datasets = pytest.importorskip("datasets")
     files = [str(shard) for shard in shards]

@@ -12,8 +12,9 @@ from polar_env.envs import ProgramEnv
 from polar_env.errors import ConfigError, ProgramError, TraceError
 from polar_env.program import Program
 from polar_env.questions import Question
+from polar_env.traces.rows import VERDICTS, VerdictRow
+from polar_env.traces.trace_set import TraceSet
 from polar_env.worlds import LiveWorld
-from train.traces import TraceRow, TraceSet
 
 if TYPE_CHECKING:
     import minari
@@ -21,16 +22,15 @@ if TYPE_CHECKING:
 __all__ = ["best_rows", "export_minari", "replay"]
 
 
-def best_rows(traces: TraceSet, per_question: int) -> list[TraceRow]:
+def best_rows(traces: TraceSet, per_question: int) -> list[VerdictRow]:
     """For each question its best programs: right ones first, then short ones; the identity breaks ties among wrong."""
-    by_question: dict[str, dict[str, TraceRow]] = {}
-    for row in traces.rows():
-        by_question.setdefault(row["question_id"], {}).setdefault(row["program"], row)
-
-    def rank(row: TraceRow) -> tuple[bool, float, str]:
-        return not row["right"], row["layers"] if row["right"] else abs(row["layers"] - traces.depth), row["program"]
-
-    return [row for rows in by_question.values() for row in sorted(rows.values(), key=rank)[:per_question]]
+    table = traces.table().drop_duplicates(["question_id", "program"])
+    away = (table["layers"] - traces.depth).abs()
+    ranked = table.assign(
+        wrong=~table["right"], length=table["layers"].where(table["right"], away), name=table["program"].astype(str)
+    ).sort_values(["question_id", "wrong", "length", "name"], kind="stable")
+    best = ranked.groupby("question_id", observed=True).head(per_question)[VERDICTS.names]
+    return [VerdictRow(**row) for row in best.to_dict("records")]
 
 
 def export_minari(
@@ -39,8 +39,8 @@ def export_minari(
     questions: Sequence[Question],
     dataset_id: str,
     per_question: int = 1,
-    on_progress: Callable[[int], None] = lambda _: None,
-    **rules: Any,
+    on_episodes: Callable[[int], None] = lambda _: None,
+    **config: Any,
 ) -> tuple[int, int]:
     """Play the best programs of each question and store the episodes under Minari's own folder of data sets.
 
@@ -50,8 +50,8 @@ def export_minari(
         questions: those that were searched; others are not played.
         dataset_id: Minari's name, e.g. ``polar/arithmetic-v0``.
         per_question: episodes for each question.
-        on_progress: called with the episodes just finished.
-        rules: arguments of the environment, see `ProgramEnv`.
+        on_episodes: called with the episodes just finished.
+        config: the fields of `EnvConfig`.
 
     Returns:
         How many episodes there are, and how many programs the environment's action language cannot spell.
@@ -68,21 +68,21 @@ def export_minari(
     traces.require(world)
     if dataset_id in minari.list_local_datasets():
         raise ConfigError(f"Minari has a data set '{dataset_id}' already; give another --dataset, or delete it.")
-    env = ProgramEnv(world, questions, **rules)
+    env = ProgramEnv(world, questions, **config)
     index = {question.id: i for i, question in enumerate(questions)}
     buffers: list[Any] = []
     unspoken = 0
     for row in best_rows(traces, per_question):
-        if row["question_id"] not in index:
+        if row.question_id not in index:
             continue
         try:
-            actions = env.rules.language.encode(Program.parse(row["program"]))
+            actions = env.rules.language.encode(Program.parse(row.program))
         except ProgramError:
             unspoken += 1
             continue
-        episode = _recorded(env, actions, {"question": index[row["question_id"]]}, row)
+        episode = _recorded(env, actions, {"question": index[row.question_id]}, row)
         buffers.append(EpisodeBuffer(id=len(buffers), seed=0, infos={}, **episode))
-        on_progress(1)
+        on_episodes(1)
     if not buffers:
         raise TraceError("no program can be played: none of these questions has traces that the environment can spell.")
     spaces = {"observation_space": env.observation_space, "action_space": _plain(env.action_space)}
@@ -107,16 +107,16 @@ def export_minari(
     return len(buffers), unspoken
 
 
-def _recorded(env: ProgramEnv, actions: Sequence[int], options: dict[str, Any], row: TraceRow) -> dict[str, Any]:
+def _recorded(env: ProgramEnv, actions: Sequence[int], options: dict[str, Any], row: VerdictRow) -> dict[str, Any]:
     """One episode as Minari stores it.
 
     Raises:
         TraceError: if its program is right where the row says wrong, or the other way round.
     """
     observations, rewards, right = play(env, actions, options)
-    if right != row["right"]:
+    if right != row.right:
         raise TraceError(
-            f"the traces say that {row['program']} is {_words(row['right'])} on question {row['question_id']}, and "
+            f"the traces say that {row.program} is {_words(row.right)} on question {row.question_id}, and "
             f"played it is {_words(right)}; `polar traces check` and the --dtype of the traces may tell why."
         )
     last = len(actions) - 1
@@ -125,7 +125,7 @@ def _recorded(env: ProgramEnv, actions: Sequence[int], options: dict[str, Any], 
         "observations": {key: np.stack([o[key] for o in observations]) for key in observations[0]},
         "actions": np.array(actions),
         "rewards": rewards,
-        "terminations": [step == last for step in range(len(actions))],
+        "terminations": [number == last for number in range(len(actions))],
         "truncations": [False] * len(actions),
     }
 
