@@ -83,6 +83,11 @@ def run(config: BenchConfig) -> dict[str, Any]:
 def _execution(config: BenchConfig, note: Note) -> dict[str, Any]:
     from eval.benchmarks.execution import measure_execution
 
+    if (
+        not config.prompt
+        and open_llm(config.model_name, config.dtype_name, config.device).tokenizer.chat_template is None
+    ):
+        config = config.model_copy(update={"prompt": "bare-6"})
     world, questions, asked = _asked(config)
     return asked | measure_execution(world, questions, config.seconds, config.generations, note).as_json()
 

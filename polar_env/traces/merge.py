@@ -84,7 +84,7 @@ def _join(sources: Sequence[TraceSet], merged: TraceSet) -> dict[str, int]:
         counts["trees_left_out"] += len(left_out)
         counts["disagreements"] += int((before != rows["right"]).sum())
         counts["verdicts"] += len(kept)
-        new = kept.rename(columns={"right": "before"})[[*_PAIR, "before"]]
+        new = kept[[*_PAIR, "right"]].rename(columns={"right": "before"})
         earlier = pd.concat([earlier, new]).drop_duplicates(_PAIR)
         taken = pd.concat([taken, kept[_PART].drop_duplicates().assign(taken=True)]).drop_duplicates(_PART)
     return counts

@@ -21,7 +21,7 @@ SOME = {bytes([n]) * 16: Verdict(n % 2 == 0, -n / 3, (n, 70_000 + n)) for n in r
 
 
 def store_in(folder: Path) -> VerdictStore:
-    return VerdictStore(folder, "0123456789abcdef", "float32")
+    return VerdictStore(folder, "0123456789abcdef-float32")
 
 
 def test_what_was_put_is_got_by_later_runs(tmp_path: Path) -> None:
@@ -52,8 +52,8 @@ def test_a_second_executor_executes_nothing(
 
 def test_another_model_has_another_file(tmp_path: Path) -> None:
     store_in(tmp_path).put(SOME)
-    assert VerdictStore(tmp_path, "fedcba9876543210", "float32").get(list(SOME)) == {}
-    assert VerdictStore(tmp_path, "0123456789abcdef", "bfloat16").get(list(SOME)) == {}
+    assert VerdictStore(tmp_path, "fedcba9876543210-float32").get(list(SOME)) == {}
+    assert VerdictStore(tmp_path, "0123456789abcdef-bfloat16").get(list(SOME)) == {}
 
 
 def damage_page(path: Path) -> None:

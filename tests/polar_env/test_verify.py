@@ -63,8 +63,9 @@ def test_rows_that_read_each_others_slots_are_found_out(monkeypatch: pytest.Monk
     def slot_of_another_row(cache: ProgramCache, visit: Visit) -> Any:
         mixed = len(set(cache.programs)) > 1 and len(visit.rows) > 1
         rows = (visit.rows[1], visit.rows[0], *visit.rows[2:]) if mixed and cache.length else visit.rows
-        steps = (visit.steps[1], visit.steps[0], *visit.steps[2:]) if mixed and cache.length else visit.steps
-        return whole(cache, Visit(visit.layer, rows, steps))
+        at = visit.positions
+        positions = (at[1], at[0], *at[2:]) if mixed and cache.length else at
+        return whole(cache, Visit(visit.layer, rows, positions))
 
     monkeypatch.setattr(ProgramCache, "slot", slot_of_another_row)
     wrong = {finding.case for finding in verify(FrozenLLM(tiny_llama(), character_tokenizer())) if not finding.ok}

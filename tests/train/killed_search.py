@@ -32,7 +32,7 @@ def collect(model: str, folder: Path) -> None:
     """The whole collection: trees, then the race."""
     torch.set_num_threads(1)
     llm = load_llm(model)
-    store = VerdictStore(folder / "verdicts", llm.fingerprint, llm.dtype_name)
+    store = VerdictStore.of(folder / "verdicts", llm)
     world = world_of(llm, Prompt(style="qa"), store=store)
     traces = TraceSet.create(folder / "traces", world, {})
     search_traces(LocalEngine(world), QUESTIONS, traces, CONFIG, in_flight=3)

@@ -40,9 +40,9 @@ def test_polar_json_and_back(tmp_path: Path, world: LiveWorld, questions: list[Q
     assert not again.problems
     text_of = {question.id: question.text for question in questions}
     verdicts = {(text_of[row.question_id], row.program): row.right for row in list(traces.verdict_rows())}
-    found = {(row["text_hash"], row.program): row.right for row in again.rows}
-    hashes = {question.text: question.text_hash for question in questions}
-    assert found == {(hashes[text], program): right for (text, program), right in verdicts.items()}
+    texts = {question.id: question.text for question in again.questions}
+    found = {(texts[row.question_id], row.program): row.right for row in again.rows}
+    assert found == verdicts
     assert all(row.order == 0 for row in again.rows if row.program == "0-3")
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from polar_env.errors import FingerprintError, TraceError
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program, single_edits
 from polar_env.questions import Prompt, Question
-from polar_env.traces import TraceSet
+from polar_env.traces import NodeRow, TraceSet, VerdictRow
 from polar_env.worlds import LiveWorld
 from tests.conftest import character_tokenizer, tiny_llama
 from tests.worlds import world_of
@@ -30,10 +31,9 @@ def collected(folder: Path, world: LiveWorld, questions: list[Question], in_flig
     return traces
 
 
-def facts(traces: TraceSet) -> list[tuple[object, ...]]:
+def facts(traces: TraceSet) -> list[VerdictRow | NodeRow]:
     """All that does not depend on how programs were batched: log-probabilities move in their last digits."""
-    rows = [tuple(value for name, value in row.items() if name != "log_prob") for row in list(traces.verdict_rows())]
-    return rows + [tuple(map(str, row.values())) for row in list(traces.node_rows())]
+    return [replace(row, log_prob=0.0) for row in traces.verdict_rows()] + list(traces.node_rows())
 
 
 def test_search_goes_on_where_it_was(
@@ -51,7 +51,7 @@ def test_search_goes_on_where_it_was(
         return search_traces(LocalEngine(world), questions[:10], traces, CONFIG, in_flight=4, **options)  # type: ignore[arg-type]
 
     with pytest.raises(KeyboardInterrupt):
-        go_on(on_progress=interrupt)
+        go_on(on_verdicts=interrupt)
     assert len(traces.questions_done()) == 4
     assert go_on() == 6
     assert facts(traces) == facts(whole)
@@ -73,14 +73,14 @@ def test_traces_are_the_same_however_many_are_in_flight(
 def test_nodes_are_what_the_search_counted(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> None:
     traces = collected(tmp_path, world, questions[:2])
     found = search(world, questions[:2], CONFIG)
-    rows = {(row.question_id, row.state): row for row in list(traces.node_rows())}
+    rows = {(row.question_id, row.state): row for row in traces.node_rows()}
     for trace in found:
         root = rows[trace.question.id, "0-3"]
-        assert root["visits"] == trace.nodes[0].visits
-        assert root["child_visits"] == [child.visits for child in trace.nodes[0].children]
-        assert root["child_values"] == pytest.approx([child.value for child in trace.nodes[0].children])
-        assert root["allowed"] == len(list(single_edits(Program.identity(4))))
-        assert root["prior"] == pytest.approx(1 / root["allowed"])
+        assert root.visits == trace.nodes[0].visits
+        assert root.child_visits == [child.visits for child in trace.nodes[0].children]
+        assert root.child_values == pytest.approx([child.value for child in trace.nodes[0].children])
+        assert root.allowed == len(list(single_edits(Program.identity(4))))
+        assert root.prior == pytest.approx(1 / root.allowed)
 
 
 def test_nodes_without_their_verdicts_are_ignored_and_replaced(
@@ -91,6 +91,7 @@ def test_nodes_without_their_verdicts_are_ignored_and_replaced(
     for lost, kept in ((-1, questions[:2]), (0, questions[2:4])):
         traces = collected(tmp_path / f"cut {lost}", world, questions[:4], in_flight=2)
         traces.verdicts.shards[lost].unlink()
+        traces = TraceSet.open(tmp_path / f"cut {lost}")
         assert {row.question_id for row in list(traces.node_rows())} == {question.id for question in kept}
         search_traces(LocalEngine(world), questions[:4], traces, CONFIG, in_flight=3)
         assert facts(traces) == whole
@@ -106,7 +107,7 @@ def test_half_written_shard_is_ignored_and_a_damaged_one_named(
     traces = collected(tmp_path, world, questions[:4])
     rows = len(list(traces.verdict_rows()))
     (tmp_path / ".shard-00001-0123456789abcdef.parquet.123").write_bytes(b"half")
-    assert len(TraceSet.open(tmp_path).rows()) == rows
+    assert len(list(TraceSet.open(tmp_path).verdict_rows())) == rows
     shard = traces.verdicts.shards[0]
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
@@ -211,9 +212,9 @@ def test_what_the_work_was_is_told_or_said_to_be_damaged(tmp_path: Path, tiny_ll
     ("damage", "message"),
     [
         (lambda text: text.replace('"tiny"', '"huge"'), "does not match its checksum"),
-        (lambda text: text.replace('"prompt"', '"promt"'), "is damaged"),
+        (lambda text: text.replace('"prompts"', '"promts"'), "is damaged"),
         (lambda text: text[:-2], "is damaged"),
-        (lambda text: text.replace('"schema_version": 2', '"schema_version": 1'), "trace schema 1"),
+        (lambda text: text.replace('"schema_version": 3', '"schema_version": 1'), "trace schema 1"),
     ],
 )
 def test_metadata_that_was_changed_is_refused(
