@@ -5,7 +5,7 @@ and what a program is worth.
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,10 +44,11 @@ class Order:
         if state == self.moves.root and self.config.root_candidates:
             best = np.argsort(-self._gumbels(count), kind="stable")[: self.config.root_candidates]
             return [int(i) for i in best]
-        order = seeded_rng(*self.seeds, state).permutation(count)
-        if self.config.moves == "construction":  # the normal pass first: its verdict is known
-            order = np.array([0, *order[order != 0]], np.int64)[:count]
-        return [int(i) for i in order]
+        order = list(_permutation(self.seeds, state, count))
+        if self.config.moves == "construction" and order:  # the normal pass first: its program has a verdict
+            order.remove(0)
+            order.insert(0, 0)
+        return order
 
     @cached_property
     def root_noise(self) -> NDArray[np.float64]:
@@ -57,6 +58,11 @@ class Order:
 
     def _gumbels(self, count: int) -> NDArray[np.float64]:
         return seeded_rng(*self.seeds, "root").gumbel(size=count)
+
+
+@lru_cache(maxsize=512)  # with shared edits all trees draw the same
+def _permutation(seeds: tuple[object, ...], state: State, count: int) -> tuple[int, ...]:
+    return tuple(seeded_rng(*seeds, state).permutation(count).tolist())
 
 
 def reward_of(question: Question, verdict: Verdict, program: Program, depth: int, config: MctsConfig) -> float:

@@ -7,14 +7,15 @@ Letters: ``D`` the model's depth.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
+from operator import eq
 from typing import Protocol
 
 from agents.search.config import MctsConfig
 from polar_env.program import Program
 
-__all__ = ["Construction", "Edits", "Moves", "State", "make_moves"]
+__all__ = ["CachedMoves", "Construction", "Edits", "Moves", "State", "make_moves"]
 
 State = tuple[int, ...]
 
@@ -22,7 +23,10 @@ State = tuple[int, ...]
 class Moves(Protocol):
     """A space of programs as a graph of states."""
 
+    depth: int
+    """The model's depth."""
     root: State
+    """The state of the identity program."""
 
     def children(self, state: State) -> list[State]:
         """The states one step away, each once, in a fixed order."""
@@ -30,12 +34,12 @@ class Moves(Protocol):
     def program(self, state: State) -> Program:
         """The program that is evaluated at a state."""
 
-    def least_layers(self, state: State, known: bool) -> int:
+    def least_layers(self, state: State, evaluated: bool) -> int:
         """A bound for pruning: so many layers are executed for sure by what is evaluated from this state on.
 
         Args:
             state: the state.
-            known: whether its own program has a verdict already.
+            evaluated: whether the state's own program has a verdict.
         """
 
 
@@ -78,11 +82,11 @@ class Edits:
         """The state itself."""
         return Program(state)
 
-    def least_layers(self, state: State, known: bool) -> int:
+    def least_layers(self, state: State, evaluated: bool) -> int:
         """A new program's own length, though a later edit could shorten it: a heuristic, since most edits commute, and
         what they lead to is mostly reached without it. A known program may lead to any.
         """
-        return 1 if known else len(state)
+        return 1 if evaluated else len(state)
 
 
 class Construction:
@@ -135,7 +139,7 @@ class Construction:
             return Program(state[:-1])
         return Program((*state, *range(self._cursor(state), self.depth)))
 
-    def least_layers(self, state: State, known: bool) -> int:
+    def least_layers(self, state: State, evaluated: bool) -> int:
         """The layers so far; with order, also those that are too many to skip at the end."""
         if state and state[-1] == self.depth:
             return len(state) - 1
@@ -146,9 +150,23 @@ class Construction:
         return len(state) + left // (self.config.skip_block + 1)
 
 
+class CachedMoves:
+    """The same moves with caches of the states used last, for trees that meet the same states.
+
+    Args:
+        moves: the moves.
+    """
+
+    def __init__(self, moves: Moves) -> None:
+        self.depth, self.root, self.least_layers = moves.depth, moves.root, moves.least_layers
+        self.program = lru_cache(maxsize=1 << 14)(moves.program)
+        self.children = lru_cache(maxsize=512)(moves.children)  # a state has hundreds of children, so keep few
+
+
 def _fits(layers: State, depth: int, most: int) -> bool:
     """Whether a program keeps the bounds on its length and on the executions of one layer."""
-    return len(layers) <= 2 * depth and max(Counter(layers).values()) <= most
+    ordered = sorted(layers)  # a layer with more executions than ``most`` stands again ``most`` places further on
+    return len(layers) <= 2 * depth and not any(map(eq, ordered, ordered[most:]))
 
 
 def make_moves(depth: int, config: MctsConfig) -> Moves:

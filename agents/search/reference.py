@@ -131,7 +131,7 @@ class _Tree:
 
     def pruned(self, state: State) -> bool:
         """Whether nothing from here on can be better than the best program found."""
-        least = self.moves.least_layers(state, self.moves.program(state) in self.verdicts)
+        least = self.moves.least_layers(state, evaluated=self.moves.program(state) in self.verdicts)
         return self.config.prune and 1.0 - self.config.layer_cost * (least / self.depth) <= self.best_reward
 
     def score(self, node: _Node, edge: _Edge) -> float:
