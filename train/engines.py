@@ -1,7 +1,7 @@
 """Searching on many machines: Ray hands out questions to workers that each hold one LLM.
 
-A worker that dies has its questions handed out again; the trees come out as on one machine, since a tree depends on its
-question and the seed alone.
+If a worker dies, another one searches its questions. The trees are the same as on one machine, since a tree depends on
+its question and the seed alone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import socket
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,10 @@ __all__ = ["RayEngine", "WorkerSpec", "require_ray"]
 
 _LOG = logging.getLogger(__name__)
 _PATIENCE_S = 5.0
-"""So long the engine waits for workers before it looks whether the cluster is still there."""
+"""The engine waits so long for workers before it checks that the cluster is still there."""
 _PATIENT_WAITS = 12
 _MOST_DEATHS = 3
-"""How often a group of questions is handed out again before the run stops: something in it kills workers."""
+"""A group of questions is handed out again at most so often; after that the run stops, because it kills workers."""
 
 
 def require_ray() -> Any:
@@ -49,14 +49,14 @@ def require_ray() -> Any:
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """What a worker makes its world of; paths must exist on every machine.
+    """What a worker needs to make its world; paths must exist on every machine.
 
     Attributes:
         model, dtype, device: as on the command line.
         prompts: the prompts.
-        memory_bytes: bound of what the world keeps, beside the weights.
-        verdicts: folder of verdicts on disk; None keeps none.
-        threads: torch threads of one worker.
+        memory_bytes: bound of the memory of the world, without the weights.
+        verdicts: folder of verdicts on disk; None if they are not kept.
+        threads: number of torch threads of one worker.
     """
 
     model: str
@@ -78,13 +78,13 @@ class WorkerSpec:
 
 
 class _Worker:
-    """Lives in a process of its own, on any machine of the cluster."""
+    """Searches groups of questions in its own process, on any machine of the cluster."""
 
     def __init__(self, spec: WorkerSpec) -> None:
         self.world = spec.world()
 
     def fingerprint(self) -> str:
-        """The loaded model's."""
+        """The fingerprint of the loaded model."""
         return self.world.llm.fingerprint
 
     def search(self, questions: list[Question], config: MctsConfig, seed: int) -> tuple[list[Trace], ExecutionStats]:
@@ -94,15 +94,53 @@ class _Worker:
         return traces, self.world.stats.since(before)
 
 
+@dataclass
+class _Queue:
+    """The groups of questions of one run.
+
+    Attributes:
+        groups: the groups; the rest of the attributes use their indices.
+        waiting: groups that no worker has.
+        deaths: for each group, how many workers died over it.
+        running: by the reference of the result to come, the worker and its group.
+        loading: by the reference of the fingerprint to come, the worker that loads its model.
+    """
+
+    groups: list[list[Question]]
+    waiting: deque[int] = field(init=False)
+    deaths: list[int] = field(init=False)
+    running: dict[Any, tuple[Any, int]] = field(default_factory=dict)
+    loading: dict[Any, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.waiting, self.deaths = deque(range(len(self.groups))), [0] * len(self.groups)
+
+    def put_back(self, group: int, error: Exception) -> None:
+        """Let a group wait again, first in the line, after its worker died of an error.
+
+        Raises:
+            ClusterError: if it killed worker after worker.
+        """
+        self.deaths[group] += 1
+        if self.deaths[group] > _MOST_DEATHS:
+            questions = self.groups[group]
+            raise ClusterError(
+                f"{_MOST_DEATHS + 1} workers died over the {len(questions)} questions from "
+                f"'{questions[0].text[:40]}' on: {error}. What was finished is kept; run the same command "
+                "to go on, with fewer --in-flight or more memory for a worker."
+            ) from error
+        self.waiting.appendleft(group)
+
+
 class RayEngine:
     """Searches on the workers of a Ray cluster.
 
     Args:
         spec: what each worker loads.
-        fingerprint: of the model that all workers must have.
-        workers: how many; each takes groups of questions as it gets ready.
-        gpus: share of a GPU that a worker takes; 0 runs on the CPU.
-        address: of a running cluster; empty starts one on this machine.
+        fingerprint: the fingerprint of the model that all workers must load.
+        workers: how many; each takes the next group of questions when it is idle.
+        gpus: number of GPUs of a worker, or a share of one; 0 runs on the CPU.
+        address: address of a running cluster; if empty, one starts on this machine.
 
     Raises:
         ConfigError: if Ray is not installed.
@@ -126,14 +164,14 @@ class RayEngine:
                 "more machines."
             )
         self._idle = [self._make() for _ in range(workers)]
-        for told in [worker.fingerprint.remote() for worker in self._idle]:
-            self._require_model(self._first([told], needs_room=True))
+        for pending in [worker.fingerprint.remote() for worker in self._idle]:
+            self._require_model(self._first([pending], needs_room=True))
 
     def _make(self) -> Any:
         return self.ray.remote(_Worker).options(**self._options).remote(self.spec)
 
     def _room(self) -> int:
-        """How many workers fit on the machines of the cluster; one of less than a GPU is never spread over two."""
+        """How many workers fit on the machines of the cluster; a share of a GPU is always on one GPU."""
         cpus, gpus = self._options["num_cpus"], self._options["num_gpus"]
         room = 0
         for machine in (node["Resources"] for node in self.ray.nodes() if node["Alive"]):
@@ -156,10 +194,10 @@ class RayEngine:
                 "to use this machine alone."
             ) from error
 
-    def _require_model(self, told: Any) -> None:
-        """Refuse a worker that could not load its model, or loaded another; ``told`` is its fingerprint to come."""
+    def _require_model(self, pending: Any) -> None:
+        """Refuse a worker that could not load its model, or loaded another; ``pending`` refers to its fingerprint."""
         try:
-            theirs = self._result(told)
+            theirs = self._result(pending)
         except _WorkerDiedError as error:
             raise ClusterError(f"a worker could not load '{self.spec.model}': {error}") from error
         if theirs != self.fingerprint:
@@ -173,63 +211,71 @@ class RayEngine:
     ) -> Iterator[list[Trace]]:
         """Search questions in groups of ``in_flight``; a group is yielded as soon as its worker has finished it.
 
-        A worker that dies is replaced; until there is room for another, those that live go on.
+        A new worker replaces one that dies; until there is room for it, the other workers go on.
 
         Raises:
             ClusterError: if the cluster goes away, or one group of questions kills worker after worker.
         """
         groups = [list(questions[start : start + in_flight]) for start in range(0, len(questions), in_flight)]
-        waiting, deaths = deque(range(len(groups))), [0] * len(groups)
-        running: dict[Any, tuple[Any, int]] = {}
-        loading: dict[Any, Any] = {}
+        queue = _Queue(groups)
         left = len(groups)
         while left:
-            while waiting and self._idle:
-                worker, group = self._idle.pop(), waiting.popleft()
-                running[worker.search.remote(groups[group], config, seed)] = worker, group
-            ready = self._first([*running, *loading], needs_room=not running)
-            if ready in loading:
-                worker = loading.pop(ready)
-                try:
-                    self._require_model(ready)
-                except ClusterError:
-                    if not (running or loading or self._idle):
-                        raise
-                else:
-                    self._idle.append(worker)
-                continue
-            worker, group = running.pop(ready)
-            try:
-                found, stats = self._result(ready)
-            except _WorkerDiedError as error:
-                deaths[group] += 1
-                if deaths[group] > _MOST_DEATHS:
-                    raise ClusterError(
-                        f"{_MOST_DEATHS + 1} workers died over the {len(groups[group])} questions from "
-                        f"'{groups[group][0].text[:40]}' on: {error}. What was finished is kept; run the same command "
-                        "to go on, with fewer --in-flight or more memory for a worker."
-                    ) from error
-                waiting.appendleft(group)
-                # Idle ones may have died with the same machine: all must answer before they are handed anything.
-                loading |= {worker.fingerprint.remote(): worker for worker in [*self._idle, self._make()]}
-                self._idle = []
-                continue
-            self._idle.append(worker)
-            left -= 1
-            self.stats.add(stats)
-            on_verdicts(sum(len(trace.verdicts) for trace in found))
-            yield found
-        for worker in loading.values():
+            self._hand_out(queue, config, seed)
+            ready = self._first([*queue.running, *queue.loading], needs_room=not queue.running)
+            if ready in queue.loading:
+                self._admit(queue, ready)
+            elif (result := self._collect(queue, ready)) is not None:
+                traces, stats = result
+                left -= 1
+                self.stats.add(stats)
+                on_verdicts(sum(len(trace.verdicts) for trace in traces))
+                yield traces
+        for worker in queue.loading.values():
             self.ray.kill(worker)
 
-    def _first(self, pending: list[Any], needs_room: bool = False) -> Any:
-        """The first of some results that is there.
+    def _hand_out(self, queue: _Queue, config: MctsConfig, seed: int) -> None:
+        """Give every idle worker a waiting group."""
+        while queue.waiting and self._idle:
+            worker, group = self._idle.pop(), queue.waiting.popleft()
+            queue.running[worker.search.remote(queue.groups[group], config, seed)] = worker, group
 
-        A driver whose cluster is gone would wait for a minute, and then be ended by Ray without a word; so look first.
+    def _admit(self, queue: _Queue, ready: Any) -> None:
+        """Make a worker idle that has loaded its model.
+
+        Raises:
+            ClusterError: if the worker could not load it, and no other worker is left.
+        """
+        worker = queue.loading.pop(ready)
+        try:
+            self._require_model(ready)
+        except ClusterError:
+            if not (queue.running or queue.loading or self._idle):
+                raise
+        else:
+            self._idle.append(worker)
+
+    def _collect(self, queue: _Queue, ready: Any) -> tuple[list[Trace], ExecutionStats] | None:
+        """The traces of a group and what they cost; None if its worker died, and the group waits again."""
+        worker, group = queue.running.pop(ready)
+        try:
+            result: tuple[list[Trace], ExecutionStats] = self._result(ready)
+        except _WorkerDiedError as error:
+            queue.put_back(group, error)
+            # Idle workers may have died with the same machine: all must answer before they get a group.
+            queue.loading |= {worker.fingerprint.remote(): worker for worker in [*self._idle, self._make()]}
+            self._idle = []
+            return None
+        self._idle.append(worker)
+        return result
+
+    def _first(self, pending: list[Any], needs_room: bool = False) -> Any:
+        """The first of some pending results that is ready.
+
+        If the cluster is gone, Ray waits for a minute and then ends the process without a message; so check it first.
 
         Args:
-            pending: what is waited for.
-            needs_room: whether all of it waits for new workers, which start only where a machine has room.
+            pending: references of the results.
+            needs_room: whether all of them wait for new workers, which start only on a machine with room.
         """
         for wait in count(1):
             ready, _ = self.ray.wait(pending, num_returns=1, timeout=_PATIENCE_S)
@@ -246,12 +292,12 @@ class RayEngine:
         return ready[0]
 
     def _result(self, reference: Any) -> Any:
-        """What a worker has returned.
+        """What a worker returned.
 
         Raises:
-            _WorkerDiedError: if it died over it.
-            PolarError: what it says is wrong.
-            ClusterError: if it fails in another way, or the cluster is gone.
+            _WorkerDiedError: if the worker died.
+            PolarError: if the worker raised it.
+            ClusterError: if the worker failed in another way, or the cluster is gone.
         """
         errors = self.ray.exceptions
         try:
@@ -292,6 +338,6 @@ def _gone(error: Exception) -> ClusterError:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of what Ray says, which names the cause; of a long one the first sentences."""
+    """The last line of a message of Ray, which names the cause; if it is long, only its first sentences."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return lines[-1] if len(lines[-1]) < 300 else lines[-1][:300].rsplit(". ", 1)[0]

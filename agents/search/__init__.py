@@ -1,1 +1,1 @@
-"""Monte Carlo tree search over programs: a readable reference for one question, and many questions in lock step."""
+"""Monte Carlo tree search over programs: a plain reference for one question, and many trees in lock step."""

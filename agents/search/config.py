@@ -16,9 +16,9 @@ class MctsConfig(Config):
     """Settings of the tree search."""
 
     simulations: int = Field(default=32, ge=1)
-    """Programs evaluated per question, besides the identity; programs that are known already are free."""
+    """Programs evaluated per question, besides the identity; a walk to a program with a verdict is free."""
     moves: Literal["edits", "construction"] = "edits"
-    """What a step of the tree does: edit a whole program, or choose the next layer of one from left to right."""
+    """What a move is: an edit of a whole program, or the choice of the next layer of a program, from left to right."""
     exploration: float = Field(default=1.0, ge=0)
     """The constant c of the UCB term."""
     length_penalty: float = Field(default=0.5, ge=0)
@@ -26,41 +26,41 @@ class MctsConfig(Config):
     layer_cost: float = Field(default=0.1, ge=0)
     """Reward lost per executed layer / D; the reward is the verdict minus this."""
     partial_credit: float = Field(default=0.0, ge=0, le=1)
-    """What a wrong answer to an open question is paid at most: this times n / (n + 1), where n tokens of the gold
-    answer are written before the first wrong one. It tells which edits to build upon before any is right."""
+    """Bound of the reward of a wrong answer to an open question: it is this times n / (n + 1), where n tokens of the
+    gold answer come before the first wrong one. It shows which edits to build upon before any program is right."""
     widening: float | None = Field(default=2.0, ge=0)
-    """A node goes on with at most ceil(widening * sqrt(visits)) children, and at least one (progressive widening);
-    without it a node tries all its children once before any of them twice."""
+    """Progressive widening: a node has at most ceil(widening * sqrt(visits)) open children, and at least one. Without
+    it a node tries all its children once before it tries any of them twice."""
     random_child: float = Field(default=0.1, ge=0, le=1)
-    """Probability of walking on to a random child, tried or not, instead of the best."""
+    """Probability that a random child is selected, tried or not, instead of the best."""
     skip_block: int = Field(default=MAX_BLOCK, ge=0)
-    """Longest run of layers that one step skips."""
+    """Longest run of layers that one move skips."""
     repeat_block: int = Field(default=MAX_BLOCK, ge=0)
-    """Longest run of layers that one step repeats."""
+    """Longest run of layers that one move repeats."""
     repeats: int = Field(default=2, ge=2)
-    """Most times that one edit lets a run of layers be executed in a row."""
+    """Most executions in a row to which one edit brings a run of layers."""
     any_order: bool = False
     """Whether layers may come in any order: edits also exchange neighbouring blocks, construction may go on with any
     layer."""
     max_visits: int = Field(default=4, ge=1)
     """Most executions of one layer in a program."""
     prune: bool = False
-    """Leave out what can no longer be better than the best program found: a reward is at most 1 minus the cost of the
-    layers that are executed for sure."""
+    """Leave out nodes that cannot lead to a better program than the best so far: a reward is at most 1 minus the cost
+    of the layers that are certain to be executed."""
     root_candidates: int = Field(default=0, ge=0)
-    """Children of the root among which Gumbel noise and sequential halving share the simulations; 0 chooses by UCB
-    there as everywhere."""
+    """Children of the root among which Gumbel noise and sequential halving share the simulations; 0 selects by UCB
+    at the root, too."""
     rows: int = Field(default=1, ge=1)
-    """Programs that a round evaluates at least, over all trees: with fewer questions than that, each tree gives several
-    at once, chosen without knowing of each other, so that batches are full. 1 searches every tree step by step."""
+    """Programs that a round evaluates at least, over all trees, so that batches are full. With fewer questions than
+    that, each tree selects several programs under virtual loss; with 1 each tree selects one program a round."""
     shared_edits: bool = True
     """Whether all questions try the children of a state in the same order. Their trees then evaluate the same programs,
-    which share the prompt's work and compare across questions; off, each question has an order of its own."""
+    which share the execution of the prompt and compare across questions; if off, each question has its own order."""
 
 
 PRESETS = {
-    # Broad before deep: a hundred children of the root are tried once each, in an order that all questions share, so
-    # that the prompt's part of the work is done once for all of them; then the walk goes where most of the answer is
+    # Broad before deep: the search tries a hundred children of the root once each, in an order that all questions
+    # share, so that they share the execution of the prompt; then it follows the edits that get most of an answer
     # right.
     "fast": MctsConfig(
         simulations=200,
@@ -70,8 +70,8 @@ PRESETS = {
         widening=10.0,
         random_child=0.0,
     ),
-    # CoLa, arXiv 2507.07996. The constant c is that of the search which its authors published later with PoLar, as is
-    # the rule that a node tries one child of its own accord and others only at random.
+    # CoLa, arXiv 2507.07996. Its authors published a search later with PoLar; from there come the constant c and the
+    # rule that a node tries one child by itself and others only at random.
     "cola": MctsConfig(
         simulations=200,
         exploration=2**0.5,

@@ -1,49 +1,53 @@
-"""What a search may do next: edit a whole program, or construct one from left to right.
+"""The moves of a search: edits of a whole program, or the construction of one from left to right.
 
-A state is a tuple of layers, and transpositions meet in it: it is the executed sequence, whatever way led there.
+A state is a tuple of layers, the executed sequence. Different moves may lead to the same state (a transposition).
 
 Letters: ``D`` the model's depth.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
+from operator import eq
 from typing import Protocol
 
 from agents.search.config import MctsConfig
 from polar_env.program import Program
 from polar_env.traces.tree import State
 
-__all__ = ["Construction", "Edits", "Moves", "make_moves"]
+__all__ = ["CachedMoves", "Construction", "Edits", "Moves", "make_moves"]
 
 
 class Moves(Protocol):
     """A space of programs as a graph of states."""
 
+    depth: int
+    """The model's depth."""
     root: State
+    """The state of the identity program."""
 
     def children(self, state: State) -> list[State]:
-        """The states one step away, each once, in a fixed order."""
+        """The states one move away, each once, in a fixed order."""
 
     def program(self, state: State) -> Program:
         """The program that is evaluated at a state."""
 
-    def least_layers(self, state: State, known: bool) -> int:
-        """A bound for pruning: so many layers are executed for sure by what is evaluated from this state on.
+    def least_layers(self, state: State, evaluated: bool) -> int:
+        """A bound for pruning: every program evaluated from this state on executes at least so many layers.
 
         Args:
             state: the state.
-            known: whether its own program has a verdict already.
+            evaluated: whether the state's own program has a verdict.
         """
 
 
 class Edits:
-    """A state is a whole program; a step skips, repeats or (in any order) exchanges blocks of consecutive steps.
+    """A state is a whole program; a move skips, repeats or (with ``any_order``) exchanges blocks of positions.
 
     Args:
         depth: the model's depth.
-        config: which edits there are.
+        config: which edits are moves.
     """
 
     def __init__(self, depth: int, config: MctsConfig) -> None:
@@ -51,25 +55,25 @@ class Edits:
         self.root: State = tuple(range(depth))
 
     def children(self, state: State) -> list[State]:
-        """All programs one edit away that keep the bounds on length and on visits of a layer."""
+        """All programs one edit away that keep the bounds on length and on executions of a layer."""
         most = self.config.max_visits
         return [e for e in dict.fromkeys(self._edits(state)) if e != state and _fits(e, self.depth, most)]
 
     def _edits(self, state: State) -> Iterator[State]:
-        config, steps = self.config, len(state)
-        for length in range(1, min(max(config.skip_block, config.repeat_block), steps) + 1):
-            for start in range(steps - length + 1):
+        config, positions = self.config, len(state)
+        for length in range(1, min(max(config.skip_block, config.repeat_block), positions) + 1):
+            for start in range(positions - length + 1):
                 end = start + length
                 if length <= config.repeat_block:
                     for times in range(2, config.repeats + 1):
                         yield state[:start] + state[start:end] * times + state[end:]
-                if length <= config.skip_block and length < steps:
+                if length <= config.skip_block and length < positions:
                     yield state[:start] + state[end:]
         if config.any_order:
             blocks = range(1, config.repeat_block + 1)
             for first in blocks:
                 for second in blocks:
-                    for start in range(steps - first - second + 1):
+                    for start in range(positions - first - second + 1):
                         middle, end = start + first, start + first + second
                         yield state[:start] + state[middle:end] + state[start:middle] + state[end:]
 
@@ -77,23 +81,25 @@ class Edits:
         """The state itself."""
         return Program(state)
 
-    def least_layers(self, state: State, known: bool) -> int:
-        """A new program's own length, though a later edit could shorten it: a heuristic, since most edits commute, and
-        what they lead to is mostly reached without it. A known program may lead to any.
+    def least_layers(self, state: State, evaluated: bool) -> int:
+        """The length of a program without a verdict; 1 for a program with one, which may lead to any program.
+
+        A later edit could shorten the program, so this is a heuristic: most edits commute, and other paths reach most
+        of the shorter programs.
         """
-        return 1 if known else len(state)
+        return 1 if evaluated else len(state)
 
 
 class Construction:
-    """A state is the beginning of a program; a step executes one more layer, or stops (written as layer ``D``).
+    """A state is the beginning of a program; a move executes one more layer, or stops (written as layer ``D``).
 
-    A state is evaluated with the rest of the normal pass behind it, so that the root is the identity and every
-    beginning has a verdict. Skipping goes forward by at most a block; repeating goes back to the first layer of a block
-    that was executed just now.
+    The program of a state is its layers and then the rest of the normal pass, so that the root is the identity and
+    every state has a program. A move skips at most a block ahead, or goes back to the first layer of a block
+    that was executed last.
 
     Args:
         depth: the model's depth.
-        config: how far a step may go.
+        config: how far a move may go.
     """
 
     def __init__(self, depth: int, config: MctsConfig) -> None:
@@ -118,7 +124,7 @@ class Construction:
         return children + [(*state, self.depth)] * may_stop
 
     def _repeatable(self, state: State, cursor: int) -> Iterator[int]:
-        """First layers of the blocks that end at the cursor and were executed in one go, not yet too often in a row."""
+        """First layers of the blocks that end at the cursor and may be repeated once more in a row."""
         for length in range(1, self.config.repeat_block + 1):
             block = tuple(range(cursor - length, cursor))
             if state[-length:] == block and state[-length * self.config.repeats :] != block * self.config.repeats:
@@ -129,27 +135,41 @@ class Construction:
         return state[-1] + 1 if state else 0
 
     def program(self, state: State) -> Program:
-        """The layers so far and, unless it has stopped, the rest of the normal pass."""
+        """The layers so far and, unless the state has stopped, the rest of the normal pass."""
         if state and state[-1] == self.depth:
             return Program(state[:-1])
         return Program((*state, *range(self._cursor(state), self.depth)))
 
-    def least_layers(self, state: State, known: bool) -> int:
-        """The layers so far; with order, also those that are too many to skip at the end."""
+    def least_layers(self, state: State, evaluated: bool) -> int:
+        """The layers so far; unless layers come in any order, also those at the end that moves cannot skip."""
         if state and state[-1] == self.depth:
             return len(state) - 1
         if self.config.any_order:
             return len(state)
-        # A step covers at most a skipped block and the layer behind it.
+        # A move covers at most a skipped block and the layer behind it.
         left = self.depth - self._cursor(state)
         return len(state) + left // (self.config.skip_block + 1)
 
 
+class CachedMoves:
+    """The same moves with caches of the states used last, for trees that meet the same states.
+
+    Args:
+        moves: the moves.
+    """
+
+    def __init__(self, moves: Moves) -> None:
+        self.depth, self.root, self.least_layers = moves.depth, moves.root, moves.least_layers
+        self.program = lru_cache(maxsize=1 << 14)(moves.program)
+        self.children = lru_cache(maxsize=512)(moves.children)  # a state has hundreds of children, so keep few
+
+
 def _fits(layers: State, depth: int, most: int) -> bool:
     """Whether a program keeps the bounds on its length and on the executions of one layer."""
-    return len(layers) <= 2 * depth and max(Counter(layers).values()) <= most
+    ordered = sorted(layers)  # a layer with more executions than ``most`` stands again ``most`` places further on
+    return len(layers) <= 2 * depth and not any(map(eq, ordered, ordered[most:]))
 
 
 def make_moves(depth: int, config: MctsConfig) -> Moves:
-    """The moves that a configuration asks for."""
+    """The moves of a configuration, for a model of ``depth`` layers."""
     return Edits(depth, config) if config.moves == "edits" else Construction(depth, config)

@@ -1,8 +1,8 @@
-"""The search over one question, to be read beside the papers.
+"""The search over one question in its plainest form, to read beside the papers.
 
 After CoLa (arXiv 2507.07996, section 3): the root is the identity program, and a child is chosen by
-``R / v + c sqrt(ln V / v) - lambda * len / D``. It is slow and plain on purpose: `agents.search.lockstep` does the same
-for many questions at once, and the tests hold the two to the same numbers.
+``R / v + c sqrt(ln V / v) - lambda * len / D``. It is slow on purpose: `agents.search.tree` does the same faster,
+and the tests hold the two to the same numbers.
 
 Letters: ``V`` visits of a node, ``v`` visits of an edge, ``R`` sum of an edge's rewards, ``D`` the model's depth.
 """
@@ -30,7 +30,7 @@ __all__ = ["search_one"]
 
 @dataclass
 class _Edge:
-    """Statistics of one step at one state; two states that lead to the same one keep an edge each."""
+    """Statistics of one move at one state; two states that lead to the same child keep an edge each."""
 
     child: State
     visits: int = 0
@@ -39,11 +39,11 @@ class _Edge:
 
 @dataclass
 class _Node:
-    untried: list[State] | None = None  # not looked up before the search goes on from here
+    untried: list[State] | None = None  # None before the first selection at the node
     allowed: int = 0
     edges: list[_Edge] = field(default_factory=list)
     visits: int = 0
-    closed: bool = False  # nothing below is left to be tried
+    closed: bool = False  # nothing below is left to try
 
 
 class _Tree:
@@ -57,7 +57,7 @@ class _Tree:
         self.best_reward = -math.inf
 
     def select(self) -> tuple[State, list[_Edge]] | None:
-        """Walk to a program without a verdict; None where all walks end at known ones."""
+        """Walk to a program without a verdict; None if all walks end at programs with one."""
         for _ in range(MAX_WALKS):
             state, path = self.moves.root, list[_Edge]()
             while (program := self.moves.program(state)) in self.verdicts:
@@ -68,12 +68,12 @@ class _Tree:
                 state = edge.child
             if program not in self.verdicts:
                 return state, path
-            self.update(path, program)  # known programs are free: learn from the walk, and walk again
+            self.back_up(path, program)  # the verdict costs nothing: back it up, and walk again
             self.close(path)
         return None
 
     def choose(self, state: State) -> _Edge | None:
-        """The next step at a state; None where there is none."""
+        """Choose the next edge at a state, and expand the node if a new child is due; None if no move is left."""
         node = self.nodes[state]
         if node.untried is None:
             children = self.moves.children(state)
@@ -85,23 +85,23 @@ class _Tree:
         if self.config.random_child and self.rng.random() < self.config.random_child:
             return self.choose_at_random(node)
         if node.untried and len(self.open_edges(node)) < most_children(node.visits, self.config):
-            self.add(node, 0)
+            self.expand(node, 0)
         return max(self.open_edges(node), key=lambda edge: self.score(node, edge), default=None)
 
     def choose_at_random(self, node: _Node) -> _Edge | None:
-        """Any child, tried or not."""
+        """Any open edge or untried move, with the same probability each."""
         assert node.untried is not None
         edges = self.open_edges(node)
         count = len(edges) + len(node.untried)
         if not count:
             return None
         index = int(self.rng.integers(count))
-        return edges[index] if index < len(edges) else self.add(node, index - len(edges))
+        return edges[index] if index < len(edges) else self.expand(node, index - len(edges))
 
     def choose_at_root(self, node: _Node) -> _Edge | None:
-        """Gumbel noise and sequential halving among the candidates."""
+        """The edge that Gumbel noise and sequential halving choose."""
         while node.untried:
-            self.add(node, 0)
+            self.expand(node, 0)
         due = due_visits(np.array([edge.visits for edge in node.edges]), self.config.simulations)
         edges = self.open_edges(node)
         if not edges:
@@ -110,8 +110,8 @@ class _Tree:
         visits, totals = np.array([edge.visits for edge in edges]), np.array([edge.total for edge in edges])
         return edges[int(gumbel_scores(visits, totals, noise, due).argmax())]
 
-    def add(self, node: _Node, index: int) -> _Edge:
-        """Give a node one of its untried children."""
+    def expand(self, node: _Node, index: int) -> _Edge:
+        """Give a node an edge for one of its untried moves."""
         assert node.untried is not None
         edge = _Edge(node.untried.pop(index))
         node.edges.append(edge)
@@ -122,7 +122,7 @@ class _Tree:
         return [e for e in node.edges if not self.nodes[e.child].closed and not self.pruned(e.child)]
 
     def close(self, path: list[_Edge]) -> None:
-        """Close the end of a walk and the states on its way, as far as nothing is left to be tried there."""
+        """Close the last node of a path and then its ancestors on the path, as long as nothing is left to try there."""
         for state in [*(edge.child for edge in reversed(path)), self.moves.root]:
             node = self.nodes[state]
             if node.untried is None or node.untried or self.open_edges(node):
@@ -130,8 +130,8 @@ class _Tree:
             node.closed = True
 
     def pruned(self, state: State) -> bool:
-        """Whether nothing from here on can be better than the best program found."""
-        least = self.moves.least_layers(state, self.moves.program(state) in self.verdicts)
+        """Whether no program from a state on can have a larger reward than the best right program."""
+        least = self.moves.least_layers(state, evaluated=self.moves.program(state) in self.verdicts)
         return self.config.prune and 1.0 - self.config.layer_cost * (least / self.depth) <= self.best_reward
 
     def score(self, node: _Node, edge: _Edge) -> float:
@@ -141,8 +141,8 @@ class _Tree:
         length = self.moves.program(edge.child).cost(self.depth)
         return edge.total / edge.visits + explore - self.config.length_penalty * length
 
-    def update(self, path: list[_Edge], program: Program) -> None:
-        """Pay a program's reward to every edge on the path."""
+    def back_up(self, path: list[_Edge], program: Program) -> None:
+        """Add a program's reward to every edge of the path."""
         reward = reward_of(self.question, self.verdicts[program], program, self.depth, self.config)
         if self.verdicts[program].right:
             self.best_reward = max(self.best_reward, reward)
@@ -161,16 +161,16 @@ def search_one(
     Args:
         question: the question.
         depth: the model's depth.
-        evaluate: gives a program's verdict.
+        evaluate: returns a program's verdict.
         config: the settings; ``rows`` is not used.
-        seed: with the question's id it seeds the search.
+        seed: seeds the search, together with the question's id.
     """
     tree = _Tree(question, depth, config, seed)
     while len(tree.verdicts) <= config.simulations and (leaf := tree.select()) is not None:
         state, path = leaf
         program = tree.moves.program(state)
         tree.verdicts[program] = evaluate(program)
-        tree.update(path, program)
+        tree.back_up(path, program)
     nodes = tuple(
         Node(
             state,

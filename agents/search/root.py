@@ -1,5 +1,5 @@
 """The root by Gumbel noise and sequential halving (Danihelka et al. 2022, "Policy improvement by planning with
-Gumbel"): a few candidates share the simulations, and after each phase the better half of them goes on.
+Gumbel"): a few candidates share the simulations, and each phase keeps the better half of them.
 
 Letters: ``A`` candidates.
 """
@@ -20,7 +20,12 @@ _VISIT_OFFSET, _VALUE_SCALE = 50.0, 1.0
 
 @cache
 def considered_visits(candidates: int, simulations: int) -> tuple[int, ...]:
-    """For each simulation the visits that a candidate must have had to be chosen: sequential halving as a table."""
+    """Sequential halving as a table: for each simulation, the visit count of the candidate that it takes.
+
+    Args:
+        candidates: ``A``.
+        simulations: length of the table.
+    """
     if candidates <= 1:
         return tuple(range(simulations))
     phases = math.ceil(math.log2(candidates))
@@ -38,13 +43,13 @@ def considered_visits(candidates: int, simulations: int) -> tuple[int, ...]:
 def gumbel_scores(
     visits: NDArray[np.int64], totals: NDArray[np.float64], noise: NDArray[np.float64], due: int
 ) -> NDArray[np.float64]:
-    """Which candidate comes next: the largest score, minus infinity for those that must wait.
+    """The score of each candidate, ``[A]``; the simulation takes the largest, and minus infinity excludes a candidate.
 
     Args:
-        visits: of each candidate that is still open, ``[A]``.
-        totals: sums of their rewards, ``[A]``.
+        visits: visit count of each open candidate, ``[A]``.
+        totals: sum of the rewards of each, ``[A]``.
         noise: Gumbel noise plus the logarithm of the prior, ``[A]``.
-        due: the visits that the candidate must have had; where none has, all may come.
+        due: the visit count that a candidate must have; if none has it, no candidate is excluded.
     """
     values = totals / np.maximum(visits, 1)
     scores = noise + (_VISIT_OFFSET + visits.max()) * _VALUE_SCALE * values
@@ -53,11 +58,11 @@ def gumbel_scores(
 
 
 def due_visits(visits: NDArray[np.int64], simulations: int) -> int:
-    """The visits that the candidate which comes next must have had.
+    """The visit count of the candidate that the next simulation takes.
 
     Args:
-        visits: of all candidates, ``[A]``.
-        simulations: budget of the whole search.
+        visits: visit count of every candidate, ``[A]``.
+        simulations: budget of the whole search, in programs.
     """
     table, done = considered_visits(len(visits), simulations), int(visits.sum())
     return table[done] if done < len(table) else int(visits.max())

@@ -220,7 +220,7 @@ def test_no_program_below_a_state_is_shorter_than_its_bound(config: MctsConfig, 
     moves = Construction(DEPTH, config)
     state, rng, bounds = moves.root, np.random.default_rng(seed), []
     while children := moves.children(state):
-        bounds.append(moves.least_layers(state, known=True))
+        bounds.append(moves.least_layers(state, evaluated=True))
         assert len(set(children)) == len(children)
         state = children[rng.integers(len(children))]
     assert max(bounds) <= len(moves.program(state))
