@@ -46,10 +46,12 @@ def admit(llm: FrozenLLM) -> None:
             f"{name} gives logits of shape {tuple(own.shape)} for {_LENGTH} tokens, so it does not predict the next "
             "token at each position."
         )
+    if llm.embed(ids).shape[:2] != ids.shape:
+        raise ModelError(f"{name} puts tokens of its own before the text's, so positions are not those of the text.")
     _check_identity(llm, ids, own)
     _check_later_tokens(llm, ids, own)
     _check_pieces(llm, ids, own)
-    _check_positions(llm, ids)
+    _check_positions(llm, ids, own)
     _check_restacked(llm, ids)
 
 
@@ -92,18 +94,23 @@ def _check_pieces(llm: FrozenLLM, ids: Tensor, own: Tensor) -> None:
         )
 
 
-def _check_positions(llm: FrozenLLM, ids: Tensor) -> None:
-    """Padding on the left must not move the positions that are added to the embedded tokens."""
+def _check_positions(llm: FrozenLLM, ids: Tensor, own: Tensor) -> None:
+    """Padding on the left must not move positions: neither those of the embedded tokens, nor those in the layers."""
     padded = torch.cat([ids[:, :1], ids[:, :-1]], dim=1)  # [1, T], the first column is padding
     mask = torch.ones_like(ids)
     mask[:, 0] = 0
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     past = PastLength(0, [None] * llm.depth)
     moved = llm.shell.layer_inputs(padded, past, mask, positions).hidden[:, 1:]
-    if _differ(moved, llm.embed(ids)[:, :-1], _SAME_SHAPES.get(llm.dtype, 0.02)):
+    cache = llm.new_cache([llm.identity])
+    pieces = [llm.logits(padded[:, a:b], llm.identity, mask[:, :b], cache) for a, b in ((0, _CUT), (_CUT, _LENGTH))]
+    logits = torch.cat(pieces, dim=1)[:, 1:]
+    if _differ(moved, llm.embed(ids)[:, :-1], _SAME_SHAPES.get(llm.dtype, 0.02)) or _differ(
+        logits, own[:, :-1], _OTHER_SHAPES.get(llm.dtype, 0.3)
+    ):
         raise ModelError(
-            f"{type(llm.model).__name__} counts positions by column and takes no others, so a prompt would mean "
-            "something else beside a longer one."
+            f"{type(llm.model).__name__} counts positions in a way of its own, so a prompt beside a longer one, padded "
+            "on the left, would mean something else than alone."
         )
 
 

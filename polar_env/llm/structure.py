@@ -56,6 +56,8 @@ def _path_of_layers(model: PreTrainedModel) -> str:
         decoder = model.get_decoder()
         inside = [path for path, part in model.named_modules() if part is decoder and part is not model]
         outermost = [path for path in outermost if any(path.startswith(f"{other}.") for other in inside)] or outermost
+        top = min(path.count(".") for path in outermost)
+        outermost = [path for path in outermost if path.count(".") == top]
     if len(outermost) != 1:
         found = f"{len(outermost)} ({', '.join(outermost)})" if outermost else "none"
         raise ModelError(
@@ -79,6 +81,11 @@ def windows_of(model: PreTrainedModel) -> list[int | None]:
             f"{name} shares key and value caches between layers, so a step has none of its own. Give a model whose "
             "layers each keep their own keys and values."
         )
+    if getattr(config, "hidden_size_per_layer_input", None):
+        raise ModelError(
+            f"{name} gives every layer an input of its own, made from the tokens, so a layer has no clear meaning at "
+            "another place."
+        )
     if _attends_to_an_encoder(model):
         raise ModelError(f"{name} attends to an encoder in its layers; give a decoder-only language model.")
     if "past_key_values" not in inspect.signature(model.forward).parameters:
@@ -95,8 +102,8 @@ def windows_of(model: PreTrainedModel) -> list[int | None]:
     for index, layer in enumerate(layers):
         if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
             raise ModelError(
-                f"layer {index} of {name} keeps {_memory_of(layer)}; only layers that keep keys and values for each token, and "
-                "nothing else, can be executed in any order."
+                f"layer {index} of {name} keeps {_memory_of(layer)}; only layers that keep keys and values for "
+                "each token, and nothing else, can be executed in any order."
             )
     return [getattr(layer, "sliding_window", None) for layer in layers]
 
@@ -135,10 +142,13 @@ def with_layers(
         setattr(at, part, child)
         at = child
         if config is not None and "config" in vars(child):
-            child.config = config if type(child.config) is type(config) else config.get_text_config()  # type: ignore[assignment]
+            whole = isinstance(vars(child)["config"], type(config))
+            vars(child)["config"] = config if whole else config.get_text_config()
     setattr(at, name, nn.ModuleList(layers))
     if config is not None:
         shell.config = config
+        if "first_kv_shared_layer_idx" in vars(at):  # Gemma-4 counts there from which layer on caches are shared
+            vars(at)["first_kv_shared_layer_idx"] = len(layers)
     return shell  # type: ignore[return-value]
 
 

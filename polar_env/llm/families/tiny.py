@@ -1,129 +1,201 @@
 """Tiny random models of every causal language model class that the installed transformers has.
 
-The sizes are set by name, so that a class which nobody has looked at is built like all the others; `SPECIAL` says what
-a few classes want besides.
+Sizes are set by name, so that a class which nobody has looked at is built like all the others; `SPECIAL` holds what a
+few classes want besides.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+import re
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-VOCABULARY, WIDTH, DEPTH, HEADS, EXPERTS, WINDOW = 99, 32, 4, 4, 4, 5
-HEAD = WIDTH // HEADS
+__all__ = ["LEFT_OUT", "CausalClass", "causal_classes", "tiny_model", "tiny_tokenizer"]
 
-_SIZES: dict[str, Any] = {
-    **dict.fromkeys(
-        ["vocab_size", "vocab_size_per_layer_input", "encoder_hash_byte_group_vocab", "n_vocab"], VOCABULARY
+VOCABULARY, WIDTH, INNER, DEPTH, HEADS, KV_HEADS, HEAD = 99, 32, 64, 4, 4, 2, 8
+WINDOW = 5
+"""Shorter than what `polar verify` runs, so that windows slide."""
+_WEIGHT, _NOISE = 0.3, 0.1
+"""Standard deviations of matrices and of what is added to vectors: large, so that every program gives other logits."""
+
+_NAMES: list[tuple[int, str]] = [
+    (VOCABULARY, "vocab_size vocab_size_per_layer_input decoder_vocab_size n_vocab"),
+    (
+        WIDTH,
+        "hidden_size n_embd d_model dim_model embedding_size input_embedding_size output_embedding_size "
+        "word_embed_proj_dim attention_hidden_size moe_intermediate_size shared_expert_intermediate_size "
+        "expert_ffn_hidden_size shared_intermediate_size backbone_hidden_size router_hidden_size "
+        "pronunciation_embed_dim shape_embed_dim text_hidden_size",
     ),
-    **dict.fromkeys(["hidden_size", "n_embd", "d_model", "dim_model", "word_embed_proj_dim", "embedding_size"], WIDTH),
-    **dict.fromkeys(["attention_hidden_size", "kv_channels_total"], WIDTH),
-    **dict.fromkeys(
-        ["intermediate_size", "n_inner", "d_ff", "dim_ff", "ffn_dim", "decoder_ffn_dim", "encoder_ffn_dim"], 64
+    (
+        INNER,
+        "intermediate_size n_inner d_ff dim_ff dff d_inner ffn_dim decoder_ffn_dim encoder_ffn_dim "
+        "intermediate_size_mlp ffn_hidden_size dense_intermediate_size shared_experts_intermediate_size mamba_d_ssm",
     ),
-    **dict.fromkeys(["intermediate_size_mlp", "ffn_hidden_size", "feed_forward_size", "ff_dim", "n_ff"], 64),
-    **dict.fromkeys(
-        ["num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "encoder_layers"], DEPTH
+    (
+        DEPTH,
+        "num_hidden_layers n_layer n_layers num_layers decoder_layers encoder_layers num_encoder_layers "
+        "num_decoder_layers num_blocks",
     ),
-    **dict.fromkeys(
-        [
-            "num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads",
-            "encoder_attention_heads", "swa_num_attention_heads",
-        ],
+    (
         HEADS,
+        "num_attention_heads n_head n_heads num_heads attention_heads decoder_attention_heads encoder_attention_heads "
+        "num_encoder_attention_heads num_decoder_attention_heads swa_num_attention_heads num_experts n_routed_experts "
+        "num_local_experts moe_num_experts linear_num_key_heads linear_num_value_heads linear_num_heads index_n_heads",
     ),
-    **dict.fromkeys(["num_key_value_heads", "num_kv_heads", "swa_num_key_value_heads", "kv_n_heads"], 2),
-    **dict.fromkeys(["head_dim", "swa_head_dim", "swa_v_head_dim", "v_head_dim", "global_head_dim", "d_kv"], HEAD),
-    **dict.fromkeys(["qk_nope_head_dim", "qk_rope_head_dim", "rotary_dim", "kv_channels", "attention_head_dim"], HEAD),
-    "qk_head_dim": 2 * HEAD,
-    **dict.fromkeys(["q_lora_rank", "kv_lora_rank", "laurel_rank", "hidden_size_per_layer_input"], 16),
-    **dict.fromkeys(["num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts"], EXPERTS),
-    **dict.fromkeys(["num_experts_per_tok", "moe_k", "num_experts_per_token", "experts_per_token", "moe_topk"], 2),
-    **dict.fromkeys(["n_shared_experts", "num_shared_experts", "moe_num_shared_experts"], 1),
-    **dict.fromkeys(["n_group", "topk_group", "num_expert_groups"], 1),
-    **dict.fromkeys(
-        [
-            "moe_intermediate_size", "shared_expert_intermediate_size", "expert_ffn_hidden_size",
-            "shared_intermediate_size", "moe_shared_expert_intermediate_size", "expert_hidden_size",
-        ],
-        32,
+    (
+        KV_HEADS,
+        "num_key_value_heads num_kv_heads swa_num_key_value_heads kv_n_heads num_experts_per_tok moe_k moe_topk "
+        "num_experts_per_token max_window_layers",
     ),
-    **dict.fromkeys(["sliding_window", "window_size", "attention_window", "sliding_window_size"], WINDOW),
-    "attention_chunk_size": WINDOW,
-    "max_position_embeddings": 256, "n_positions": 256, "n_ctx": 256, "max_seq_len": 256,
-    "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1,
-    "is_decoder": True, "use_sliding_window": True, "max_window_layers": 2,
-    "first_k_dense_replace": 1,
-}  # fmt: skip
-
-_PLAIN_LAYERS = {"full_attention", "sliding_attention"}
-
+    (
+        HEAD,
+        "head_dim swa_head_dim swa_v_head_dim v_head_dim global_head_dim d_kv d_head dim_head qk_nope_head_dim "
+        "qk_rope_head_dim rotary_dim index_head_dim linear_key_head_dim linear_value_head_dim linear_head_dim "
+        "attention_head_size mamba_n_heads mamba_d_head mamba_d_state mamba_chunk_size",
+    ),
+    (16, "q_lora_rank kv_lora_rank o_lora_rank laurel_rank hidden_size_per_layer_input qk_head_dim"),
+    (
+        1,
+        "n_shared_experts num_shared_experts moe_num_shared_experts n_group topk_group num_expert_group "
+        "num_expert_groups first_k_dense_replace eos_token_id pad_token_id",
+    ),
+    (0, "bos_token_id"),
+    (WINDOW, "sliding_window window_size attention_window sliding_window_size attention_chunk_size"),
+    (256, "max_position_embeddings n_positions n_ctx max_seq_len pronunciation_vocab_size shape_vocab_size"),
+]
+SIZES: dict[str, Any] = {name: size for size, names in _NAMES for name in names.split()} | {
+    "is_decoder": True,
+    "use_sliding_window": True,
+}
 _MIXED = ["sliding_attention", "full_attention"] * (DEPTH // 2)
-_MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_ssm": 64, "mamba_d_state": 8, "mamba_chunk_size": 4}
+_CONVOLUTIONS = ["conv", "full_attention"] * (DEPTH // 2)
+_ROTARY = {"rope_type": "default", "rope_theta": 10_000.0}
+_NO_LAYER_INPUTS = {"hidden_size_per_layer_input": 0, "layer_types": _MIXED}
 SPECIAL: dict[str, dict[str, Any]] = {
-    "BambaForCausalLM": {**_MAMBA, "attn_layer_indices": [1, 3]},
-    "CohereCompassForCausalLM": {"layer_types": _MIXED},
-    "Dots3NoteForCausalLM": {"num_key_value_heads": HEADS},
-    "FalconH1ForCausalLM": _MAMBA,
+    "CohereCompassForCausalLM": {"layer_types": _MIXED, "rope_parameters": dict.fromkeys(_MIXED, _ROTARY)},
+    "DbrxForCausalLM": {"attn_config": {"rope_theta": 10_000.0, "clip_qkv": 8.0}},
     "GPTNeoForCausalLM": {"attention_types": [[["global", "local"], DEPTH // 2]]},
-    "Gemma3nForCausalLM": {"layer_types": _MIXED, "num_kv_shared_layers": 2, "activation_sparsity_pattern": 0.0},
-    "Gemma4UnifiedAssistantForCausalLM": {"text_config": {"layer_types": _MIXED}},
-    "GraniteMoeHybridForCausalLM": {**_MAMBA, "layer_types": ["mamba", "attention"] * (DEPTH // 2)},
-    "Lfm2ForCausalLM": {"layer_types": ["conv", "full_attention"] * (DEPTH // 2)},
-    "Lfm2MoeForCausalLM": {"layer_types": ["conv", "full_attention"] * (DEPTH // 2)},
-    "Mamba2ForCausalLM": {"num_heads": 8, "head_dim": 8, "n_groups": 1, "state_size": 8},
+    "Gemma3nForCausalLM": {"layer_types": _MIXED, "num_kv_shared_layers": 2, "activation_sparsity_pattern": [0.0] * 4},
+    "GraniteMoeHybridForCausalLM": {"layer_types": ["mamba", "attention"] * (DEPTH // 2)},
+    # By default these two have no convolutions, but all that are published have.
+    "Lfm2ForCausalLM": {"layer_types": _CONVOLUTIONS},
+    "Lfm2MoeForCausalLM": {"layer_types": _CONVOLUTIONS},
+    "Mamba2ForCausalLM": {"num_heads": 8, "n_groups": 1, "state_size": 8},
+    "Qwen4ExpForCausalLM": {
+        "indexer_n_heads": HEADS, "indexer_kv_heads": 1, "indexer_head_dim": HEAD, "indexer_budget": 4,
+        "indexer_compress_ratio": 2,
+    },
+    "Mistral4ForCausalLM": {"head_dim": 2 * HEAD},
     "ReformerModelWithLMHead": {
-        "axial_pos_shape": [16, 16], "axial_pos_embds_dim": [16, 16], "attention_head_size": HEAD,
-        "attn_layers": ["local"] * DEPTH,
+        "axial_pos_shape": [16, 16], "axial_pos_embds_dim": [16, 16], "attn_layers": ["local"] * DEPTH,
     },
     "XmodForCausalLM": {"default_language": "en_XX"},
     "Zamba2ForCausalLM": {"layers_block_type": ["mamba", "hybrid"] * 2, "mamba_headdim": 8, "n_mamba_heads": 8},
     "ZambaForCausalLM": {"layers_block_type": ["mamba", "hybrid"] * 2},
     "ZayaForCausalLM": {"num_experts_per_tok": 1},
 }  # fmt: skip
+"""By class, what its configuration wants besides the sizes."""
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "Gemma4ForCausalLM, no inputs by layer": ("Gemma4ForCausalLM", _NO_LAYER_INPUTS),
+    "BertLMHeadModel, not a decoder": ("BertLMHeadModel", {"is_decoder": False}),
+    "FalconForCausalLM, ALiBi": ("FalconForCausalLM", {"alibi": True}),
+    "MiniMaxM3VLForCausalLM, sparse": (
+        "MiniMaxM3VLForCausalLM", {"layer_types": ["full_attention", "minimax_m3_sparse"] * (DEPTH // 2)}
+    ),
+}  # fmt: skip
+"""Other configurations of a class for which the answer may be another one."""
 
 
-def causal_classes() -> dict[str, str]:
+_DRAFTER = (
+    "it drafts tokens from the hidden states and the cache of another model, so it is no language model by itself."
+)
+LEFT_OUT = {"Gemma4AssistantForCausalLM": _DRAFTER, "Gemma4UnifiedAssistantForCausalLM": _DRAFTER}
+"""Classes that are no language models by themselves, and why."""
+
+
+@dataclass(frozen=True)
+class CausalClass:
+    """One class, or a variant of it.
+
+    Attributes:
+        name: the class, or what the variant is called.
+        cls: the class's name in transformers.
+        model_type: what its configuration is called.
+        special: what its configuration wants besides the sizes.
+    """
+
+    name: str
+    cls: str
+    model_type: str
+    special: dict[str, Any]
+
+
+def causal_classes() -> list[CausalClass]:
+    """All classes of transformers' table of causal language models, those that are named like one, and the variants."""
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    return {name: t for t, name in reversed(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items())}
+
+    named = [name for name in dir(transformers) if re.fullmatch(r"(?!Auto|TF|Flax).*(ForCausalLM|LMHeadModel)", name)]
+    classes = sorted({*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values(), *named})
+    wanted = [(name, name, SPECIAL.get(name, {})) for name in classes]
+    wanted += [(name, cls, special) for name, (cls, special) in VARIANTS.items()]
+    return [
+        CausalClass(name, cls, str(getattr(transformers, cls).config_class.model_type), special)
+        for name, cls, special in sorted(wanted, key=lambda row: row[:2])
+    ]
 
 
-def tiny_config(kind: type[PreTrainedConfig], special: dict[str, Any]) -> PreTrainedConfig:
-    try:
-        default = kind()
-        known = vars(default)
-    except Exception:
-        default, known = None, {k: None for c in kind.__mro__ for k in vars(c).get("__annotations__", {})}
-    sizes = {name: value for name, value in _SIZES.items() if name in known or name in kind.attribute_map}
-    if sizes.get("attention_chunk_size") and known.get("attention_chunk_size") is None: sizes.pop("attention_chunk_size")
-    for name, value in known.items():
-        if isinstance(value, PreTrainedConfig):
-            sizes[name] = tiny_config(type(value), special.get(name, {})).to_dict()
-        elif name in ("sliding_window", "layer_types") and False: pass
-    if "kv_lora_rank" in known:
-        sizes["num_key_value_heads"] = HEADS
-    sizes |= {k: v for k, v in special.items() if not isinstance(v, dict) or k not in sizes or k in ("rope_parameters",)}
-    made = kind(**sizes)
-    types = getattr(made, "layer_types", None)
-    if types and set(types) == {"sliding_attention", "full_attention"} or types and set(types)=={"sliding_attention"}:
-        made = kind(**sizes | {"layer_types": ["sliding_attention", "full_attention"] * (DEPTH // 2)})
-    return made
+def tiny_model(kind: CausalClass, seed: int = 0) -> PreTrainedModel:
+    """A random model of a class; the same one every time.
 
-
-def tiny_model(name: str) -> PreTrainedModel:
+    Raises:
+        Exception: whatever transformers raises where it cannot build the model from these sizes.
+    """
     import transformers
-    kind = getattr(transformers, name)
-    torch.manual_seed(1)
-    config = tiny_config(kind.config_class, SPECIAL.get(name, {}))
-    model = kind(config).eval()
-    stream = torch.Generator().manual_seed(0)
+
+    made = getattr(transformers, kind.cls)
+    model: PreTrainedModel = made(_tiny_config(made.config_class, kind.special)).eval()
+    stream = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         noise = torch.randn(parameter.shape, generator=stream)
-        parameter.data = 0.3 * noise if parameter.ndim > 1 else parameter.data + 0.1 * noise
+        parameter.data = _WEIGHT * noise if parameter.ndim > 1 else parameter.data + _NOISE * noise
     return model
+
+
+def _tiny_config(kind: type[PreTrainedConfig], special: dict[str, Any]) -> PreTrainedConfig:
+    """A configuration of which every size that has a known name is small; those inside of it, too."""
+    try:
+        known = dict(vars(kind()))
+    except Exception:  # its own defaults may not fit together
+        known = {name: None for part in kind.__mro__ for name in vars(part).get("__annotations__", {})}
+    sizes = {name: size for name, size in SIZES.items() if name in known or name in kind.attribute_map}
+    if known.get("attention_chunk_size") is None:
+        sizes.pop("attention_chunk_size", None)  # every decoder's cache would be cut into chunks
+    if "kv_lora_rank" in known:
+        sizes["num_key_value_heads"] = HEADS  # compressed keys are expanded for each head
+    parts = {name: value for name, value in known.items() if isinstance(value, PreTrainedConfig)}
+    sizes |= {name: value for name, value in special.items() if name not in parts}
+    for name, part in parts.items():
+        sizes[name] = _tiny_config(type(part), special.get(name, {})).to_dict()
+    config = kind(**sizes)
+    types = set(getattr(config, "layer_types", None) or ())
+    if "layer_types" not in special and "sliding_attention" in types <= set(_MIXED):
+        config = kind(**sizes | {"layer_types": _MIXED})
+    return config
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer with a word for each token of a tiny model."""
+    words = {"<s>": 0, "</s>": 1, "<unk>": 2} | {f"w{token}": token for token in range(3, VOCABULARY)}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="<unk>")),
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="</s>",
+    )
