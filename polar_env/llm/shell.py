@@ -222,7 +222,6 @@ def _outputs_of(layer: nn.Module, model: PreTrainedModel) -> int:
         watch.remove()
     if len(seen) != 1:
         raise ModelError(
-            f"the forward of {name} calls its first layer {len(seen)} times, not once, so it is not its layers one "
-            "after the other."
+            f"{name} is not just its layers one after the other: its forward calls the first one {len(seen)} times."
         )
     return len(seen[0]) if isinstance(seen[0], tuple | list) else 0

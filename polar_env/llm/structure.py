@@ -88,10 +88,6 @@ def windows_of(model: PreTrainedModel) -> list[int | None]:
         )
     if _attends_to_an_encoder(model):
         raise ModelError(f"{name} attends to an encoder in its layers; give a decoder-only language model.")
-    if "past_key_values" not in inspect.signature(model.forward).parameters:
-        raise ModelError(
-            f"{name} takes no cache of keys and values, so a step has nowhere to keep what it knows of earlier tokens."
-        )
     attention = config._attn_implementation
     if attention not in ATTENTION:
         raise ModelError(
@@ -102,9 +98,13 @@ def windows_of(model: PreTrainedModel) -> list[int | None]:
     for index, layer in enumerate(layers):
         if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
             raise ModelError(
-                f"layer {index} of {name} keeps {_memory_of(layer)}; only layers that keep keys and values for "
-                "each token, and nothing else, can be executed in any order."
+                f"layer {index} of {name} keeps {_memory_of(layer)}; only attention layers, which keep keys and values "
+                "for each token and nothing else, can be executed in any order."
             )
+    if "past_key_values" not in inspect.signature(model.forward).parameters:
+        raise ModelError(
+            f"{name} takes no cache of keys and values, so a step has nowhere to keep what it knows of earlier tokens."
+        )
     return [getattr(layer, "sliding_window", None) for layer in layers]
 
 
@@ -146,7 +146,7 @@ def with_layers(
             vars(child)["config"] = config if whole else config.get_text_config()
     setattr(at, name, nn.ModuleList(layers))
     if config is not None:
-        shell.config = config
+        shell.config = config  # type: ignore[assignment]
         if "first_kv_shared_layer_idx" in vars(at):  # Gemma-4 counts there from which layer on caches are shared
             vars(at)["first_kv_shared_layer_idx"] = len(layers)
     return shell  # type: ignore[return-value]

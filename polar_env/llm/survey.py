@@ -138,8 +138,8 @@ _PAGE = """# Families
 {left} left out{wrong}.
 
 Every row is a class of transformers' table of causal language models, a class that is named like one
-(`...ForCausalLM`, `...LMHeadModel`), or a variant of a class whose answer depends on its configuration. Each is built as
-a tiny random model (4 layers, width 32, windows of 5 tokens) and loaded.
+(`...ForCausalLM`, `...LMHeadModel`), or a variant of a class whose answer depends on its configuration. Each is built
+as a tiny random model (4 layers, width 32, windows of 5 tokens) and loaded.
 
 - **exact**: all comparisons of `polar verify` agree with transformers running the re-stacked layers, in float32 on a
   CPU. The difference is the largest of any logit; the bound is 1e-4, and for rows of different programs in one batch

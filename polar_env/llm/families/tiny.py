@@ -23,7 +23,7 @@ _WEIGHT, _NOISE = 0.3, 0.1
 """Standard deviations of matrices and of what is added to vectors: large, so that every program gives other logits."""
 
 _NAMES: list[tuple[int, str]] = [
-    (VOCABULARY, "vocab_size vocab_size_per_layer_input decoder_vocab_size n_vocab"),
+    (VOCABULARY, "vocab_size encoder_hash_byte_group_vocab vocab_size_per_layer_input decoder_vocab_size n_vocab"),
     (
         WIDTH,
         "hidden_size n_embd d_model dim_model embedding_size input_embedding_size output_embedding_size "
