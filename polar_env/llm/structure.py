@@ -101,7 +101,7 @@ def windows_of(model: PreTrainedModel) -> list[int | None]:
                 f"layer {index} of {name} keeps {_memory_of(layer)}; only attention layers, which keep keys and values "
                 "for each token and nothing else, can be executed in any order."
             )
-    if "past_key_values" not in inspect.signature(model.forward).parameters:
+    if "past_key_values" not in inspect.signature(find_decoder(model).forward).parameters:
         raise ModelError(
             f"{name} takes no cache of keys and values, so a step has nowhere to keep what it knows of earlier tokens."
         )
