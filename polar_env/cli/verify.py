@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -12,6 +13,8 @@ from rich.table import Table
 from polar_env.cli.bars import console
 from polar_env.cli.flags import ModelConfig
 from polar_env.cli.opening import open_llm
+from polar_env.errors import ConfigError
+from polar_env.tables import write_whole
 
 if TYPE_CHECKING:
     from polar_env.runner.verify import Finding
@@ -26,6 +29,10 @@ class VerifyConfig(ModelConfig):
     """A named model, a local folder, or a hub id (owner/name); by default smollm2-135m."""
     attention: str = ""
     """Attention implementation, sdpa or eager; by default the one that transformers chooses."""
+    families: bool = False
+    """Instead of one model, a tiny random model of every causal language model class that transformers has."""
+    out: Path | None = None
+    """With --families: where to write the page of all classes."""
 
 
 CONFIG = VerifyConfig
@@ -35,6 +42,10 @@ def run(config: VerifyConfig) -> dict[str, Any]:
     """Run all comparisons, print the table; ``failed`` says how many disagree."""
     from polar_env.runner.verify import GREEDY, MIXED, comparisons, verify
 
+    if config.families:
+        return _run_families(config)
+    if config.out is not None:
+        raise ConfigError("--out is where --families writes its page; give both or neither.")
     llm = open_llm(config.model_name, config.dtype_name, config.device, config.attention)
     number, total = count(1), comparisons(llm.depth)
     with console.status("comparing") as status:
@@ -54,6 +65,33 @@ def run(config: VerifyConfig) -> dict[str, Any]:
         "max_logit_difference": _finite(max(same_shape)),
         "mixed_batch_difference": _finite(max(f.difference for f in mixed)),
         "mixed_batch_bound": min(f.bound for f in mixed),
+    }
+
+
+def _run_families(config: VerifyConfig) -> dict[str, Any]:
+    """Judge every class, write the page; ``failed`` says how many are neither exact nor refused."""
+    from polar_env.llm.families.tiny import causal_classes
+    from polar_env.runner.survey import EXACT, LEFT, REFUSED, WRONG, as_markdown, survey
+
+    kinds, number = causal_classes(), count(1)
+    with console.status("building") as status:
+        judgements = survey(kinds, None, lambda j: status.update(f"{next(number)} of {len(kinds)}: {j.name}"))
+    for judgement in judgements:
+        if judgement.verdict == WRONG:
+            console.print(f"{judgement.name}: {judgement.reason}", markup=False)
+    page = as_markdown(judgements, "polar verify --families --out docs/families.md")
+    if config.out is not None:
+        write_whole(config.out, page.encode())
+    elif not config.json_output:
+        print(page)
+    verdicts = [judgement.verdict for judgement in judgements]
+    console.print(f"{verdicts.count(EXACT)} exact, {verdicts.count(REFUSED)} refused, {verdicts.count(LEFT)} left out")
+    return {
+        "classes": len(judgements),
+        "exact": verdicts.count(EXACT),
+        "refused": verdicts.count(REFUSED),
+        "left_out": verdicts.count(LEFT),
+        "failed": verdicts.count(WRONG),
     }
 
 

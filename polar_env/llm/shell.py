@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from polar_env.errors import ModelError
 from polar_env.llm.slots import PastLength
 from polar_env.llm.structure import find_decoder, find_layers, with_layers
 
@@ -204,11 +205,23 @@ class Shell:
 
 @torch.inference_mode()
 def _outputs_of(layer: nn.Module, model: PreTrainedModel) -> int:
-    """Length of the tuple that a layer gives out when its model runs, 0 for a tensor."""
+    """Length of the tuple or list that a layer gives out when its model runs, 0 for a tensor.
+
+    Raises:
+        ModelError: if the model does not run on token ids alone, or runs without calling the layer once.
+    """
     seen: list[Any] = []
+    name = type(model).__name__
     watch = layer.register_forward_hook(lambda _, __, output: seen.append(output))
     try:
-        model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
+        model(input_ids=torch.zeros(1, 4, dtype=torch.long, device=model.device), use_cache=False)
+    except Exception as error:  # whatever a forward may raise that was written by others
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise ModelError(f"{name} does not run on token ids alone ({type(error).__name__}: {reason}).") from error
     finally:
         watch.remove()
-    return len(seen[0]) if isinstance(seen[0], tuple) else 0
+    if len(seen) != 1:
+        raise ModelError(
+            f"{name} is not just its layers one after the other: its forward calls the first one {len(seen)} times."
+        )
+    return len(seen[0]) if isinstance(seen[0], tuple | list) else 0

@@ -7,10 +7,11 @@ weights.
 from __future__ import annotations
 
 import copy
+import inspect
 
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from polar_env.errors import ModelError
 from polar_env.llm.families import RESTACKED_CONFIGS
@@ -34,22 +35,34 @@ def find_layers(model: PreTrainedModel) -> nn.ModuleList:
 
 
 def find_decoder(model: PreTrainedModel) -> nn.Module:
-    """The part of a model that holds its list of layers and calls them."""
-    return model.get_submodule(_path_of_layers(model).rpartition(".")[0])
+    """The innermost part of a model that takes token ids and holds its list of layers."""
+    path = _path_of_layers(model).rpartition(".")[0]
+    while not isinstance(model.get_submodule(path), PreTrainedModel):
+        path = path.rpartition(".")[0]
+    return model.get_submodule(path)
 
 
 def _path_of_layers(model: PreTrainedModel) -> str:
     """Where the list of layers stands in a model, e.g. ``model.layers``."""
+    name = type(model).__name__
     if model.config.is_encoder_decoder:
-        raise ModelError(f"{type(model).__name__} is an encoder-decoder; give a decoder-only language model.")
-    depth = model.config.get_text_config().num_hidden_layers
+        raise ModelError(f"{name} is an encoder-decoder; give a decoder-only language model.")
+    depth = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    if not isinstance(depth, int):
+        raise ModelError(f"the configuration of {name} does not say how many layers it has; it is no single decoder.")
     lists = [path for path, part in model.named_modules() if isinstance(part, nn.ModuleList) and len(part) == depth]
     outermost = [path for path in lists if not any(path.startswith(f"{other}.") for other in lists)]
+    if len(outermost) > 1:  # a model of images and text has layers for both
+        decoder = model.get_decoder()
+        inside = [path for path, part in model.named_modules() if part is decoder and part is not model]
+        outermost = [path for path in outermost if any(path.startswith(f"{other}.") for other in inside)] or outermost
+        top = min(path.count(".") for path in outermost)
+        outermost = [path for path in outermost if path.count(".") == top]
     if len(outermost) != 1:
         found = f"{len(outermost)} ({', '.join(outermost)})" if outermost else "none"
         raise ModelError(
-            f"{type(model).__name__} should have one list of its {depth} layers, to be executed one by one, but has "
-            f"{found}; give a decoder-only language model."
+            f"{name} should have one list of its {depth} layers, to be executed one by one, but has {found}; give a "
+            "decoder-only language model."
         )
     return str(outermost[0])
 
@@ -63,12 +76,17 @@ def windows_of(model: PreTrainedModel) -> list[int | None]:
     """
     config = model.config.get_text_config()
     name = type(model).__name__
-    if getattr(config, "num_kv_shared_layers", None) or getattr(config, "kv_sharing_modes", None):
+    if getattr(config, "num_kv_shared_layers", None) or "reuse" in (getattr(config, "kv_sharing_modes", None) or ()):
         raise ModelError(
             f"{name} shares key and value caches between layers, so a step has none of its own. Give a model whose "
             "layers each keep their own keys and values."
         )
-    if getattr(config, "add_cross_attention", False):
+    if getattr(config, "hidden_size_per_layer_input", None):
+        raise ModelError(
+            f"{name} gives every layer an input of its own, made from the tokens, so a layer has no clear meaning at "
+            "another place."
+        )
+    if _attends_to_an_encoder(model):
         raise ModelError(f"{name} attends to an encoder in its layers; give a decoder-only language model.")
     attention = config._attn_implementation
     if attention not in ATTENTION:
@@ -78,12 +96,39 @@ def windows_of(model: PreTrainedModel) -> list[int | None]:
         )
     layers = DynamicCache(config=config).layers
     for index, layer in enumerate(layers):
-        if not isinstance(layer, DynamicLayer):
+        if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
             raise ModelError(
-                f"layer {index} of {name} keeps a {type(layer).__name__} instead of keys and values for each token; "
-                "only attention layers can be executed in any order."
+                f"layer {index} of {name} keeps {_memory_of(layer)}; only attention layers, which keep keys and values "
+                "for each token and nothing else, can be executed in any order."
             )
+    if "past_key_values" not in inspect.signature(find_decoder(model).forward).parameters:
+        raise ModelError(
+            f"{name} takes no cache of keys and values, so a step has nowhere to keep what it knows of earlier tokens."
+        )
     return [getattr(layer, "sliding_window", None) for layer in layers]
+
+
+_OTHER_MEMORIES = {
+    "DynamicIndexedLayer": "keys of an index beside keys and values",
+    "LinearAttentionAndFullAttentionLayer": "a recurrent state beside keys and values",
+    "LinearAttentionAndSlidingWindowAttentionLayer": "a recurrent state beside keys and values",
+    "LinearAttentionLayer": "a recurrent state instead of keys and values",
+    "DummyLayer": "no keys and values",
+    "DynamicLayer": "more than keys and values",
+}
+"""What the cache layers of transformers keep that are not plain keys and values, by the class that they come from."""
+
+
+def _memory_of(layer: object) -> str:
+    names = (kind.__name__ for kind in type(layer).__mro__)
+    return next((_OTHER_MEMORIES[name] for name in names if name in _OTHER_MEMORIES), f"a {type(layer).__name__}")
+
+
+def _attends_to_an_encoder(model: PreTrainedModel) -> bool:
+    """Whether a layer holds weights for the keys and values of another model."""
+    names = {name.rpartition(".")[2] for name, _ in find_layers(model).named_modules()}
+    flagged = getattr(model.config.get_text_config(), "add_cross_attention", False)
+    return bool(flagged) or not names.isdisjoint(("encoder_attn", "crossattention", "cross_attn"))
 
 
 def with_layers(
@@ -96,9 +141,14 @@ def with_layers(
         child = shallow_copy(getattr(at, part))
         setattr(at, part, child)
         at = child
+        if config is not None and "config" in vars(child):
+            whole = isinstance(vars(child)["config"], type(config))
+            vars(child)["config"] = config if whole else config.get_text_config()
     setattr(at, name, nn.ModuleList(layers))
     if config is not None:
-        shell.config, at.config = config, config.get_text_config()  # type: ignore[assignment]
+        shell.config = config  # type: ignore[assignment]
+        if "first_kv_shared_layer_idx" in vars(at):  # Gemma-4 counts there from which layer on caches are shared
+            vars(at)["first_kv_shared_layer_idx"] = len(layers)
     return shell  # type: ignore[return-value]
 
 
