@@ -5,24 +5,26 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 import tyro
 from pydantic import Field
 
-from eval.analysis import Group, analyse
-from eval.analysis_report import write_analysis
-from eval.rechecks import Rechecks, recheck
-from eval.statistics import Estimate
 from polar_env.cli.bars import console
 from polar_env.cli.flags import QuestionsConfig, with_model
 from polar_env.cli.opening import open_world
 from polar_env.cli.traces import open_traces, questions_of
 from polar_env.errors import QuestionError, TraceError
 from polar_env.tables import write_whole
-from polar_env.traces import TraceSet
 from polar_env.traces.stages import IMPORTED, TREE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from eval.analysis import Group
+    from eval.rechecks import Rechecks
+    from eval.statistics import Estimate
+    from polar_env.traces import TraceSet
 
 __all__ = ["CONFIG", "AnalyseConfig", "run"]
 
@@ -43,6 +45,9 @@ CONFIG = AnalyseConfig
 
 def run(config: AnalyseConfig) -> dict[str, Any]:
     """Analyse; everything lies in the trace set's folder ``analysis``."""
+    from eval.analysis import analyse
+    from eval.analysis_report import write_analysis
+
     traces = open_traces(config.folder or config.out)
     table = traces.table()
     if not table["stage"].isin([TREE, IMPORTED]).any():
@@ -80,6 +85,8 @@ def run(config: AnalyseConfig) -> dict[str, Any]:
 
 
 def _recheck(config: AnalyseConfig, traces: TraceSet, table: pd.DataFrame) -> Rechecks:
+    from eval.rechecks import recheck
+
     try:
         questions = questions_of(config, traces)
     except (QuestionError, TraceError) as error:
