@@ -64,8 +64,9 @@ class FrozenLLM:
             raise
         except Exception as error:  # whatever a forward may raise that was written by others
             raise ModelError(
-                f"{type(model).__name__} cannot be executed layer by layer: {type(error).__name__}: {error}. Its layers"
-                " or its forward want something that a list of layers with a cache slot for each position does not give."
+                f"{type(model).__name__} cannot be executed layer by layer: {type(error).__name__}: {error}. Its "
+                "layers or its forward want something that a list of layers with a cache slot for each position does "
+                "not give."
             ) from error
 
     @property
