@@ -10,17 +10,19 @@ import pytest
 
 from agents.policy.agent import PolicyAgent
 from agents.search.config import MctsConfig
-from polar_env.envs import EnvConfig, ProgramRules
+from polar_env.envs import EnvConfig, Episode, ProgramRules
 from polar_env.envs.sb3 import ProgramVecEnv
 from polar_env.envs.vector_env import ProgramVectorEnv
 from polar_env.llm import FrozenLLM
+from polar_env.program import Program
 from polar_env.questions import Prompt, Question
 from polar_env.runtime import torch_threads
-from polar_env.traces import TraceSet
+from polar_env.traces import TraceSet, VerdictMatrix
+from polar_env.worlds import LiveWorld
 from tests.planted import PlantedWorld, best_program, planted_questions
 from train.collect import LocalEngine, search_traces
 from train.config import ImitationConfig, MatrixConfig, PPOConfig
-from train.imitate import demonstrate, imitate, teacher_choice
+from train.imitate import demonstrate, discounted, imitate, teacher_choice
 from train.matrix import race
 from train.reinforce import make_model, score
 from train.values import choose_programs, cross_fitted
@@ -98,3 +100,28 @@ def test_cross_fitting_does_not_learn_luck() -> None:
 def test_identity_is_the_floor() -> None:
     advantages = np.array([[0.0, 0.01, -0.5], [0.0, 0.2, 0.1], [0.0, -0.1, -0.2]])
     assert choose_programs(advantages, margin=0.05).tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "variant", [{}, {"relative": True}, {"shaping": 0.3}, {"relative": True, "shaping": 0.3, "gamma": 0.9}], ids=str
+)
+def test_demonstrated_returns_are_those_of_the_environment(
+    world: LiveWorld, questions: list[Question], variant: dict[str, Any]
+) -> None:
+    rules = ProgramRules(world, questions, EnvConfig(language="segments", **variant))
+    programs = [world.identity, Program((0, 1, 3)), Program((0, 1, 1, 2, 3))]
+    verdicts = world.verdicts([(question, program) for question in questions for program in programs])
+    right = np.array([verdict.right for verdict in verdicts]).reshape(len(questions), len(programs))
+    costs = np.array([program.cost(world.depth) for program in programs])
+    matrix = VerdictMatrix([question.id for question in questions], programs, right, costs)
+    choice = np.arange(len(questions)) % len(programs)
+    demonstrations = demonstrate(rules, questions, matrix, choice, routine_weight=1.0)
+    expected: list[float] = []
+    for question, index in zip(questions, choice, strict=True):
+        episode, rewards = Episode(question), list[float]()
+        for action in rules.language.encode(programs[index]):
+            (episode,), (reward,) = rules.step([episode], [action])
+            rewards.append(reward)
+        assert episode.draft.finished
+        expected += discounted(rewards, rules.config.gamma)
+    np.testing.assert_allclose(demonstrations.returns, expected, atol=1e-4)
