@@ -7,6 +7,7 @@ back to a slow kernel. A CPU's kernel does not, and behind worked examples there
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,8 +44,10 @@ AttentionInterface.register(_NAME, _grouped_sdpa)
 def layers_for_device(model: PreTrainedModel, layers: Sequence[nn.Module]) -> list[nn.Module]:
     """The layers as they run fastest on the model's device; they share all weights with the model's own."""
     config = model.config.get_text_config()
-    if model.device.type != "cpu" or config._attn_implementation != "sdpa":
-        return list(layers)
+    modules = {type(part).__module__ for layer in layers for part in layer.modules()}
+    asks_by_name = any(hasattr(sys.modules[name], "ALL_ATTENTION_FUNCTIONS") for name in modules)
+    if model.device.type != "cpu" or config._attn_implementation != "sdpa" or not asks_by_name:
+        return list(layers)  # older families have attention of their own beside transformers' functions
     grouped = copy.copy(config)
     grouped._attn_implementation = _NAME
     return [renumbered(layer, index, grouped) for index, layer in enumerate(layers)]

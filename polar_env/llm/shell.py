@@ -63,8 +63,10 @@ class LayerInputs:
     def _for_call(self, leaf: Any, path: Path, slot: Any, rows: Tensor | None) -> Any:
         if leaf is self.past:
             return slot
-        if rows is None or path not in self.row_paths or not isinstance(leaf, Tensor) or len(leaf) == 1:
+        if rows is None or path not in self.row_paths or not isinstance(leaf, Tensor):
             return leaf
+        if len(leaf) == 1:  # alike for all rows; some families want to see a part for each
+            return leaf.expand(len(rows), *leaf.shape[1:])
         by_row = leaf.unflatten(0, (len(self.hidden), -1))  # some families put [B * heads] into one axis
         return by_row[rows].flatten(0, 1)
 
