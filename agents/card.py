@@ -1,4 +1,4 @@
-"""An agent's card: what must be known to use it, to check it, and to keep its training questions out of an evaluation.
+"""An agent's card: what is needed to use it, to check it, and to keep its training questions out of an evaluation.
 
 Every kind of agent has the same card. It holds no LLM and nothing that is unpickled; weights lie beside it as
 safetensors.
@@ -66,7 +66,7 @@ class AgentCard(Config):
     config: dict[str, Any]
     """Its resolved configuration."""
     results: dict[str, Any]
-    """What its training found: scores on validation questions, the best static program, the step that was chosen."""
+    """What its training measured: scores on validation questions, the best static program, the step that was chosen."""
     weights: dict[str, str] = {}  # noqa: RUF012 - pydantic copies defaults
     """The sha256 of each file beside the card."""
 

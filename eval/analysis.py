@@ -154,16 +154,16 @@ def analyse(table: pd.DataFrame, depth: int, menu_size: int = 20) -> Analysis:
     kinds = tried["program"].map({p: kind_of(Program.parse(p), depth) for p in tried["program"].unique()})
     about = searched.drop_duplicates("question_id").set_index("question_id")[["task", "difficulty"]]
     sources = {"search": searched} | {stage: table[table["stage"] == stage] for stage in (CHANCE, SINGLES)}
-    found = about.assign(
+    reached = about.assign(
         right=base,
         **{name: _fewest_right_layers(rows, about.index) for name, rows in sources.items()},
         **{f"has_{name}": about.index.isin(rows["question_id"]) for name, rows in sources.items()},
     )
     return Analysis(
-        overall=_group(found, depth),
+        overall=_group(reached, depth),
         by_group={
             (str(task), str(difficulty)): _group(members, depth)
-            for (task, difficulty), members in found.groupby(["task", "difficulty"], observed=True)
+            for (task, difficulty), members in reached.groupby(["task", "difficulty"], observed=True)
         },
         by_kind={
             kind: (int(of_kind.sum()), _coverage(_fewest_right_layers(tried[of_kind], base.index), base, depth))
@@ -171,7 +171,7 @@ def analyse(table: pd.DataFrame, depth: int, menu_size: int = 20) -> Analysis:
             if (of_kind := kinds == kind).any()
         },
         programs=len(tried) / len(base),
-        lengths=found[["task", "difficulty"]].assign(layers=found["search"]).dropna().astype({"layers": int}),
+        lengths=reached[["task", "difficulty"]].assign(layers=reached["search"]).dropna().astype({"layers": int}),
         shortest_5_cost=_shortest_share(searched[searched["right"]], depth),
         right_use=_layer_use(tried[tried["right"]], depth),
         all_use=_layer_use(tried, depth),
@@ -185,18 +185,18 @@ def _fewest_right_layers(rows: pd.DataFrame, questions: pd.Index) -> pd.Series:
     return right.groupby("question_id", observed=True)["layers"].min().reindex(questions)
 
 
-def _group(found: pd.DataFrame, depth: int) -> Group:
+def _group(reached: pd.DataFrame, depth: int) -> Group:
     """Of questions with the identity's verdict and, for each source of programs, the fewest right layers."""
-    lengths = found["search"].dropna()
+    lengths = reached["search"].dropna()
 
     def luck(name: str) -> Coverage:
-        have = found[found[f"has_{name}"]]
+        have = reached[reached[f"has_{name}"]]
         return _coverage(have[name], have["right"], depth, beside=have["search"])
 
     return Group(
-        questions=len(found),
-        identity=share(found["right"]),
-        search=_coverage(found["search"], found["right"], depth),
+        questions=len(reached),
+        identity=share(reached["right"]),
+        search=_coverage(reached["search"], reached["right"], depth),
         chance=luck(CHANCE),
         singles=luck(SINGLES),
         lengths=mean(lengths / depth) if len(lengths) else None,

@@ -67,8 +67,8 @@ def recheck(world: LiveWorld, table: pd.DataFrame, questions: Sequence[Question]
     undone = list(_undone(world, by_id, fixes, count).values())
     drawn = [bool(right[rng.integers(len(right))]) for right in undone]
     needless = [any(right) for right in undone]
-    found = (changed, lost, rewritten, not_written, drawn, needless)
-    return Rechecks(*(share(some) if some else None for some in found))
+    samples_of = (changed, lost, rewritten, not_written, drawn, needless)
+    return Rechecks(*(share(some) if some else None for some in samples_of))
 
 
 def _undone(world: LiveWorld, by_id: dict[str, Question], fixes: Sequence[Row], count: int) -> dict[str, list[bool]]:
@@ -95,8 +95,8 @@ def _undone(world: LiveWorld, by_id: dict[str, Question], fixes: Sequence[Row], 
 
 
 def _shuffled(rows: pd.DataFrame, rng: np.random.Generator, count: int | None = None) -> list[Row]:
-    found: list[Row] = rows.iloc[rng.permutation(len(rows))[:count]].to_dict("records")
-    return found
+    shuffled: list[Row] = rows.iloc[rng.permutation(len(rows))[:count]].to_dict("records")
+    return shuffled
 
 
 def _change_written(world: LiveWorld, by_id: dict[str, Question], rows: Sequence[Row]) -> list[bool]:

@@ -50,14 +50,14 @@ def mean(values: ArrayLike, seed: int = 0) -> Estimate:
         values: one of each question, at least one.
         seed: of the resampling.
     """
-    found = np.asarray(values, float)
-    value = float(found.mean())
-    if len(found) < 2 or (found == found[0]).all():  # nothing varies, so nothing to resample
-        return Estimate(value, value, value, len(found))
+    sample = np.asarray(values, float)
+    value = float(sample.mean())
+    if len(sample) < 2 or (sample == sample[0]).all():  # nothing varies, so nothing to resample
+        return Estimate(value, value, value, len(sample))
     interval = stats.bootstrap(
-        (found,), np.mean, n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(seed), batch=500
+        (sample,), np.mean, n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(seed), batch=500
     ).confidence_interval
-    return Estimate(value, float(interval.low), float(interval.high), len(found))
+    return Estimate(value, float(interval.low), float(interval.high), len(sample))
 
 
 def pooled(counts: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], float], seed: int = 0) -> Estimate:

@@ -183,7 +183,7 @@ class SegmentsLanguage(_Language):
         return Draft(draft.layers + module * times, cursor, module, finished=cursor == self.depth)
 
     def encode(self, program: Program) -> list[int]:
-        """The fewest-module spelling found from left to right."""
+        """The spelling of fewest modules, made from left to right."""
         program.check(self.depth)
         self._require_length(program)
         actions: list[int] = []

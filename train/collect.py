@@ -59,7 +59,7 @@ def search_traces(
 ) -> int:
     """Search every question that the trace set does not have yet; a shard for each group that is finished.
 
-    What a killed search had found of unfinished groups is lost here, but not the verdicts, where the world keeps
+    What a killed search did for unfinished groups is lost here, but not the verdicts, where the world keeps
     them on disk: the same trees then grow again without executing anything twice.
 
     Args:

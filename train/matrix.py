@@ -57,10 +57,12 @@ def race(
         The survivors, the identity first.
     """
     identity = world.identity
-    known = traces.table(["question_id", "stage", "program", "right", "layers"])
-    known = known.assign(reward=known["right"].astype(float) - config.layer_cost / world.depth * known["layers"])
-    candidates = _candidates(known, identity, config, seed)
-    scores = _Scores(world, traces, config.layer_cost, known, candidates)
+    measured = traces.table(["question_id", "stage", "program", "right", "layers"])
+    measured = measured.assign(
+        reward=measured["right"].astype(float) - config.layer_cost / world.depth * measured["layers"]
+    )
+    candidates = _candidates(measured, identity, config, seed)
+    scores = _Scores(world, traces, config.layer_cost, measured, candidates)
     order = mixed_order(questions, seed)
     survivors = _heats(scores, order, candidates, config, on_verdicts)
     if config.combine > 1:
@@ -86,7 +88,7 @@ def _heats(
     return programs
 
 
-def _candidates(known: pd.DataFrame, identity: Program, config: MatrixConfig, seed: int) -> list[Program]:
+def _candidates(measured: pd.DataFrame, identity: Program, config: MatrixConfig, seed: int) -> list[Program]:
     """The trees' best programs, then untried single edits in random order.
 
     Most of what trees find was right for one question by luck; too many of it would crowd out the single edits.
@@ -95,14 +97,14 @@ def _candidates(known: pd.DataFrame, identity: Program, config: MatrixConfig, se
     np.random.default_rng(seed).shuffle(edits)
     if not config.candidates:
         return edits
-    proposed = _best_of_trees(known, identity, config.candidates // 4)
+    proposed = _best_of_trees(measured, identity, config.candidates // 4)
     tried = {str(program) for program in proposed}
     return (proposed + [edit for edit in edits if str(edit) not in tried])[: config.candidates]
 
 
-def _best_of_trees(known: pd.DataFrame, identity: Program, count: int) -> list[Program]:
+def _best_of_trees(measured: pd.DataFrame, identity: Program, count: int) -> list[Program]:
     """The programs of trees, ours or imported ones, of largest mean advantage over the questions that have them."""
-    trees = known[known["stage"].isin([TREE, IMPORTED])]
+    trees = measured[measured["stage"].isin([TREE, IMPORTED])]
     is_base = trees["program"] == str(identity)
     base = trees[is_base].drop_duplicates("question_id").set_index("question_id")["reward"]
     others = trees[~is_base & trees["question_id"].isin(base.index)]
@@ -120,7 +122,7 @@ class _Scores:
         world: executes what is missing.
         traces: takes in what was executed.
         layer_cost: see `MatrixConfig`.
-        known: verdicts of the trace set, with their ``reward``.
+        measured: verdicts of the trace set, with their ``reward``.
         candidates: what trees have measured of these counts, too, beside all that was raced before.
     """
 
@@ -129,15 +131,16 @@ class _Scores:
         world: LiveWorld,
         traces: TraceSet,
         layer_cost: float,
-        known: pd.DataFrame,
+        measured: pd.DataFrame,
         candidates: Sequence[Program],
     ) -> None:
         self.world, self.traces, self.cost_of_layer = world, traces, layer_cost / world.depth
         self.identity = world.identity
         names = [str(program) for program in (self.identity, *candidates)]
-        known = known[(known["stage"] == MATRIX) | known["program"].isin(names) & (known["stage"] != IMPORTED)]
-        pairs = zip(known["question_id"], known["program"], strict=True)
-        self.rewards: dict[tuple[str, str], float] = dict(zip(pairs, known["reward"], strict=True))
+        of_race = measured["stage"] == MATRIX
+        measured = measured[of_race | measured["program"].isin(names) & (measured["stage"] != IMPORTED)]
+        pairs = zip(measured["question_id"], measured["program"], strict=True)
+        self.rewards: dict[tuple[str, str], float] = dict(zip(pairs, measured["reward"], strict=True))
 
     def evaluate(self, questions: Sequence[Question], programs: Sequence[Program], on_verdicts: Advance) -> None:
         """Fill in the verdicts that are missing, a shard for each chunk."""

@@ -74,7 +74,7 @@ def search_programs(
     specs: Sequence[str] = (),
     progress: Progress = no_progress,
 ) -> SearchOutcome:
-    """Search programs for questions, and append what was found to a trace set; stopped, it goes on where it was.
+    """Search programs for questions, and append all verdicts to a trace set; stopped, it goes on where it was.
 
     Args:
         world: executes what is raced.

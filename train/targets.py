@@ -1,7 +1,7 @@
 """Traces as arrays for imitation: what a search says about each action of the environment, state by state.
 
 A program is a sequence of actions, so all programs evaluated on a question are a tree of action sequences. Each of its
-states gets what the search found behind every action: how many programs and their mean reward, beside the prior and the
+states gets what the search tried behind every action: how many programs and their mean reward, beside the prior and the
 mask. Each program counts once: a tree's own visits count a program again for every edit that was built upon it.
 
 Axis letters: ``S`` states, ``A`` actions, ``K`` most layers of a state.
@@ -81,7 +81,7 @@ def action_targets(
             unspoken += 1
             continue
         _walk(states[row.question_id], spelling, actions, row.right - layer_cost * row.cost)
-    kept = [(q, s) for q, found in states.items() for s in found.values() if len(s.visits) >= least_actions]
+    kept = [(q, s) for q, of_question in states.items() for s in of_question.values() if len(s.visits) >= least_actions]
     if not kept:
         raise TraceError(f"{traces.folder} holds no state at which a search tried {least_actions} actions or more.")
     kept.sort(key=lambda pair: (-len(pair[1].visits), pair[0], pair[1].draft.layers))

@@ -150,19 +150,19 @@ def measure_env(
                 calls, took = lanes.stats.since(before).calls, time.perf_counter() - started
                 roofline.measure(calls)
                 shares.append(roofline.share(calls, took))
-    steps = {name: float(np.median(found)) for name, found in rates.items()}
+    steps = {name: float(np.median(measured)) for name, measured in rates.items()}
     note("; ".join(f"{name}: {rate:.0f} steps/s" for name, rate in steps.items()))
-    known = {lanes: _rate_where_all_is_known(fresh(), questions[:8], lanes, seconds) for lanes in (1, LANES)}
-    note(f"everything known: one environment {known[1]:.0f} steps/s, {LANES} lanes {known[LANES]:.0f}")
+    remembered = {lanes: _rate_where_all_is_known(fresh(), questions[:8], lanes, seconds) for lanes in (1, LANES)}
+    note(f"everything known: one environment {remembered[1]:.0f} steps/s, {LANES} lanes {remembered[LANES]:.0f}")
     share, of_answer = _policy_shares(fresh(), questions)
     note(f"the policy takes {share:.1%} of PPO's time and {of_answer:.2%} of an answer's")
     return EnvBenchmark(
         lanes64_speedup=steps["lanes"] / steps["without caches"],
         lanes64_speedup_cached=steps["lanes"] / steps["with caches"],
-        lanes64_speedup_known=known[LANES] / known[1],
+        lanes64_speedup_known=remembered[LANES] / remembered[1],
         steps_per_second=steps["lanes"],
         roofline_share=float(np.median(shares)),
-        steps_per_second_known=known[LANES],
+        steps_per_second_known=remembered[LANES],
         policy_share=share,
         policy_share_of_answer=of_answer,
     )

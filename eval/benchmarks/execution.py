@@ -232,14 +232,14 @@ def _head_share(llm: FrozenLLM) -> float:
 def different_programs(llm: FrozenLLM, count: int) -> list[Program]:
     """Distinct programs, one to three random edits away from the identity (skips and repeats of 1 to 4 layers)."""
     rng = np.random.default_rng(0)
-    found: dict[Program, None] = {}
-    while len(found) < count:
+    programs: dict[Program, None] = {}
+    while len(programs) < count:
         program = llm.identity
         for _ in range(rng.integers(1, 4)):
             edits = list(single_edits(program))
             program = edits[rng.integers(len(edits))]
-        found[program] = None
-    return list(found)
+        programs[program] = None
+    return list(programs)
 
 
 def _mixed_rows(llm: FrozenLLM, seconds: float) -> tuple[float, float]:

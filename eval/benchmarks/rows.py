@@ -72,7 +72,7 @@ def measure_rows(
     language = SegmentsLanguage(world.depth)
     programs = [_random_program(language, rng) for _ in range(max(SIZES))]
     pairs = [(questions[i % len(questions)], program) for i, program in enumerate(programs)]
-    found: dict[str, float] = {}
+    ratios: dict[str, float] = {}
     roofline = Roofline(world.llm)
     given = world.prompts.default
     examples_of = {"": (), "few_shot_": given.examples} if given.examples else {"": ()}
@@ -81,8 +81,8 @@ def measure_rows(
         one = LiveWorld(Runner(world.llm, world.runner.memory_bytes, threads=world.runner.threads), prompt)
         one.check(questions)
         for size in FEW_SHOT_SIZES if examples else SIZES:
-            found[f"{name}speedup_{size}"] = _speedup(one, pairs[:size], seconds)
-            note(f"{prompt.name}, {size} rows: {found[f'{name}speedup_{size}']:.2f} times as fast as one by one")
+            ratios[f"{name}speedup_{size}"] = _speedup(one, pairs[:size], seconds)
+            note(f"{prompt.name}, {size} rows: {ratios[f'{name}speedup_{size}']:.2f} times as fast as one by one")
         if not examples:
             one.runner.clear()
             before = one.stats.copy()
@@ -91,7 +91,7 @@ def measure_rows(
             roofline.measure(done.calls)
             rate, share = len(pairs) / done.seconds, roofline.share(done.calls, done.seconds)
     layers = float(np.mean([len(program) for program in programs]))
-    return RowsBenchmark(**found, rows_per_second=rate, roofline_share=share, layers=layers, alone_samples=_ALONE)
+    return RowsBenchmark(**ratios, rows_per_second=rate, roofline_share=share, layers=layers, alone_samples=_ALONE)
 
 
 def _random_program(language: SegmentsLanguage, rng: np.random.Generator) -> Program:

@@ -52,23 +52,23 @@ def run(config: AnalyseConfig) -> dict[str, Any]:
     table = traces.table()
     if not table["stage"].isin([TREE, IMPORTED]).any():
         raise TraceError(f"{traces.folder} holds no trees; `polar search --out DIR` makes them.")
-    found = analyse(table, traces.depth, config.menu_size)
+    analysis = analyse(table, traces.depth, config.menu_size)
     rechecks = _recheck(config, traces, table) if config.execute else None
     work = traces.work
     result = {
-        **_of_group(found.overall),
-        "shortest_5_cost": _as_json(found.shortest_5_cost),
+        **_of_group(analysis.overall),
+        "shortest_5_cost": _as_json(analysis.shortest_5_cost),
         "by_group": [
             {"task": task, "difficulty": difficulty, **_of_group(group)}
-            for (task, difficulty), group in found.by_group.items()
+            for (task, difficulty), group in analysis.by_group.items()
         ],
         "by_kind": {
             kind: {"tried": tried, "shorter": _as_json(c.shorter), "fixed": _as_json(c.fixed)}
-            for kind, (tried, c) in found.by_kind.items()
+            for kind, (tried, c) in analysis.by_kind.items()
         },
-        "entropy_right": _as_json(found.right_use.entropy),
-        "entropy_tried": _as_json(found.all_use.entropy),
-        "menu": [asdict(point) for point in found.menu],
+        "entropy_right": _as_json(analysis.right_use.entropy),
+        "entropy_tried": _as_json(analysis.all_use.entropy),
+        "menu": [asdict(point) for point in analysis.menu],
         **({key: _as_json(value) for key, value in vars(rechecks).items()} if rechecks else {}),
         "simulations": work.get("simulations"),
         "layer_executions": work.get("layer_executions"),
@@ -76,7 +76,7 @@ def run(config: AnalyseConfig) -> dict[str, Any]:
         "seconds": work.get("seconds"),
     }
     folder = traces.folder.parent / "analysis" if traces.folder.name == "traces" else traces.folder / "analysis"
-    page = write_analysis(folder, found, rechecks, traces.meta | {"prompt": traces.prompts.name}, work)
+    page = write_analysis(folder, analysis, rechecks, traces.meta | {"prompt": traces.prompts.name}, work)
     write_whole(folder / "analysis.json", json.dumps(result, indent=2).encode())
     if not config.json_output:
         print(page.read_text(encoding="utf-8"))
@@ -98,19 +98,19 @@ def _recheck(config: AnalyseConfig, traces: TraceSet, table: pd.DataFrame) -> Re
 
 def _of_group(group: Group) -> dict[str, Any]:
     """Shares and lengths, those of random programs under names that say so."""
-    found: dict[str, Any] = {
+    shares: dict[str, Any] = {
         "questions": group.questions,
         "identity_share": _as_json(group.identity),
         "shortest_cost": _as_json(group.lengths),
     }
     for prefix, reached in (("", group.search), ("chance_", group.chance), ("singles_", group.singles)):
-        found[f"{prefix}shorter_share"] = _as_json(reached.shorter)
-        found[f"{prefix}fixed_share"] = _as_json(reached.fixed)
-        found[f"{prefix}shortest_of_right"] = _as_json(reached.shortest)
+        shares[f"{prefix}shorter_share"] = _as_json(reached.shorter)
+        shares[f"{prefix}fixed_share"] = _as_json(reached.fixed)
+        shares[f"{prefix}shortest_of_right"] = _as_json(reached.shortest)
         if prefix:
-            found[f"fixed_beyond_{prefix[:-1]}"] = _as_json(reached.search_gain)
-            found[f"fixed_beyond_{prefix[:-1]}_p"] = reached.search_p if reached.search_gain else None
-    return found
+            shares[f"fixed_beyond_{prefix[:-1]}"] = _as_json(reached.search_gain)
+            shares[f"fixed_beyond_{prefix[:-1]}_p"] = reached.search_p if reached.search_gain else None
+    return shares
 
 
 def _as_json(estimate: Estimate | None) -> dict[str, float] | None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["CONFIG", "BenchConfig", "run"]
 
 Note = Callable[[str], None]
+_ENV_FACTOR = 4
+"""Rates of an environment need more time than ratios: episodes begin and end in it."""
 
 
 class BenchConfig(QuestionsConfig):
@@ -35,15 +37,15 @@ class BenchConfig(QuestionsConfig):
     """Use at most this many questions, tasks taking turns; 0 uses all, as env always does."""
     verdicts: str = "none"
     """Folder of verdicts on disk; a benchmark that read them would measure nothing."""
-    programs: Annotated[int, Field(ge=0)] = 0
+    programs: Annotated[int, Field(ge=0)] = 96
     """executor: use this many of the single-edit programs, evenly spread; 0 uses all."""
-    check: Annotated[int, Field(ge=0)] = 24
+    check: Annotated[int, Field(ge=0)] = 8
     """executor: compare the verdicts of this many programs with the re-stacked model's; 0 compares all."""
-    seconds: Annotated[float, Field(gt=0)] = 20.0
-    """rows, env, execution: about how long each ratio is measured."""
+    seconds: Annotated[float, Field(gt=0)] = 4.0
+    """rows, execution: about how long each ratio is measured; env: a quarter of that."""
     mcts: MctsConfig = MctsConfig()
     """search: settings of the trees."""
-    generations: Annotated[int, Field(ge=20)] = 1000
+    generations: Annotated[int, Field(ge=20)] = 300
     """execution: how many short generations look for growing memory."""
 
 
@@ -119,7 +121,7 @@ def _env(config: BenchConfig, note: Note) -> dict[str, Any]:
     from eval.benchmarks.env import measure_env
 
     world, questions, asked = _asked(config.model_copy(update={"limit": 0}))
-    return asked | measure_env(world, questions, config.seconds, note).as_json()
+    return asked | measure_env(world, questions, _ENV_FACTOR * config.seconds, note).as_json()
 
 
 def _search(config: BenchConfig, note: Note) -> dict[str, Any]:

@@ -119,14 +119,14 @@ def _export(config: TracesConfig) -> dict[str, Any]:
 def questions_of(config: QuestionsConfig, traces: TraceSet) -> list[Question]:
     """The questions that a trace set is of, from the flags or from where it says that they came."""
     specs = config.questions or tuple(traces.meta["config"].get("questions") or ()) or config.specs
-    known = traces.question_ids()
-    found = [question for question in load_questions(specs) if question.id in known]
-    if not found:
+    traced = traces.question_ids()
+    questions = [question for question in load_questions(specs) if question.id in traced]
+    if not questions:
         raise TraceError(
             f"none of the questions of {', '.join(specs)} are in {traces.folder}; give the --questions that were "
             "searched."
         )
-    return found
+    return questions
 
 
 def _import(config: TracesConfig) -> dict[str, Any]:

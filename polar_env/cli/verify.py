@@ -120,6 +120,6 @@ def _print_table(findings: list[Finding], title: str) -> None:
         text = f"{finding.difference:.0f}" if finding.check == GREEDY else f"{finding.difference:.1e}"
         style = "green" if finding.ok else "bold red"
         cells.setdefault(finding.case, {})[finding.check] = f"[{style}]{text}[/]"
-    for case, found in cells.items():
-        table.add_row(case, *(found.get(check, "") for check in CHECKS))
+    for case, row in cells.items():
+        table.add_row(case, *(row.get(check, "") for check in CHECKS))
     Console(width=100).print(table)

@@ -353,10 +353,10 @@ class _Singles:
                 self._expect(turn, lane, MASK, turn.masks[lane], info.get(MASK), mend)
 
     def _expect(self, turn: _Turn, lane: int, what: str, given: Any, wanted: Any, mend: str) -> None:
-        found = dict(_leaves(given, what))
+        leaves = dict(_leaves(given, what))
         for name, leaf in _leaves(wanted, what):
-            if name not in found or not _same(found[name], leaf, self.tolerance):
-                is_now, single = _show_apart(found.get(name), leaf)
+            if name not in leaves or not _same(leaves[name], leaf, self.tolerance):
+                is_now, single = _show_apart(leaves.get(name), leaf)
                 turn.fail(f"{name} is {is_now}, the single environment has {single}", mend, lane)
 
 
@@ -408,8 +408,8 @@ def _check_repeats(
 ) -> None:
     """The seed, as written here, plays what was played; a refused action on the way changes nothing."""
     refused = False
-    for turn, known in zip(_play(env, seed, len(played) - 1, draws), played, strict=True):
-        for name, leaf in known.items():
+    for turn, expected in zip(_play(env, seed, len(played) - 1, draws), played, strict=True):
+        for name, leaf in expected.items():
             given = turn.leaves.get(name)
             if name.startswith(REPEATED) and not (name in turn.leaves and _same(given, leaf, tolerance)):
                 is_now, was = _show_apart(given, leaf)

@@ -234,4 +234,4 @@ def _autoreset_mode(mode: str | AutoresetMode) -> AutoresetMode:
     try:
         return AutoresetMode(mode)
     except ValueError:
-        raise UnknownNameError("autoreset mode", str(mode), [known.value for known in AutoresetMode]) from None
+        raise UnknownNameError("autoreset mode", str(mode), [each.value for each in AutoresetMode]) from None

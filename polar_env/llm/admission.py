@@ -119,10 +119,10 @@ def _check_restacked(llm: FrozenLLM, ids: Tensor) -> None:
     name, program = type(llm.model).__name__, Program((llm.depth - 1, 0, 0, llm.depth // 2))
     try:
         twin = restacked(llm.model, program)
-        cache, known = DynamicCache(config=twin.config), llm.new_cache([program])
+        cache, ours_cache = DynamicCache(config=twin.config), llm.new_cache([program])
         ours, theirs = [], []
         for a, b in ((0, _CUT), (_CUT, _LENGTH)):
-            ours.append(llm.logits(ids[:, a:b], program, cache=known))
+            ours.append(llm.logits(ids[:, a:b], program, cache=ours_cache))
             theirs.append(twin(input_ids=ids[:, a:b], past_key_values=cache, use_cache=True).logits)
     except NonFiniteError:
         return  # this program leaves the floating-point type's range; whoever asks for it is told then

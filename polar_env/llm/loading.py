@@ -26,7 +26,7 @@ def load_llm(model: str, *, dtype: str = "float32", device: str = "cpu", attenti
 
     Raises:
         UnknownNameError: for a name that is none of the three.
-        ModelError: if what was found cannot be loaded as a decoder-only language model, or cannot be executed layer by
+        ModelError: if what lies there cannot be loaded as a decoder-only language model, or cannot be executed layer by
             layer.
     """
     if model in ASSETS:

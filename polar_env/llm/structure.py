@@ -20,7 +20,7 @@ from polar_env.program import Program
 __all__ = ["find_decoder", "find_layers", "renumbered", "restacked", "windows_of", "with_layers"]
 
 ATTENTION = ("sdpa", "eager")
-"""Attention implementations that are known to take one cache slot for each step."""
+"""Attention implementations that take one cache slot for each position."""
 
 
 def find_layers(model: PreTrainedModel) -> nn.ModuleList:
@@ -59,9 +59,9 @@ def _path_of_layers(model: PreTrainedModel) -> str:
         top = min(path.count(".") for path in outermost)
         outermost = [path for path in outermost if path.count(".") == top]
     if len(outermost) != 1:
-        found = f"{len(outermost)} ({', '.join(outermost)})" if outermost else "none"
+        instead = f"{len(outermost)} ({', '.join(outermost)})" if outermost else "none"
         raise ModelError(
-            f"{name} should have one list of its {depth} layers, to be executed one by one, but has {found}; give a "
+            f"{name} should have one list of its {depth} layers, to be executed one by one, but has {instead}; give a "
             "decoder-only language model."
         )
     return str(outermost[0])

@@ -110,8 +110,8 @@ def parse_spec(text: str) -> list[QuestionSpec]:
 def _first_problem(error: Exception) -> str:
     if isinstance(error, ValidationError):
         problem = error.errors()[0]
-        known = ", ".join(QuestionSpec.model_fields)
-        return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}. Keys: {known}."
+        keys = ", ".join(QuestionSpec.model_fields)
+        return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}. Keys: {keys}."
     return str(error)
 
 

@@ -16,13 +16,13 @@ class ExecutionStats:
 
     Attributes:
         verdicts: verdicts given.
-        cached_verdicts: of these, how many were known already, in memory or on disk.
+        cached_verdicts: of these, how many were remembered, in memory or on disk.
         stored_verdicts: of these, how many came from the verdict store on disk.
         asked_layers: layer executions that the programs asked for spell out, one by one.
-        asked_tokens: tokens through layers that those that were not known would take, were each pair executed alone.
-        executed_layers: layer executions really done on questions.
-        prompt_layers: layer executions really done on the few-shot prompt before all questions.
-        answer_layers: layer executions really done on the choices behind a question.
+        asked_tokens: tokens through layers that the others would take if each pair were executed alone.
+        executed_layers: layer executions on asks (with the answer in one row, unless the ask was observed before).
+        prompt_layers: layer executions on the worked examples before many asks.
+        answer_layers: layer executions on answers behind an ask.
         non_finite: verdicts on programs that made NaN.
         seconds: time spent executing.
         calls: how often a layer was called with how many tokens.
@@ -42,7 +42,7 @@ class ExecutionStats:
 
     @property
     def hit_rate(self) -> float:
-        """Share of verdicts that were known already."""
+        """Share of verdicts that were remembered."""
         return self.cached_verdicts / max(1, self.verdicts)
 
     @property

@@ -1,4 +1,4 @@
-"""Verdicts on disk: found once, known to search, training, evaluation, other processes and later runs.
+"""Verdicts on disk: made once, read by search, training, evaluation, other processes and later runs.
 
 One SQLite file for each model and each way to run it; a row for each question under its prompt and each program. Every
 row carries a checksum: a file that is damaged, or of another version, is set aside and a new one begun.
@@ -80,20 +80,20 @@ class VerdictStore:
         return hashlib.blake2b(question + program, digest_size=16).digest()
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Verdict]:
-        """The verdicts that are known."""
+        """The verdicts that are on disk."""
 
         def read(connection: sqlite3.Connection) -> dict[bytes, Verdict]:
-            found: dict[bytes, Verdict] = {}
+            verdicts: dict[bytes, Verdict] = {}
             for start in range(0, len(keys), _AT_ONCE):
                 some = keys[start : start + _AT_ONCE]
                 query = f"SELECT * FROM verdicts WHERE key IN ({','.join('?' * len(some))})"
-                found |= {row[0]: _verdict(row) for row in connection.execute(query, list(some))}
-            return found
+                verdicts |= {row[0]: _verdict(row) for row in connection.execute(query, list(some))}
+            return verdicts
 
         return self._do(read)
 
     def put(self, verdicts: Mapping[bytes, Verdict]) -> None:
-        """Keep verdicts, all or none; they outlive the process once this returns. One that is known stays as it is."""
+        """Keep verdicts, all or none; they outlive the process once this returns. One that is there stays as it is."""
         rows = [_row(key, verdict) for key, verdict in verdicts.items()]
 
         def write(connection: sqlite3.Connection) -> None:
@@ -161,7 +161,7 @@ class VerdictStore:
                     self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
                 warnings.warn(
                     f"the verdicts in {self.path} cannot be trusted: {problem}. They were set aside as {aside.name} "
-                    "and will be found anew; delete that file when you do not need it.",
+                    "and will be made again; delete that file when you do not need it.",
                     VerdictStoreWarning,
                     stacklevel=4,
                 )

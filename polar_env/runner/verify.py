@@ -144,13 +144,13 @@ def _ours(
 @torch.inference_mode()
 def _theirs(model: PreTrainedModel, ids: Tensor, mask: Tensor | None, pieces: Sequence[tuple[int, int]]) -> Tensor:
     cache = DynamicCache(config=model.config)
-    known = torch.ones_like(ids) if mask is None else mask
+    whole = torch.ones_like(ids) if mask is None else mask
     made = []
     for start, end in pieces:
         output = model(
             input_ids=ids[:, start:end],
             attention_mask=None if mask is None else mask[:, :end],
-            position_ids=(known[:, :end].cumsum(-1) - 1).clamp(min=0)[:, start:],
+            position_ids=(whole[:, :end].cumsum(-1) - 1).clamp(min=0)[:, start:],
             past_key_values=cache,
             use_cache=True,
         )

@@ -47,11 +47,11 @@ class VerdictMatrix:
             TraceError: if it knows none of them.
         """
         row_of = {question_id: row for row, question_id in enumerate(self.question_ids)}
-        known = [question for question in questions if question.id in row_of]
-        if not known:
+        traced = [question for question in questions if question.id in row_of]
+        if not traced:
             raise TraceError("the traces are of none of these questions; give the --questions that were searched.")
-        ids = [question.id for question in known]
-        return known, replace(self, question_ids=ids, right=self.right[[row_of[i] for i in ids]])
+        ids = [question.id for question in traced]
+        return traced, replace(self, question_ids=ids, right=self.right[[row_of[i] for i in ids]])
 
 
 def shared_verdicts(table: pd.DataFrame, depth: int, least_share: float) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Trace sets: everything that search found out, as Parquet shards beside one metadata file.
+"""Trace sets: everything that searches tried, as Parquet shards beside one metadata file.
 
 Two tables: ``shard-*`` has a row for each (question, program) evaluated, ``nodes-*`` a row for each state that a tree
 came through. A killed search leaves only whole shards, and the next one goes on with the questions that are missing.
@@ -137,7 +137,7 @@ class TraceSet:
 
     @classmethod
     def start(cls, folder: Path, meta: dict[str, Any]) -> TraceSet:
-        """Start a trace set with known metadata."""
+        """Start a trace set with given metadata."""
         traces = cls(folder, meta)
         traces._write_meta()
         return traces
@@ -196,9 +196,9 @@ class TraceSet:
         Raises:
             FingerprintError: naming the settings that differ.
         """
-        known = self.meta["config"]
-        if "mcts" in config and "mcts" in known:
-            there, here = ({"seed": c.get("seed"), **c["mcts"]} for c in (known, config))
+        settings = self.meta["config"]
+        if "mcts" in config and "mcts" in settings:
+            there, here = ({"seed": c.get("seed"), **c["mcts"]} for c in (settings, config))
             different = [name for name in there.keys() | here.keys() if there.get(name) != here.get(name)]
             if different:
                 told = "; ".join(f"{n}: {there.get(n)} there, {here.get(n)} here" for n in sorted(different))
@@ -206,10 +206,10 @@ class TraceSet:
                     f"the traces in {self.folder} were made with other settings ({told}). Use those, or another --out "
                     "folder; `polar traces merge` joins folders."
                 )
-        taken_on = {key: value for key, value in config.items() if key == "race" or "mcts" not in known}
-        taken_on["questions"] = list(dict.fromkeys([*known.get("questions", []), *config.get("questions", [])]))
-        if any(known.get(key) != value for key, value in taken_on.items()):
-            known |= taken_on
+        taken_on = {key: value for key, value in config.items() if key == "race" or "mcts" not in settings}
+        taken_on["questions"] = list(dict.fromkeys([*settings.get("questions", []), *config.get("questions", [])]))
+        if any(settings.get(key) != value for key, value in taken_on.items()):
+            settings |= taken_on
             self._write_meta()
 
     @property

@@ -1,4 +1,4 @@
-"""What a search over one question found."""
+"""What a search over one question tried, and what came of it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Trace:
-    """All that one search over one question found.
+    """All that one search over one question tried.
 
     Attributes:
         question: the question.

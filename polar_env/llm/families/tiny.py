@@ -170,15 +170,15 @@ def tiny_model(kind: CausalClass, seed: int = 0) -> PreTrainedModel:
 def _tiny_config(kind: type[PreTrainedConfig], special: dict[str, Any]) -> PreTrainedConfig:
     """A configuration of which every size that has a known name is small; those inside of it, too."""
     try:
-        known = dict(vars(kind()))
+        fields = dict(vars(kind()))
     except Exception:  # its own defaults may not fit together
-        known = {name: None for part in kind.__mro__ for name in vars(part).get("__annotations__", {})}
-    sizes = {name: size for name, size in SIZES.items() if name in known or name in kind.attribute_map}
-    if known.get("attention_chunk_size") is None:
+        fields = {name: None for part in kind.__mro__ for name in vars(part).get("__annotations__", {})}
+    sizes = {name: size for name, size in SIZES.items() if name in fields or name in kind.attribute_map}
+    if fields.get("attention_chunk_size") is None:
         sizes.pop("attention_chunk_size", None)  # every decoder's cache would be cut into chunks
-    if "kv_lora_rank" in known:
+    if "kv_lora_rank" in fields:
         sizes["num_key_value_heads"] = HEADS  # compressed keys are expanded for each head
-    parts = {name: value for name, value in known.items() if isinstance(value, PreTrainedConfig)}
+    parts = {name: value for name, value in fields.items() if isinstance(value, PreTrainedConfig)}
     sizes |= {name: value for name, value in special.items() if name not in parts}
     for name, part in parts.items():
         sizes[name] = _tiny_config(type(part), special.get(name, {})).to_dict()
