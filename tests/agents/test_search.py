@@ -81,9 +81,9 @@ def test_lock_step_equals_the_reference(config: MctsConfig, seed: int, count: in
 
 
 def test_a_wrong_answer_is_paid_for_the_part_that_is_right() -> None:
-    """Two tokens of the gold answer before the wrong one; of a choice, the tokens said are another choice's."""
+    """Two tokens of the gold answer before the wrong one; of a choice, the tokens are another choice's."""
     config = MctsConfig(partial_credit=0.9, layer_cost=0.1)
-    identity, verdict = Program.identity(DEPTH), Verdict(False, -1.0, said=(5, 6, 7))
+    identity, verdict = Program.identity(DEPTH), Verdict(False, -1.0, answer_tokens=(5, 6, 7))
     choice = Question.of("Which?", "a", choices=("a", "b"))
     assert reward_of(QUESTIONS[0], verdict, identity, DEPTH, config) == pytest.approx(0.9 * 2 / 3 - 0.1)
     assert reward_of(choice, verdict, identity, DEPTH, config) == pytest.approx(-0.1)
