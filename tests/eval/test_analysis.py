@@ -43,7 +43,7 @@ def row(question: str, program: str, right: bool, stage: str, step: int) -> dict
         "program": program,
         "right": right,
         "stage": stage,
-        "step": step,
+        "order": step,
         "layers": layers,
     } | known
 
@@ -57,7 +57,7 @@ def table() -> pd.DataFrame:
         for step, (program, right) in enumerate(zip(programs, verdicts, strict=True))
     ]
     chance = [row(question, "0-2", question in "ac", "chance", 0) for question in VERDICTS]
-    raced = [{**row, "stage": "matrix", "step": 0} for row in trees]
+    raced = [{**row, "stage": "matrix", "order": 0} for row in trees]
     singles = [row(question, "0 2-3", question in "ef", "singles", 0) for question in "bef"]
     return pd.DataFrame(trees + chance + singles + raced)
 
@@ -162,7 +162,7 @@ def test_the_page_of_the_shipped_example(tmp_path: Path) -> None:
     traces = open_traces(example)
     shares = json.loads((example / "analysis" / "analysis.json").read_text())
     rechecks = Rechecks(**{f.name: shares[f.name] and Estimate(**shares[f.name]) for f in fields(Rechecks)})
-    about = traces.meta | {"prompt": traces.prompt.name}
+    about = traces.meta | {"prompt": traces.prompts.name}
     page = write_analysis(tmp_path, analyse(traces.table(), traces.depth), rechecks, about, traces.work)
     assert page.read_text() == (example / "analysis" / "analysis.md").read_text()
 
@@ -180,7 +180,7 @@ def test_rechecks_find_a_verdict_that_does_not_stand(
 def test_needless_changes_are_found(world: LiveWorld, questions: list[Question]) -> None:
     """A fix whose parts are known: the verdicts of what is left of it decide."""
     rows = [
-        {"question_id": q.id, "stage": "tree", "step": step, "program": p, "right": bool(step)}
+        {"question_id": q.id, "stage": "tree", "order": step, "program": p, "right": bool(step)}
         for q in questions
         for step, p in enumerate(["0-3", "0x2 2-3"])
     ]
