@@ -58,6 +58,8 @@ def train_agents(
     config: TrainingConfig,
     specs: Sequence[str],
     report: Report,
+    *,
+    traced: Sequence[Question] = (),
 ) -> TrainedAgents:
     """Imitate the traces, go on with PPO, save both agents.
 
@@ -72,13 +74,17 @@ def train_agents(
         config: the settings.
         specs: the question specs, for the agents' cards.
         report: told of every epoch and rollout.
+        traced: all questions of the trace set, whatever their split: its programs were chosen on them, so the agents'
+            cards name them, too.
 
     Raises:
         FingerprintError: if the traces or a checkpoint belong to another model, prompt, questions or configuration.
     """
     traces.require(world)
     questions, matrix = traces.matrix().of(train)
-    card = _blank_card(world, train, validation, config, specs, str(best_static(matrix, config.env.layer_cost)))
+    card = _blank_card(
+        world, [*train, *traced], validation, config, specs, str(best_static(matrix, config.env.layer_cost))
+    )
     rules = ProgramRules(world, questions, config.env)  # refuses wrong settings before anything is written
     agents, checkpoints = folder / "agents", folder / "checkpoints"
     _require_same(checkpoints / "training.json", card)
@@ -139,7 +145,7 @@ def _blank_card(
         prompts=world.prompts,
         tasks=sorted({question.task for question in train}),
         questions=list(specs),
-        train_asks=[twin_hash(question.ask) for question in train],
+        train_asks=list(dict.fromkeys(twin_hash(question.ask) for question in train)),
         validation_asks=[twin_hash(question.ask) for question in validation],
         seed=config.seed,
         versions=library_versions(),

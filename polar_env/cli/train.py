@@ -9,7 +9,7 @@ from pydantic import Field
 
 from polar_env.cli.bars import console
 from polar_env.cli.flags import QuestionsConfig, with_model
-from polar_env.cli.opening import open_questions, open_world
+from polar_env.cli.opening import open_pool, open_questions, open_world
 from polar_env.envs.config import EnvConfig
 from polar_env.errors import ConfigError
 from train.config import ImitationConfig, PPOConfig, TrainingConfig
@@ -54,8 +54,12 @@ def run(config: TrainConfig) -> dict[str, Any]:
         )
     world = open_world(with_model(config, traces.meta["model"], traces.meta["dtype"]), traces.prompts)
     world.check([*train, *validation])
+    ids = traces.question_ids()
+    traced = [question for question in open_pool(config).questions if question.id in ids]
     try:
-        trained = train_agents(world, train, validation, traces, config.out, config.training(), config.specs, _report)
+        trained = train_agents(
+            world, train, validation, traces, config.out, config.training(), config.specs, _report, traced=traced
+        )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"{config.out / 'checkpoints'} keeps the last checkpoint; run the same command to go on."

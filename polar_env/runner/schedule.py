@@ -12,7 +12,6 @@ Axis letters: ``B`` rows, ``C`` rows of one text, ``P`` tokens of a text before 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -211,14 +210,3 @@ class Execution:
             self.slots[key] = slot
             for target in self._blocked.pop(key, []):
                 self._let_wait(target, layer)
-
-
-def execute(
-    llm: FrozenLLM, targets: Sequence[Target], cache: StateCache, stats: ExecutionStats, profile: DeviceProfile
-) -> list[Tensor]:
-    """Hidden states ``[C, T, H]`` of texts after program prefixes; see `Execution`."""
-    execution = Execution(llm, cache, stats, profile)
-    for text, prefix in targets:
-        execution.want(text, prefix)
-    execution.run()
-    return [execution.hidden[text.id, prefix] for text, prefix in targets]

@@ -14,7 +14,7 @@ from agents.search.config import MctsConfig
 from polar_env.envs import EnvConfig
 from polar_env.errors import FingerprintError, ProgramError
 from polar_env.llm import FrozenLLM
-from polar_env.questions import Prompt
+from polar_env.questions import Prompt, twin_hash
 from polar_env.traces import TraceSet
 from tests.planted import PlantedWorld, planted_questions
 from train.collect import LocalEngine, search_traces
@@ -28,6 +28,8 @@ CONFIG = TrainingConfig(
     ppo=PPOConfig(lanes=8, steps=16, batch_size=64, total_steps=512, validate_every=1, learning_rate=1e-3),
 )
 QUESTIONS = planted_questions(30)
+TRACED = planted_questions(60)[-1]
+"""A question that chose programs though nothing is trained on it."""
 
 
 @pytest.fixture
@@ -43,7 +45,9 @@ def train(
     world: tuple[PlantedWorld, TraceSet], folder: Path, report: Report, config: TrainingConfig = CONFIG
 ) -> TrainedAgents:
     world, traces = world
-    return train_agents(world, QUESTIONS[:20], QUESTIONS[20:], traces, folder, config, ["planted"], report)
+    return train_agents(
+        world, QUESTIONS[:20], QUESTIONS[20:], traces, folder, config, ["planted"], report, traced=[TRACED]
+    )
 
 
 def test_stopped_training_goes_on_and_finished_training_stays(
@@ -68,7 +72,8 @@ def test_stopped_training_goes_on_and_finished_training_stays(
     warm = read_card(tmp_path / "agents" / "imitation")
     assert card.results["validation"]["reward"] >= warm.results["validation"]["reward"]
     assert 0 <= card.results["chosen_step"] <= 512
-    assert len(card.train_asks) == 20
+    assert len(card.train_asks) == 21
+    assert twin_hash(TRACED.ask) in card.train_asks
     assert len(card.validation_asks) == 10
     before = (tmp_path / "agents" / "ppo" / WEIGHTS).read_bytes()
     steps.clear()
