@@ -87,7 +87,7 @@ def _read_config(kind: type[Config], verb: str, arguments: list[str], defaults: 
 
     path, arguments = _take_config_flag(arguments)
     values = defaults(arguments, _read_yaml(path) if path else {})
-    default = _validated(kind, values, path)
+    default = kind.of(values, path or f"polar {verb}")
     repeated = ("questions", "agent")  # a flag replaces what the file says, it does not add to it
     named = {argument.split("=")[0] for argument in arguments}
     given = {n: () for n in repeated if isinstance(getattr(default, n, None), tuple) and f"--{n}" in named}
@@ -118,26 +118,3 @@ def _read_yaml(path: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no mapping; write 'key: value' lines.")
     return values
-
-
-def _validated(kind: type[Config], values: dict[str, Any], path: str | None) -> Config:
-    from pydantic import ValidationError
-
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        *parents, key = [str(part) for part in problem["loc"]] or [""]
-        if problem["type"] == "extra_forbidden":
-            raise UnknownNameError(f"key in {path}", ".".join([*parents, key]), _keys(kind, parents)) from error
-        raise ConfigError(
-            f"{path}: '{'.'.join([*parents, key])}' is {problem['input']!r}: {problem['msg'].rstrip('.')}."
-        ) from error
-
-
-def _keys(kind: type[Config], parents: list[str]) -> list[str]:
-    """The full names of the keys that exist beside a wrong one."""
-    fields = kind.model_fields
-    for name in parents:
-        fields = fields[name].annotation.model_fields  # type: ignore[union-attr]
-    return [".".join([*parents, name]) for name in fields]
