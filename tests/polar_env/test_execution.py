@@ -216,9 +216,9 @@ def test_the_layer_that_makes_nan_is_named() -> None:
     ids, mask = batch("right")
     assert llm.logits(ids, Program((0, 1, 3)), mask).isfinite().all()
     programs = [Program((0, 1, 3)), Program((3, 3, 3, 2)), Program((0, 1, 3))]
-    with pytest.raises(NonFiniteError, match=r"step 3 \(layer 2\) of row 1"):
+    with pytest.raises(NonFiniteError, match=r"position 3 \(layer 2\) of row 1"):
         llm.logits(ids, programs, mask)
-    with pytest.raises(NonFiniteError, match=r"step 1 \(layer 2\) of row 0"):
+    with pytest.raises(NonFiniteError, match=r"position 1 \(layer 2\) of row 0"):
         generate(llm, ["ab"], Program((1, 2)))
 
 
