@@ -49,14 +49,14 @@ class FrozenLLM:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
-        layers = list(find_layers(model))
-        self.depth = len(layers)
+        self.layers = list(find_layers(model))
+        self.depth = len(self.layers)
         self.width: int = model.config.get_text_config().hidden_size
         self.device, self.dtype = model.device, model.dtype
         self._shape_inputs = lru_cache(maxsize=256)(self._compute_shape_inputs)
         self._ragged_inputs = lru_cache(maxsize=64)(self._compute_ragged_inputs)
         try:
-            self.layers = layers_for_device(model, layers)
+            self._grouped_layers = layers_for_device(model, self.layers)
             self.windows = windows_of(model)
             self.shell = Shell(model)
             admit(self)
@@ -162,7 +162,15 @@ class FrozenLLM:
         return PastLength(length, [None] * self.depth)
 
     @torch.inference_mode()
-    def apply(self, layer: int, hidden: Tensor, inputs: LayerInputs, slot: Any, rows: Tensor | None = None) -> Tensor:
+    def apply(
+        self,
+        layer: int,
+        hidden: Tensor,
+        inputs: LayerInputs,
+        slot: Any,
+        rows: Tensor | None = None,
+        grouped: bool = False,
+    ) -> Tensor:
         """Apply one layer as one step.
 
         Args:
@@ -171,6 +179,8 @@ class FrozenLLM:
             inputs: what the model's forward hands to its layers for this shape.
             slot: the KV cache slots of these rows' steps (`Slot` or `ProgramCache.slot`); extended by these tokens.
             rows: which rows of ``inputs`` these are, ``long [B]``; None for all.
+            grouped: read grouped KV heads without a copy for each query head, where the device can: faster behind long
+                contexts, and rounded in another order than transformers does.
 
         Returns:
             Hidden states after the layer, ``[B, T, H]``.
@@ -178,7 +188,8 @@ class FrozenLLM:
         if rows is None and len(hidden) > len(inputs.hidden) == 1:
             rows = torch.zeros(len(hidden), dtype=torch.long, device=self.device)  # all like the one that there is
         positional, named = inputs.call(layer, slot, rows)
-        output = self.layers[layer](hidden, *positional, **named)
+        layers = self._grouped_layers if grouped else self.layers
+        output = layers[layer](hidden, *positional, **named)
         result: Tensor = output[0] if isinstance(output, tuple | list) else output
         return result
 

@@ -165,7 +165,7 @@ class Execution:
         # Shorter rows are padded on the right, where causal attention never looks.
         hidden = pad_sequence([row for state in states for row in state], batch_first=True)  # [B, T, H]
         pasts = tuple(text.past for text, state in zip([t for t, _ in batch], states, strict=True) for _ in state)
-        hidden = self.llm.apply(layer, hidden, self.llm.context_inputs(pasts, hidden.shape[1]), slot)
+        hidden = self.llm.apply(layer, hidden, self.llm.context_inputs(pasts, hidden.shape[1]), slot, grouped=True)
         self.stats.calls[hidden.shape[0] * hidden.shape[1]] += 1
         row = 0
         for (text, prefix), after in zip(batch, hidden.split([len(state) for state in states]), strict=True):
