@@ -30,7 +30,7 @@ def collect(model: str, folder: Path, address: str) -> None:
         traces,
         MctsConfig(simulations=40),
         in_flight=2,
-        on_progress=lambda count: print(count, flush=True),
+        on_verdicts=lambda count: print(count, flush=True),
     )
 
 

@@ -56,7 +56,7 @@ def collected(folder: Path, tiny_folder: Path, engine: Any = None, kill: Any = N
     world = world_of(load_llm(str(tiny_folder)), PROMPT)
     traces = TraceSet.create(folder, world, {})
     engine = engine or LocalEngine(world)
-    search_traces(engine, QUESTIONS, traces, CONFIG, in_flight=2, on_progress=kill or (lambda _: None))
+    search_traces(engine, QUESTIONS, traces, CONFIG, in_flight=2, on_verdicts=kill or (lambda _: None))
     return traces
 
 
