@@ -36,7 +36,7 @@ PPO = PPOConfig(
     clip=0.2,
     entropy=0.02,
     gae_lambda=1.0,
-    target_kl=None,
+    target_kl=0.03,  # without, the policy finds the programs and loses them again
 )
 
 
@@ -79,11 +79,8 @@ def test_ppo_finds_the_planted_programs_from_nothing(planted: PlantedWorld) -> N
     model = make_model(env, PPO, 1.0, seed=0)
     before = score(model, rules, questions)
     with torch_threads(1):
-        met = []
-        for _ in range(3):  # the best policy met on the way is kept, as in a training: at this step size it wanders
-            model.learn(15_000, reset_num_timesteps=False)
-            met.append(score(model, rules, questions))
-    after = max(met, key=lambda each: each.reward)
+        model.learn(45_000)
+    after = score(model, rules, questions)
     assert before.pass_at_1 < 0.5
     assert after.pass_at_1 >= 0.9
 
