@@ -8,7 +8,7 @@ where ``load(folder, card, world)`` returns an `Agent`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import cast
@@ -20,7 +20,7 @@ from polar_env.errors import FingerprintError, UnknownNameError
 from polar_env.program import Program
 from polar_env.worlds import LiveWorld
 
-__all__ = ["GROUP", "NAMES", "Loader", "find_agents", "load_agent", "loader_of"]
+__all__ = ["GROUP", "NAMES", "Loader", "find_agents", "load_agent", "loader_of", "read_cards"]
 
 GROUP = "polar_env.agents"
 """Entry-point group of loaders."""
@@ -34,6 +34,24 @@ def find_agents(name: str) -> list[Path]:
     candidates = [folder, *sorted(folder.glob("agents/*")), *sorted(folder.glob("*"))]
     folders = [candidate for candidate in candidates if (candidate / CARD).is_file()]
     return folders[:1] if folders[:1] == [folder] else list(dict.fromkeys(folders))
+
+
+def read_cards(names: Sequence[str]) -> dict[Path, AgentCard]:
+    """The cards of the saved agents among some names; a training run's folder names all its agents.
+
+    Raises:
+        FingerprintError: if they were made for different models or prompts.
+    """
+    folders = [folder for name in names for folder in find_agents(name)]
+    cards = {folder: read_card(folder) for folder in dict.fromkeys(folders)}
+    first = next(iter(cards.values()), None)
+    for card in cards.values():
+        if first is not None and (card.fingerprint, card.prompts) != (first.fingerprint, first.prompts):
+            raise FingerprintError(
+                f"agents '{first.name}' and '{card.name}' were trained with different models or prompts; use them one "
+                "at a time."
+            )
+    return cards
 
 
 def loader_of(kind: str) -> Loader:

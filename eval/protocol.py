@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agents.card import AgentCard, read_card
+from agents.card import AgentCard
 from agents.fixed import StaticAgent
-from agents.registry import find_agents, load_agent
+from agents.registry import find_agents, load_agent, read_cards
 from eval.agreement import VerdictPairs, agreement, agreement_table, compare_verdicts
 from eval.config import EvaluationConfig
 from eval.evaluate import (
@@ -24,32 +24,13 @@ from eval.evaluate import (
 )
 from eval.report import write_report
 from eval.summary import shorter_share, summarise
-from polar_env.errors import FingerprintError
 from polar_env.program import Program
 from polar_env.progress import Progress, no_progress
 from polar_env.questions import Question, mixed_order
 from polar_env.tables import write_whole
 from polar_env.worlds import LiveWorld
 
-__all__ = ["evaluate_agents", "read_cards"]
-
-
-def read_cards(names: Sequence[str]) -> dict[Path, AgentCard]:
-    """The cards of the saved agents among some names; a training run's folder names all its agents.
-
-    Raises:
-        FingerprintError: if they were made for different models or prompts.
-    """
-    folders = [folder for name in names for folder in find_agents(name)]
-    cards = {folder: read_card(folder) for folder in dict.fromkeys(folders)}
-    first = next(iter(cards.values()), None)
-    for card in cards.values():
-        if first is not None and (card.fingerprint, card.prompts) != (first.fingerprint, first.prompts):
-            raise FingerprintError(
-                f"agents '{first.name}' and '{card.name}' were trained with different models or prompts; evaluate them "
-                "one at a time."
-            )
-    return cards
+__all__ = ["evaluate_agents"]
 
 
 def evaluate_agents(

@@ -42,7 +42,7 @@ class BenchConfig(QuestionsConfig):
     check: Annotated[int, Field(ge=0)] = 8
     """executor: compare the verdicts of this many programs with the re-stacked model's; 0 compares all."""
     seconds: Annotated[float, Field(gt=0)] = 4.0
-    """rows, execution: about how long each ratio is measured; env: a quarter of that."""
+    """rows, execution: about how long each ratio is measured; env: four times that."""
     mcts: MctsConfig = MctsConfig()
     """search: settings of the trees."""
     generations: Annotated[int, Field(ge=20)] = 300
@@ -85,10 +85,8 @@ def run(config: BenchConfig) -> dict[str, Any]:
 def _execution(config: BenchConfig, note: Note) -> dict[str, Any]:
     from eval.benchmarks.execution import measure_execution
 
-    if (
-        not config.prompt
-        and open_llm(config.model_name, config.dtype_name, config.device).tokenizer.chat_template is None
-    ):
+    tokenizer = open_llm(config.model_name, config.dtype_name, config.device).tokenizer
+    if not config.prompt and tokenizer.chat_template is None:
         config = config.model_copy(update={"prompt": "bare-6"})
     world, questions, asked = _asked(config)
     return asked | measure_execution(world, questions, config.seconds, config.generations, note).as_json()

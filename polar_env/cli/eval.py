@@ -30,8 +30,8 @@ CONFIG = EvalConfig
 
 def run(config: EvalConfig) -> dict[str, Any]:
     """Evaluate; everything lies in ``OUT/eval``."""
-    from agents.registry import find_agents
-    from eval.protocol import evaluate_agents, read_cards
+    from agents.registry import find_agents, read_cards
+    from eval.protocol import evaluate_agents
 
     names = config.agent or ((str(config.out),) if find_agents(str(config.out)) else ())
     card = next(iter(read_cards(names).values()), None)
@@ -47,6 +47,6 @@ def run(config: EvalConfig) -> dict[str, Any]:
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{folder} keeps what was measured; run the same command to go on.") from None
     if not config.json_output:
-        print((folder / "table.md").read_text(encoding="utf-8").split("\n\n")[1])
+        print((folder / "table.md").read_text(encoding="utf-8"))
     console.print(f"report: {summary['report']}", markup=False)
     return summary

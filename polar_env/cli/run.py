@@ -42,8 +42,7 @@ CONFIG = RunConfig
 
 def run(config: RunConfig) -> dict[str, Any]:
     """Ask the agent for a program, and generate under it and under the identity."""
-    from agents.registry import find_agents, load_agent
-    from eval.protocol import read_cards
+    from agents.registry import find_agents, load_agent, read_cards
 
     if not config.question.strip():
         raise ConfigError('there is no question; write e.g. polar run "What is 17 + 25?".')

@@ -50,9 +50,9 @@ def test_many_programs_run_without_a_read_back(
     world.runner.clear()
     apply, layers = tiny_llm.apply, []
 
-    def noted(*args: Any) -> torch.Tensor:
+    def noted(*args: Any, **kwargs: Any) -> torch.Tensor:
         layers.append(seen.operations)
-        return apply(*args)
+        return apply(*args, **kwargs)
 
     monkeypatch.setattr(tiny_llm, "apply", noted)
     with ReadBacks() as seen:
