@@ -37,9 +37,9 @@ class BenchConfig(QuestionsConfig):
     """Use at most this many questions, tasks taking turns; 0 uses all, as env always does."""
     verdicts: str = "none"
     """Folder of verdicts on disk; a benchmark that read them would measure nothing."""
-    programs: Annotated[int, Field(ge=0)] = 96
+    programs: Annotated[int, Field(ge=0)] = 80
     """executor: use this many of the single-edit programs, evenly spread; 0 uses all."""
-    check: Annotated[int, Field(ge=0)] = 8
+    check: Annotated[int, Field(ge=0)] = 4
     """executor: compare the verdicts of this many programs with the re-stacked model's; 0 compares all."""
     seconds: Annotated[float, Field(gt=0)] = 4.0
     """rows, execution: about how long each ratio is measured; env: four times that."""
