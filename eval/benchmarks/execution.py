@@ -31,7 +31,7 @@ from polar_env.worlds import LiveWorld
 
 __all__ = ["ExecutionBenchmark", "measure_execution"]
 
-SIZES = ((1, 64), (1, 512), (8, 64), (8, 128))
+SIZES = ((1, 64), (1, 512), (8, 64), (8, 512))
 """Rows and prompt tokens."""
 NEW_TOKENS = 16
 SHARES = (0.25, 0.5, 0.75)

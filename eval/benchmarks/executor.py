@@ -32,8 +32,7 @@ NEW_TOKENS = 15
 """Tokens that the peers decode to get one verdict."""
 _PARTS = 6
 """The work is cut into parts, and the references are measured between them, since machines change their speed."""
-
-_ROUNDED, _ALONE = 16, 24
+_BFLOAT16_QUESTIONS, _BFLOAT16_ALONE = 16, 24
 """Questions that run in bfloat16, too, and verdicts that run there alone: few, since many CPUs emulate it slowly."""
 
 Pairs = list[tuple[Question, Program]]
@@ -56,8 +55,8 @@ class ExecutorBenchmark(Figures):
         wrong_verdicts: verdicts that differ from the re-stacked model's.
         checked_verdicts: how many were compared.
         peak_rss_gib: the most resident memory of the process until the world was done, with weights and libraries.
-        bfloat16_ratio: rate in bfloat16 over that in float32, one run each after the other on every sixth program;
-            None where the model is not in float32.
+        bfloat16_ratio: rate in bfloat16 over that in float32, one run each after the other, every sixth
+            program on the first 16 questions; None where the model is not in float32.
         bfloat16_disagreement: share of those verdicts that differ from the float32 ones.
         bfloat16_unstable: share of about 24 of those verdicts that change when each pair is executed alone.
     """
@@ -207,7 +206,7 @@ def _compare_bfloat16(
     llm = world.llm
     model: Any = copy.deepcopy(llm.model).to(torch.bfloat16)
     rounded = FrozenLLM(model, llm.tokenizer, llm.name)
-    pairs = [(question, program) for question in questions[:_ROUNDED] for program in programs]
+    pairs = [(question, program) for question in questions[:_BFLOAT16_QUESTIONS] for program in programs]
     rates, right = [], []
     for each in (llm, rounded):
         one = _beside(each, world)
@@ -218,7 +217,7 @@ def _compare_bfloat16(
         done = one.stats.since(before)
         rates.append(done.verdicts / done.seconds)
     alone = _beside(rounded, world)
-    sample = range(0, len(pairs), max(1, len(pairs) // _ALONE))
+    sample = range(0, len(pairs), max(1, len(pairs) // _BFLOAT16_ALONE))
     changed = [alone.verdicts([pairs[i]])[0].right != right[1][i] for i in sample]
     note(f"bfloat16: {rates[1]:.1f} verdicts/s beside {rates[0]:.1f} in float32")
     differ = [a != b for a, b in zip(*right, strict=True)]
