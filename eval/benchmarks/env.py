@@ -104,15 +104,15 @@ class _MenuPlayer:
                 self.plans[lane] = self.plan()
         return np.array([plan.pop() for plan in self.plans])
 
-    def steps_per_second(self, seconds: float, forget: bool = False) -> float:
-        """Play for a while."""
+    def play(self, seconds: float, forget: bool = False) -> tuple[int, float]:
+        """Play for about so many seconds; returns the steps of all lanes, and the seconds that they took."""
         started, steps = time.perf_counter(), 0
         while time.perf_counter() - started < seconds:
             if forget:
                 self.world.runner.clear()
             self.env.step(self.actions())
             steps += self.env.num_envs
-        return steps / (time.perf_counter() - started)
+        return steps, time.perf_counter() - started
 
 
 def measure_env(
@@ -126,46 +126,62 @@ def measure_env(
         seconds: about how long each rate is measured.
         note: told what has been measured.
     """
-
-    def fresh() -> LiveWorld:
-        runner = Runner(world.llm, world.runner.memory_bytes // 4, threads=world.runner.threads)
-        one = LiveWorld(runner, world.prompts)
-        one.check(questions)
-        return one
-
-    players = {
-        "without caches": (_MenuPlayer(fresh(), questions, 1), True),
-        "with caches": (_MenuPlayer(fresh(), questions, 1), False),
-        "lanes": (_MenuPlayer(fresh(), questions, LANES), False),
-    }
-    for name in ("with caches", "lanes"):
-        _know(players[name][0].world, players[name][0].programs, questions[:1])  # the menu's keys and values
-    rates: dict[str, list[float]] = {name: [] for name in players}
-    lanes, roofline, shares = players["lanes"][0].world, Roofline(world.llm), []
-    for _ in range(_ROUNDS):
-        for name, (player, forget) in players.items():
-            before, started = lanes.stats.copy(), time.perf_counter()
-            rates[name].append(player.steps_per_second(seconds / _ROUNDS, forget))
-            if player.world is lanes:
-                calls, took = lanes.stats.since(before).calls, time.perf_counter() - started
-                roofline.measure(calls)
-                shares.append(roofline.share(calls, took))
-    steps = {name: float(np.median(measured)) for name, measured in rates.items()}
+    world.runner.clear()
+    steps, roofline_share = _rates_on_new_questions(world, questions, seconds)
     note("; ".join(f"{name}: {rate:.0f} steps/s" for name, rate in steps.items()))
-    remembered = {lanes: _rate_where_all_is_known(fresh(), questions[:8], lanes, seconds) for lanes in (1, LANES)}
-    note(f"everything known: one environment {remembered[1]:.0f} steps/s, {LANES} lanes {remembered[LANES]:.0f}")
-    share, of_answer = _policy_shares(fresh(), questions)
+    known = {
+        lanes: _rate_where_all_is_known(_fresh(world, questions, 1 / 2), questions[:8], lanes, seconds)
+        for lanes in (1, LANES)
+    }
+    note(f"everything known: one environment {known[1]:.0f} steps/s, {LANES} lanes {known[LANES]:.0f}")
+    share, of_answer = _policy_shares(_fresh(world, questions, 1 / 2), questions)
     note(f"the policy takes {share:.1%} of PPO's time and {of_answer:.2%} of an answer's")
     return EnvBenchmark(
         lanes64_speedup=steps["lanes"] / steps["without caches"],
         lanes64_speedup_cached=steps["lanes"] / steps["with caches"],
-        lanes64_speedup_known=remembered[LANES] / remembered[1],
+        lanes64_speedup_known=known[LANES] / known[1],
         steps_per_second=steps["lanes"],
-        roofline_share=float(np.median(shares)),
-        steps_per_second_known=remembered[LANES],
+        roofline_share=roofline_share,
+        steps_per_second_known=known[LANES],
         policy_share=share,
         policy_share_of_answer=of_answer,
     )
+
+
+def _fresh(world: LiveWorld, questions: Sequence[Question], memory_share: float) -> LiveWorld:
+    """A world that has executed nothing, with a share of the other's memory bound."""
+    runner = Runner(world.llm, int(world.runner.memory_bytes * memory_share), threads=world.runner.threads)
+    fresh = LiveWorld(runner, world.prompts)
+    fresh.check(questions)
+    return fresh
+
+
+def _rates_on_new_questions(
+    world: LiveWorld, questions: Sequence[Question], seconds: float
+) -> tuple[dict[str, float], float]:
+    """Steps a second of one environment without and with caches and of the lanes; and the lanes' roofline share."""
+    players = {
+        "without caches": (_MenuPlayer(_fresh(world, questions, 1 / 8), questions, 1), True),
+        "with caches": (_MenuPlayer(_fresh(world, questions, 1 / 4), questions, 1), False),
+        # The most memory for those that have so many questions in flight at once.
+        "lanes": (_MenuPlayer(_fresh(world, questions, 5 / 8), questions, LANES), False),
+    }
+    for name in ("with caches", "lanes"):
+        _know(players[name][0].world, players[name][0].programs, questions[:1])  # the menu's keys and values
+    steps, taken = dict.fromkeys(players, 0), dict.fromkeys(players, 0.0)
+    lanes, roofline, products = players["lanes"][0].world, Roofline(world.llm), 0.0
+    for _ in range(_ROUNDS):
+        for name, (player, forget) in players.items():
+            # Lanes begin their questions together, for seconds at a time: a round must hold several such times.
+            before, length = lanes.stats.copy(), seconds if player.world is lanes else seconds / _ROUNDS
+            played, took = player.play(length, forget)
+            steps[name] += played
+            taken[name] += took
+            if player.world is lanes:
+                calls = lanes.stats.since(before).calls
+                roofline.measure(calls)
+                products += took * roofline.share(calls, took)
+    return {name: steps[name] / taken[name] for name in players}, products / taken["lanes"]
 
 
 def _know(world: LiveWorld, menu: Sequence[Program], questions: Sequence[Question]) -> None:
@@ -180,9 +196,9 @@ def _rate_where_all_is_known(world: LiveWorld, questions: Sequence[Question], la
     player = _MenuPlayer(world, questions, lanes)
     _know(world, player.programs, questions)
     executed = world.stats.executed_layers
-    rate = player.steps_per_second(seconds / _ROUNDS)
+    steps, took = player.play(seconds / _ROUNDS)
     assert world.stats.executed_layers == executed, "something was executed, so not all was known"
-    return rate
+    return steps / took
 
 
 class _TimedVecEnv(ProgramVecEnv):
