@@ -18,7 +18,7 @@ from polar_env.envs.sb3 import ProgramVecEnv
 from polar_env.errors import FingerprintError
 from polar_env.questions import Question, twin_hash
 from polar_env.tables import write_whole
-from polar_env.traces import TraceSet
+from polar_env.traces import TraceSet, VerdictMatrix
 from polar_env.worlds import LiveWorld
 from train.checkpoint import has_checkpoint, steps_done
 from train.config import TrainingConfig
@@ -102,14 +102,12 @@ def train_agents(
         if has_checkpoint(checkpoints):
             report("resumed", steps_done(checkpoints), {})
         else:
-            choice = teacher_choice(rules, questions, matrix, config.imitation)
-            demonstrations = demonstrate(rules, questions, matrix, choice, config.imitation.routine_weight)
 
             def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
                 tracker.log(metrics, step=0)
                 report("imitation", epoch, metrics)
 
-            imitate(model, demonstrations, config.imitation, config.seed, on_epoch)
+            _warm_start(model, rules, questions, matrix, config, on_epoch)
             _save(model, "imitation", score(model, rules, validation), 0, card, agents)
         warm = Score(**read_card(agents / "imitation").results["validation"])
 
@@ -124,6 +122,20 @@ def train_agents(
         tracker.log({"final/right": final.pass_at_1, "final/cost": final.cost}, step=config.ppo.total_steps)
     _save(model, "ppo", final, chosen_step, card, agents)
     return TrainedAgents(agents, warm, final, card.results["best_static"])
+
+
+def _warm_start(
+    model: MaskablePPO,
+    rules: ProgramRules,
+    questions: Sequence[Question],
+    matrix: VerdictMatrix,
+    config: TrainingConfig,
+    on_epoch: Callable[[int, dict[str, float]], None],
+) -> None:
+    """Let a new policy imitate the programs that the teacher chooses from the traces."""
+    choice = teacher_choice(rules, questions, matrix, config.imitation)
+    demonstrations = demonstrate(rules, questions, matrix, choice, config.imitation.routine_weight)
+    imitate(model, demonstrations, config.imitation, config.seed, on_epoch)
 
 
 def _blank_card(

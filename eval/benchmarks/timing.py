@@ -31,12 +31,12 @@ def time_ratio(
         work: what is measured.
         reference: what it is compared with.
         seconds: short work is repeated for about this long, after a round that warms up. Of work whose first round
-            takes longer, that round counts, and one more in the other order is enough; one that takes ten times as long
-            stands alone, since what disturbs a moment is a small part of it.
+            takes longer, that round counts, and one more in the other order is enough; one that takes five times as
+            long stands alone, since what disturbs a moment is a small part of it.
         rounds: fewest rounds of short work.
     """
     first, took = _round(work, reference, turned=False)
-    if took > 10 * seconds:
+    if took > 5 * seconds:
         return first
     if took > seconds:
         return median([first, _round(work, reference, turned=True)[0]])

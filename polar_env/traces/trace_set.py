@@ -9,9 +9,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from polar_env.worlds import LiveWorld
 
 __all__ = ["META", "TraceSet", "new_meta"]
+
+Row = TypeVar("Row", VerdictRow, NodeRow)
 
 SCHEMA_VERSION = 3
 META = "traces.json"
@@ -266,8 +268,7 @@ class TraceSet:
         Raises:
             TraceError: for a damaged shard.
         """
-        for batch in self.verdict_table().to_batches(max_chunksize=_STREAMED):
-            yield from (VerdictRow(**row) for row in batch.to_pylist())
+        return _rows(self.verdict_table(), VerdictRow)
 
     def verdict_table(self) -> pa.Table:
         """The same verdicts as columns.
@@ -292,8 +293,7 @@ class TraceSet:
         Raises:
             TraceError: for a damaged shard.
         """
-        for batch in self.node_table().to_batches(max_chunksize=_STREAMED):
-            yield from (NodeRow(**row) for row in batch.to_pylist())
+        return _rows(self.node_table(), NodeRow)
 
     def node_table(self) -> pa.Table:
         """The same nodes as columns; those of shards whose verdicts are missing are left out.
@@ -340,3 +340,9 @@ class TraceSet:
         programs = [Program.parse(program) for program in right.columns]
         costs = np.array([program.cost(self.depth) for program in programs])
         return VerdictMatrix([str(i) for i in right.index], programs, right.to_numpy(), costs)
+
+
+def _rows(table: pa.Table, kind: Callable[..., Row]) -> Iterator[Row]:
+    """The rows of a table as objects, some thousand at a time."""
+    for batch in table.to_batches(max_chunksize=_STREAMED):
+        yield from (kind(**row) for row in batch.to_pylist())

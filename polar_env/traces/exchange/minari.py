@@ -85,6 +85,22 @@ def export_minari(
         on_episodes(1)
     if not buffers:
         raise TraceError("no program can be played: none of these questions has traces that the environment can spell.")
+    dataset = _created(dataset_id, buffers, env, traces, questions)
+    try:
+        with world.from_nothing():  # executed again, not remembered
+            replay(dataset, env)
+    except TraceError:
+        minari.delete_dataset(dataset_id)
+        raise
+    return len(buffers), unspoken
+
+
+def _created(
+    dataset_id: str, buffers: list[Any], env: ProgramEnv, traces: TraceSet, questions: Sequence[Question]
+) -> Any:
+    """The episodes as a new data set of Minari's."""
+    import minari
+
     spaces = {"observation_space": env.observation_space, "action_space": _plain(env.action_space)}
     description = (
         f"Programs of layers found by search for {traces.meta['model']} ({traces.meta['fingerprint']}). An episode's "
@@ -93,18 +109,11 @@ def export_minari(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about authors and links, which its users may add
         try:
-            dataset = minari.create_dataset_from_buffers(
+            return minari.create_dataset_from_buffers(
                 dataset_id, buffers, **spaces, algorithm_name="MCTS", description=description, data_format="arrow"
             )
         except ValueError as error:
             raise ConfigError(f"Minari refuses the data set '{dataset_id}': {error}") from error
-    try:
-        with world.from_nothing():  # executed again, not remembered
-            replay(dataset, env)
-    except TraceError:
-        minari.delete_dataset(dataset_id)
-        raise
-    return len(buffers), unspoken
 
 
 def _recorded(env: ProgramEnv, actions: Sequence[int], options: dict[str, Any], row: VerdictRow) -> dict[str, Any]:
