@@ -70,6 +70,19 @@ class AgentCard(Config):
     weights: dict[str, str] = {}  # noqa: RUF012 - pydantic copies defaults
     """The sha256 of each file beside the card."""
 
+    def setting(self, name: str) -> Any:
+        """An entry of its configuration that its kind needs.
+
+        Raises:
+            ConfigError: if the card lacks it.
+        """
+        if name not in self.config:
+            raise ConfigError(
+                f"the card of the agent '{self.name}' lacks '{name}' in its config, which kind '{self.kind}' needs; it "
+                f"has {', '.join(sorted(self.config)) or 'nothing'}. Train the agent again."
+            )
+        return self.config[name]
+
 
 def save_agent(card: AgentCard, folder: Path, weights: Mapping[str, bytes]) -> AgentCard:
     """Save an agent; the card last, so that a folder with a card is whole.

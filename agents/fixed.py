@@ -11,7 +11,7 @@ from agents.base import Decision, seeded_rng
 from agents.card import AgentCard
 from polar_env.program import MAX_BLOCK, Program
 from polar_env.questions import Ask
-from polar_env.worlds import World
+from polar_env.worlds import AskWorld
 
 __all__ = ["RandomAgent", "StaticAgent", "load_random", "load_static"]
 
@@ -58,11 +58,11 @@ class RandomAgent:
         return skipped.repeat(int(rng.integers(len(skipped) - block + 1)), block)
 
 
-def load_static(folder: Path, card: AgentCard, world: World) -> StaticAgent:
+def load_static(folder: Path, card: AgentCard, world: AskWorld) -> StaticAgent:
     """A saved static agent: its card's ``config`` holds the ``program``."""
-    return StaticAgent(Program.parse(card.config["program"], world.depth), card.name)
+    return StaticAgent(Program.parse(str(card.setting("program")), world.depth), card.name)
 
 
-def load_random(folder: Path, card: AgentCard, world: World) -> RandomAgent:
+def load_random(folder: Path, card: AgentCard, world: AskWorld) -> RandomAgent:
     """A saved random agent: all of it is its card's seed."""
     return RandomAgent(world.depth, card.seed, name=card.name)

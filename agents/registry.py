@@ -18,14 +18,14 @@ from agents.card import CARD, AgentCard, read_card
 from agents.fixed import RandomAgent, StaticAgent
 from polar_env.errors import FingerprintError, UnknownNameError
 from polar_env.program import Program
-from polar_env.worlds import LiveWorld
+from polar_env.worlds import LiveAsks, LiveWorld
 
 __all__ = ["GROUP", "NAMES", "Loader", "find_agents", "load_agent", "loader_of", "read_cards"]
 
 GROUP = "polar_env.agents"
 """Entry-point group of loaders."""
 NAMES = ("identity", "random", "static:PROGRAM")
-Loader = Callable[[Path, AgentCard, LiveWorld], Agent]
+Loader = Callable[[Path, AgentCard, LiveAsks], Agent]
 
 
 def find_agents(name: str) -> list[Path]:
@@ -95,7 +95,7 @@ def load_agent(name: str, world: LiveWorld, seed: int = 0) -> Agent:
         raise UnknownNameError("agent", name, NAMES, hint)
     card = read_card(folders[0])
     _require_same_world(card, folders[0], world)
-    return loader_of(card.kind)(folders[0], card, world)
+    return loader_of(card.kind)(folders[0], card, world.asks)
 
 
 def _require_same_world(card: AgentCard, folder: Path, world: LiveWorld) -> None:

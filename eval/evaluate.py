@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from agents.search.config import MctsConfig
 from agents.search.lockstep import search
 from polar_env.errors import FingerprintError, LeakError
 from polar_env.program import Program
-from polar_env.questions import Question, twin_hash
+from polar_env.questions import Prompts, Question, twin_hash, without_examples
 from polar_env.runner import ExecutionStats, Verdict
-from polar_env.tables import ShardedTable, write_whole
+from polar_env.tables import ShardedTable, read_json, write_whole
 from polar_env.traces.tree import best_programs
 from polar_env.worlds import LiveWorld
 
@@ -35,7 +36,7 @@ __all__ = [
     "method_of",
     "oracle_method",
     "refuse_leaks",
-    "told_apart",
+    "with_distinct_names",
 ]
 
 ORACLE = "oracle"
@@ -76,12 +77,14 @@ class Method:
         name: shown in reports.
         agent: decides; None for the oracle.
         remark: what its row must say beside the name.
+        chosen_step: the step of training at which validation questions chose its policy; None for what was not trained.
     """
 
     id: str
     name: str
     agent: Agent | None = None
     remark: str = ""
+    chosen_step: int | None = None
 
 
 def method_of(agent: Agent, folder: Path | None = None) -> Method:
@@ -92,10 +95,12 @@ def method_of(agent: Agent, folder: Path | None = None) -> Method:
         folder: where it was saved; None for an agent that its own settings describe.
     """
     if folder is not None:
-        card = read_card(folder)
-        unchanged = card.results.get("chosen_step") == 0 and card.name != WARM_START
-        remark = "the warm start, unchanged: no policy beat it on validation questions" if unchanged else ""
-        return Method(_hash((folder / CARD).read_text(encoding="utf-8")), agent.name, agent, remark)
+        card, remark = read_card(folder), ""
+        step: int | None = card.results.get("chosen_step")
+        if step is not None and card.name != WARM_START:
+            unchanged = "the warm start, unchanged: no policy beat it on validation questions"
+            remark = f"the policy of step {step:,}" if step else unchanged
+        return Method(_hash((folder / CARD).read_text(encoding="utf-8")), agent.name, agent, remark, step)
     if isinstance(agent, StaticAgent):
         return Method(_hash(f"static {agent.program}"), agent.name, agent)
     if isinstance(agent, RandomAgent):
@@ -108,8 +113,10 @@ def oracle_method(config: MctsConfig, seed: int) -> Method:
     return Method(_hash(f"oracle {config.model_dump_json()} {seed}"), ORACLE)
 
 
-def told_apart(methods: Sequence[Method]) -> list[Method]:
-    """The methods without repetitions; of those that share a name all but the first show their identity, too."""
+def with_distinct_names(methods: Sequence[Method]) -> list[Method]:
+    """The methods without repetitions; of those that share a name all but the first show their identity, too: what is
+    keyed by these names never mixes two methods.
+    """
     distinct: dict[str, Method] = {}
     first: dict[str, str] = {}
     for method in methods:
@@ -141,15 +148,20 @@ class Results(ShardedTable):
         """Start, or go on where an interrupted evaluation of the same things stopped.
 
         Raises:
-            FingerprintError: if results of another model, prompt, set of questions or settings lie here.
+            FingerprintError: if results lie here of another model, prompt, set of questions or settings, from another
+                device, or made with other versions of torch or transformers.
+            ConfigError: if the file that says so is damaged.
         """
         meta = {
             "model": world.llm.name,
             "fingerprint": world.llm.fingerprint,
             "depth": world.depth,
             "dtype": world.llm.dtype_name,
+            "device": world.llm.device.type,
+            "versions": {name: version(name) for name in ("torch", "transformers")},
             "prompts": world.prompts.model_dump(mode="json"),
             "questions": [question.id for question in questions],
+            "answers": _hash("\x1f".join(question.answer for question in questions)),
             "methods": {method.id: method.name for method in methods},
             "remarks": {method.name: method.remark for method in methods if method.remark},
             "config": config,
@@ -157,9 +169,7 @@ class Results(ShardedTable):
         path = self.folder / _META
         if path.exists():
             before = self.meta
-            changed = [
-                key for key in ("fingerprint", "prompts", "questions", "methods") if before.get(key) != meta[key]
-            ]
+            changed = [key for key in meta if before.get(key) != meta[key]]
             if changed:
                 raise FingerprintError(
                     f"{self.folder} holds results of an evaluation that differs in: {', '.join(changed)}. Delete the "
@@ -170,8 +180,7 @@ class Results(ShardedTable):
     @property
     def meta(self) -> dict[str, Any]:
         """What was evaluated, and how."""
-        meta: dict[str, Any] = json.loads((self.folder / _META).read_text(encoding="utf-8"))
-        return meta
+        return read_json(self.folder / _META)
 
     def rows(self) -> list[dict[str, Any]]:
         """All rows, in the order in which they were written.
@@ -189,12 +198,20 @@ class Results(ShardedTable):
         return {question_id for batch in chosen for question_id in batch["question_id"].to_pylist()}
 
 
-def refuse_leaks(questions: Sequence[Question], cards: Sequence[AgentCard]) -> None:
-    """Refuse questions, and twins of questions, that an agent was trained or chosen on.
+def refuse_leaks(questions: Sequence[Question], cards: Sequence[AgentCard], prompts: Prompts) -> None:
+    """Refuse questions, and twins of questions, that an agent was trained or chosen on, or that a prompt shows.
 
     Raises:
         LeakError: saying how many, and an example.
     """
+    kept = {question.id for question in without_examples(questions, prompts)}
+    shown = [question.text for question in questions if question.id not in kept]
+    if shown:
+        raise LeakError(
+            f"{len(shown)} of {len(questions)} questions are worked examples of the prompt '{prompts.name}', or twins "
+            f"of them, e.g. {shown[0]!r}. Leave them out with polar_env.questions.without_examples, or give another "
+            "prompt."
+        )
     for card in cards:
         for split, hashes in (("train", card.train_asks), ("validation", card.validation_asks)):
             used = set(hashes)

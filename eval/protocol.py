@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from eval.evaluate import (
     method_of,
     oracle_method,
     refuse_leaks,
-    told_apart,
+    with_distinct_names,
 )
 from eval.report import write_report
 from eval.summary import shorter_share, summarise
@@ -57,15 +58,16 @@ def evaluate_agents(
         The summary, as in ``summary.json``.
 
     Raises:
-        LeakError: if a question, or a twin of one, was used to train or choose an agent.
+        LeakError: if a question, or a twin of one, was used to train or choose an agent, or stands in the prompt.
         FingerprintError: for agents of another model or prompt, or results of another evaluation in the folder.
         QuestionTooLongError, MemoryBoundError: for a question that cannot be executed.
     """
     cards = read_cards(names)
-    refuse_leaks(questions, list(cards.values()))
+    refuse_leaks(questions, list(cards.values()), world.prompts)
     world.check(questions)
-    methods = _methods(world, names, cards, config.seed)
-    oracle = oracle_method(config.oracle, config.seed)
+    oracle, *methods = with_distinct_names(
+        [oracle_method(config.oracle, config.seed), *_methods(world, names, cards, config.seed)]
+    )
     results = Results(folder / "results")
     results.begin(world, questions, [*methods, oracle], config.model_dump(mode="json"))
     searched = mixed_order(questions, config.seed)[: config.oracle_questions]
@@ -80,7 +82,7 @@ def evaluate_agents(
     agreed = agreement(pairs.rows(), "identity")
     report = write_report(folder, results, verdicts=agreement_table(pairs.rows()) if agreed else None)
     summary = _summary(results, report) | {
-        "chosen_step": {card.name: card.results.get("chosen_step") for card in cards.values()},
+        "chosen_step": {method.name: method.chosen_step for method in methods if method.chosen_step is not None},
         "agreement": agreed.value if agreed else None,
         "agreement_low": agreed.low if agreed else None,
         "agreement_high": agreed.high if agreed else None,
@@ -94,12 +96,15 @@ def _methods(world: LiveWorld, names: Sequence[str], cards: dict[Path, AgentCard
     methods = [method_of(load_agent("identity", world)), method_of(load_agent("random", world, seed))]
     static = next((card.results["best_static"] for card in cards.values() if "best_static" in card.results), None)
     if static is not None:
-        methods.append(method_of(StaticAgent(Program.parse(static, world.depth), "best static")))
+        best = method_of(StaticAgent(Program.parse(static, world.depth), "best static"))
+        if best.id == methods[0].id:  # one row for both
+            methods[0] = replace(methods[0], remark="also the best static program")
+        methods.append(best)
     for name in names:
         folders = find_agents(name)
         methods += [method_of(load_agent(str(folder), world), folder) for folder in folders]
         methods += [] if folders else [method_of(load_agent(name, world, seed))]
-    return told_apart(methods)
+    return methods
 
 
 def _compare_verdicts(

@@ -6,6 +6,7 @@ A shard is written under a temporary name and renamed when it is whole; its name
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,9 +18,9 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from polar_env.errors import TraceError
+from polar_env.errors import ConfigError, TraceError
 
-__all__ = ["ShardedTable", "sha256_of", "write_whole", "writing_whole"]
+__all__ = ["ShardedTable", "read_json", "sha256_of", "write_whole", "writing_whole"]
 
 _NUMBER, _CHECKSUM = r"\d{5,}", r"[0-9a-f]{16}"
 
@@ -164,3 +165,21 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
     with writing_whole(path) as file:
         file.write(content)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that this package wrote.
+
+    Raises:
+        ConfigError: if the file is damaged.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise TypeError("it holds no JSON object")
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{path} is damaged: {error}. Put a copy of the file there, or delete {path.parent} and run the same "
+            "command again."
+        ) from error
+    return values

@@ -6,16 +6,24 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from sb3_contrib import MaskablePPO
 from torch import Tensor
 
-from agents.policy.network import load_weights, weights_of
-from polar_env.tables import write_whole
+from agents.policy.network import load_weights, read_tensors, weights_of
+from polar_env.config import Config
+from polar_env.tables import read_json, write_whole
 
 __all__ = ["has_checkpoint", "load_checkpoint", "save_checkpoint", "steps_done"]
 
 _POLICY, _OPTIMISER, _STATE = "last.safetensors", "optimiser.safetensors", "state.json"
+
+
+class _State(Config, extra="allow"):
+    """What the state file holds, beside the numbers that were saved with it."""
+
+    steps: int
+    updates: int
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -25,7 +33,7 @@ def has_checkpoint(folder: Path) -> bool:
 
 def steps_done(folder: Path) -> int:
     """The environment steps that a checkpoint stands behind."""
-    return int(json.loads((folder / _STATE).read_text(encoding="utf-8"))["steps"])
+    return _state(folder).steps
 
 
 def save_checkpoint(model: MaskablePPO, folder: Path, **numbers: float) -> None:
@@ -39,14 +47,23 @@ def save_checkpoint(model: MaskablePPO, folder: Path, **numbers: float) -> None:
 
 
 def load_checkpoint(model: MaskablePPO, folder: Path) -> dict[str, float]:
-    """Put a checkpoint into a new model of the same configuration; returns the state with its numbers."""
+    """Put a checkpoint into a new model of the same configuration; returns the numbers that were saved with it.
+
+    Raises:
+        ConfigError: if one of its files is damaged.
+        FingerprintError: if the weights are of another network.
+    """
+    state = _state(folder)
     load_weights(model.policy, folder / _POLICY)
     slots: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in load_file(folder / _OPTIMISER).items():
+    for name, tensor in read_tensors(folder / _OPTIMISER).items():
         parameter, _, slot = name.partition(".")
         slots.setdefault(int(parameter), {})[slot] = tensor
     groups = model.policy.optimizer.state_dict()["param_groups"]
     model.policy.optimizer.load_state_dict({"state": slots, "param_groups": groups})
-    state: dict[str, float] = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-    model.num_timesteps, model._n_updates = int(state["steps"]), int(state["updates"])
-    return state
+    model.num_timesteps, model._n_updates = state.steps, state.updates
+    return state.model_extra or {}
+
+
+def _state(folder: Path) -> _State:
+    return _State.of(read_json(folder / _STATE), str(folder / _STATE))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,9 @@ from agents.policy.agent import KIND, WEIGHTS
 from agents.policy.network import weights_of
 from polar_env.envs import ProgramRules, ProgramVectorEnv
 from polar_env.envs.sb3 import ProgramVecEnv
-from polar_env.errors import FingerprintError
+from polar_env.errors import FingerprintError, TraceError
 from polar_env.questions import Question, twin_hash
-from polar_env.tables import write_whole
+from polar_env.tables import read_json, write_whole
 from polar_env.traces import TraceSet, VerdictMatrix
 from polar_env.worlds import LiveWorld
 from train.checkpoint import has_checkpoint, steps_done
@@ -78,9 +77,16 @@ def train_agents(
             cards name them, too.
 
     Raises:
+        TraceError: if the traces hold questions that are not given.
         FingerprintError: if the traces or a checkpoint belong to another model, prompt, questions or configuration.
     """
     traces.require(world)
+    missing = traces.question_ids() - {question.id for question in (*train, *traced)}
+    if missing:
+        raise TraceError(
+            f"{traces.folder} holds programs that were chosen on {len(missing)} questions that are not given, so the "
+            "agents' cards could not name them. Give all questions that were searched (--questions)."
+        )
     questions, matrix = traces.matrix().of(train)
     card = _blank_card(
         world, [*train, *traced], validation, config, specs, str(best_static(matrix, config.env.layer_cost))
@@ -179,7 +185,7 @@ def _require_same(path: Path, card: AgentCard) -> None:
         FingerprintError: naming what differs.
     """
     if path.exists():
-        before = AgentCard.of(json.loads(path.read_text(encoding="utf-8")), str(path))
+        before = AgentCard.of(read_json(path), str(path))
         changed = [name for name in AgentCard.model_fields if getattr(before, name) != getattr(card, name)]
         if changed:
             raise FingerprintError(

@@ -22,10 +22,11 @@ from agents.policy.network import load_weights, new_policy
 from polar_env.actions import Draft
 from polar_env.envs import EnvConfig, Observer
 from polar_env.envs.observer import Observation
+from polar_env.errors import FingerprintError
 from polar_env.program import Program
 from polar_env.questions import Ask
 from polar_env.runtime import torch_threads
-from polar_env.worlds import World
+from polar_env.worlds import AskWorld
 
 if TYPE_CHECKING:
     from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
@@ -64,10 +65,14 @@ class PolicyAgent:
     def decide(self, asks: Sequence[Ask]) -> list[Decision]:
         """The greedy program of each ask, then samples."""
         columns = [self._play(asks, sample) for sample in range(self.programs)]
-        return [
-            Decision.of(*row, flops=self.flops_of_action * sum(self._actions(program) for program in row))
-            for row in zip(*columns, strict=True)
-        ]
+        return [self._decision(row) for row in zip(*columns, strict=True)]
+
+    def _decision(self, programs: Sequence[Program]) -> Decision:
+        """A decision for these programs; layers executed for samples alone are on top of the first program's."""
+        flops = self.flops_of_action * sum(self._actions(program) for program in programs)
+        executed = {program.layers[:end] for program in programs for end in range(1, len(program) + 1)}
+        extra = len(executed) - len(programs[0]) if self.observer.observe_layers else 0
+        return Decision.of(*programs, layers=extra, flops=flops)
 
     def _actions(self, program: Program) -> int:
         """Actions that spell a program."""
@@ -110,9 +115,19 @@ class PolicyAgent:
         return np.where(masks, logits.double().numpy(), -np.inf)
 
 
-def load_policy(folder: Path, card: AgentCard, world: World) -> PolicyAgent:
-    """A saved policy: its card's ``config`` holds the environment as ``env``, its weights lie beside the card."""
-    observer = Observer(world, EnvConfig.of(card.config["env"], f"the card in {folder}"))
+def load_policy(folder: Path, card: AgentCard, world: AskWorld) -> PolicyAgent:
+    """A saved policy: its card's ``config`` holds the environment as ``env``, its weights lie beside the card.
+
+    Raises:
+        ConfigError: if the card lacks the environment, or the weights are damaged.
+        FingerprintError: if the card names no hash of the weights, or they are of another network.
+    """
+    observer = Observer(world, EnvConfig.of(card.setting("env"), f"the card in {folder}"))
+    if WEIGHTS not in card.weights:
+        raise FingerprintError(
+            f"the card in {folder} names no sha256 of {WEIGHTS}, so nothing says that these weights are the agent's. "
+            "Train the agent again."
+        )
     policy = new_policy(observer)
     load_weights(policy, folder / WEIGHTS)
     policy.set_training_mode(False)

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from safetensors.torch import load_model, save_model
+from safetensors import SafetensorError
+from safetensors.torch import load_file, load_model, save_model
 from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from polar_env.envs import Observer
-from polar_env.errors import FingerprintError
+from polar_env.errors import ConfigError, FingerprintError
 
-__all__ = ["NETWORK", "ProgramFeatures", "load_weights", "new_policy", "weights_of"]
+__all__ = ["NETWORK", "ProgramFeatures", "load_weights", "new_policy", "read_tensors", "weights_of"]
 
 
 class ProgramFeatures(BaseFeaturesExtractor):
@@ -81,12 +82,28 @@ def weights_of(module: nn.Module) -> bytes:
         return path.read_bytes()
 
 
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        ConfigError: if the file is damaged or missing.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(
+            f"{path} is damaged or missing ({error}). Put a copy there, or delete {path.parent} and train again."
+        ) from error
+
+
 def load_weights(module: nn.Module, path: Path) -> None:
     """Put the weights of a safetensors file into a module.
 
     Raises:
+        ConfigError: if the file is damaged or missing.
         FingerprintError: if they are of another network.
     """
+    read_tensors(path)  # tells a damaged file from one of another network
     try:
         load_model(module, path)
     except RuntimeError as error:

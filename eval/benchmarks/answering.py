@@ -60,7 +60,7 @@ def policy_overhead_ratio(world: LiveWorld, asks: Sequence[Ask], seconds: float)
 
     Both execute the same layers.
     """
-    observer = Observer(world, EnvConfig())
+    observer = Observer(world.asks, EnvConfig())
     agent = _IdentityPolicy(new_policy(observer), observer)
 
     def with_policy() -> None:

@@ -34,7 +34,7 @@ __all__ = ["ExecutionBenchmark", "measure_execution"]
 SIZES = ((1, 64), (1, 512), (8, 64), (8, 512))
 """Rows and prompt tokens."""
 NEW_TOKENS = 16
-SHARES = (0.25, 0.5)
+PREFILL_SHARES, GENERATE_SHARES = (0.25, 0.5, 0.75), (0.25, 0.5)
 """Layers of shorter programs, as a share of all."""
 MIXED_ROWS = 32
 
@@ -47,8 +47,8 @@ class ExecutionBenchmark(Figures):
         identity_prefill_ratio: time of the identity over transformers' forward with a cache, worst over the sizes.
         identity_generate_ratio: the same for ``generate``.
         program_time_excess: time of a program of K of D layers over the identity's, minus K/D; worst over prefill and
-            generation, K of a quarter and a half of D, and all sizes but the largest.
-        prefill_time_excess: the same for prefill alone.
+            generation, K of a quarter and a half of D, for one row of each length.
+        prefill_time_excess: the same for prefill alone, three quarters of D and all sizes but the largest as well.
         head_share: share of the identity's time for one token that the final norm and the head take, which no program
             can skip: a lower bound of what a very short program costs in decoding.
         mixed_rows_speedup: 32 rows of 32 programs one by one, over all in one batch.
@@ -103,7 +103,7 @@ def measure_execution(
     asks = [question.ask for question in questions]
     few_shot = few_shot_generate_ratio(world, asks[:FEW_SHOT_ASKS], seconds) if world.prompts.examples else None
     note(f"{FEW_SHOT_ASKS} asks behind worked examples: {few_shot} of the time of the whole prompt for each")
-    overhead = policy_overhead_ratio(world, asks[:POLICY_ASKS], seconds)
+    overhead = policy_overhead_ratio(world, asks[:POLICY_ASKS], 4 * seconds)  # it is near 1, so noise shows
     note(f"choosing and answering with a policy: {overhead:.3f} of answering with the identity")
     with _endless(world.llm):
         return _measure(world.llm, seconds, generations, note, few_shot, overhead)
@@ -141,8 +141,8 @@ def _measure(
         note(f"prefill {size}: {prefill[size]:.3f} of transformers' time")
         generation[size] = time_ratio(_our_generate(llm, ids, llm.identity), _their_generate(llm, ids), seconds)
         note(f"generate {size}: {generation[size]:.3f} of transformers' time")
-    prefill_excess = max(_excess(llm, _our_prefill, rows, tokens, seconds, note) for rows, tokens in sizes[:3])
-    generate_excess = max(_excess(llm, _our_generate, rows, tokens, seconds, note) for rows, tokens in sizes[:3])
+    prefill_excess = max(_excess(llm, _our_prefill, size, PREFILL_SHARES, seconds, note) for size in sizes[:3])
+    generate_excess = max(_excess(llm, _our_generate, size, GENERATE_SHARES, seconds, note) for size in sizes[:2])
     head_share = _head_share(llm)
     note(f"final norm and head: {head_share:.3f} of the time of a token")
     speedup, same = _mixed_rows(llm, seconds)
@@ -205,14 +205,15 @@ def _their_generate(llm: FrozenLLM, ids: Tensor) -> Callable[[], object]:
 def _excess(
     llm: FrozenLLM,
     work: Callable[[FrozenLLM, Tensor, Program], Callable[[], object]],
-    rows: int,
-    tokens: int,
+    size: tuple[int, int],
+    shares: Sequence[float],
     seconds: float,
     note: Callable[[str], None],
 ) -> float:
     """Worst time share of shorter programs minus their share of the layers."""
+    rows, tokens = size
     ids, worst = _random_ids(llm, rows, tokens), -1.0
-    for share in SHARES:
+    for share in shares:
         program = Program(tuple(range(max(1, round(share * llm.depth)))))
         time_share = time_ratio(work(llm, ids, program), work(llm, ids, llm.identity), seconds / 2)
         excess = time_share - program.cost(llm.depth)

@@ -45,7 +45,7 @@ class BenchConfig(QuestionsConfig):
     """rows, execution: about how long each ratio is measured; env: four times that."""
     mcts: MctsConfig = MctsConfig()
     """search: settings of the trees."""
-    generations: Annotated[int, Field(ge=20)] = 300
+    generations: Annotated[int, Field(ge=20)] = 150
     """execution: how many short generations look for growing memory."""
 
 

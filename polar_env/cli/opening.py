@@ -31,8 +31,13 @@ __all__ = ["open_llm", "open_pool", "open_prompts", "open_questions", "open_worl
 
 
 def open_pool(config: QuestionsConfig) -> QuestionPool:
-    """All questions that the flags ask for; says what was left out."""
-    pool = _pool(config.specs, config.skip_bad)
+    """All questions that the flags ask for; the first time it says what was left out."""
+    return _pool(config.specs, config.skip_bad)
+
+
+@lru_cache(maxsize=4)
+def _pool(specs: tuple[str, ...], skip_broken: bool) -> QuestionPool:
+    pool = load_pool(specs, skip_broken=skip_broken)
     if pool.broken:
         console.print(f"skipped {len(pool.broken)} broken lines, the first: {pool.broken[0]}", markup=False)
     if pool.duplicates or pool.twins_removed:
@@ -42,11 +47,6 @@ def open_pool(config: QuestionsConfig) -> QuestionPool:
             markup=False,
         )
     return pool
-
-
-@lru_cache(maxsize=4)
-def _pool(specs: tuple[str, ...], skip_broken: bool) -> QuestionPool:
-    return load_pool(specs, skip_broken=skip_broken)
 
 
 def open_questions(config: QuestionsConfig, split: Split, without: Prompts | None = None) -> list[Question]:
@@ -63,7 +63,14 @@ def open_questions(config: QuestionsConfig, split: Split, without: Prompts | Non
     questions = open_pool(config).split(split)
     if not questions:
         raise QuestionError(f"{', '.join(config.specs)} holds no questions in the split '{split}'.")
-    questions = without_examples(questions, without) if without else questions
+    if without is not None:
+        kept = without_examples(questions, without)
+        if len(kept) < len(questions):
+            console.print(
+                f"left out {len(questions) - len(kept)} {split} questions that are twins of worked examples",
+                markup=False,
+            )
+        questions = kept
     return mixed_order(questions, 0)[: config.limit] if config.limit else questions
 
 

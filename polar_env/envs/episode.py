@@ -66,7 +66,7 @@ class ProgramRules:
         if not questions:
             raise ConfigError("the environment was given no questions; pass a spec such as 'arithmetic' or a list.")
         world.check(questions)
-        self.observer = Observer(world, config)
+        self.observer = Observer(world.asks, config)
         self.questions, self.config = list(questions), config
         self.world, self.depth, self.layer_cost = world, world.depth, config.layer_cost
         self.language, self.mask = self.observer.language, self.observer.mask

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from polar_env.actions import Draft
 from polar_env.envs.config import EnvConfig
 from polar_env.questions import Ask
-from polar_env.worlds import World
+from polar_env.worlds import AskWorld
 
 __all__ = ["Observation", "Observer"]
 
@@ -29,7 +29,7 @@ class Observer:
         config: action language, and what is observed.
     """
 
-    def __init__(self, world: World, config: EnvConfig) -> None:
+    def __init__(self, world: AskWorld, config: EnvConfig) -> None:
         self.world, self.depth = world, world.depth
         self.language = config.make_language(world.depth)
         self.observe_layers = config.observe == "layers"

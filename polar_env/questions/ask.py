@@ -10,17 +10,29 @@ from functools import cached_property
 
 from polar_env.errors import QuestionError
 
-__all__ = ["Ask", "expression_in"]
+__all__ = ["Ask", "equation_of"]
 
 _EXPRESSION = re.compile(r"[-+(]*\d(?:[-+*/()\d\s.]*[\d)])?")
 """Numbers, signs and brackets inside a text."""
 
 
-def expression_in(text: str) -> str | None:
-    """The arithmetic expression inside a text; None where there is none, or several."""
+_PLAIN_WORDS = frozenset(
+    re.findall(r"\w+", "what is the result value of calculate compute evaluate work out find solve please how much")
+)
+"""Words around an expression that ask for its value and nothing else."""
+_WORD = re.compile(r"\w+|[^\w\s?.!,:]")
+
+
+def equation_of(text: str) -> str | None:
+    """The equation that a text asks to be continued, e.g. ``"4 + 3 ="`` for ``"What is 4 + 3?"``; None where it asks
+    for anything beside the value of one arithmetic expression.
+    """
     spans = [match[0].strip() for match in _EXPRESSION.finditer(text)]
     expressions = [span for span in spans if _is_operation(span)]
-    return expressions[0] if len(expressions) == 1 else None
+    if len(expressions) != 1:
+        return None
+    around = text.replace(expressions[0], " ", 1).lower()
+    return f"{expressions[0]} =" if set(_WORD.findall(around)) - {"="} <= _PLAIN_WORDS else None
 
 
 def _is_operation(text: str) -> bool:
@@ -52,9 +64,8 @@ class Ask:
 
     @classmethod
     def typed(cls, text: str, task: str = "questions", choices: tuple[str, ...] = ()) -> Ask:
-        """An ask from a typed text; an arithmetic expression inside the text becomes its equation."""
-        expression = expression_in(text)
-        return cls(text, task, f"{expression} =" if expression else None, choices)
+        """An ask from its text alone; see `equation_of`."""
+        return cls(text, task, None if choices else equation_of(text), choices)
 
     @cached_property
     def id(self) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -42,6 +44,13 @@ class Example(Config):
     question: str
     answer: str
     equation: str | None = None
+    choices: tuple[str, ...] = ()
+    """The choices that the question had; no prompt shows them, and a twin is known by them."""
+
+    @property
+    def ask(self) -> Ask:
+        """The question as it is asked."""
+        return Ask(self.question, equation=self.equation, choices=self.choices)
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,11 @@ class Prompt(Config):
     def name(self) -> str:
         """Short name, e.g. ``chat-6`` for the chat template with six examples."""
         return f"{self.style}-{len(self.examples)}"
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits of style and examples: equal for equal prompts, and cheaper to compare than these."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
     @property
     def is_chat(self) -> bool:
@@ -165,7 +179,9 @@ def make_prompt(name: str, pool: Sequence[Question]) -> Prompt:
     if not count.isdigit():
         raise ConfigError(f"prompt '{name}' lacks the number of examples; write '{style}-0' or '{style}-6'.")
     chosen = examples_from(pool, int(count))
-    examples = tuple(Example(question=q.text, answer=q.answer, equation=q.ask.equation) for q in chosen)
+    examples = tuple(
+        Example(question=q.text, answer=q.answer, equation=q.ask.equation, choices=q.choices) for q in chosen
+    )
     return Prompt(style=style, examples=examples)
 
 
@@ -186,8 +202,9 @@ def examples_from(pool: Iterable[Question], count: int) -> list[Question]:
 
 def without_examples(questions: Sequence[Question], prompts: Prompts) -> list[Question]:
     """The questions that are no twins of a worked example."""
-    examples = [Ask(example.question, equation=example.equation) for example in prompts.examples]
-    shown = have_twins([q.ask for q in questions], [q.entry is None for q in questions], examples)
+    shown = have_twins(
+        [q.ask for q in questions], [q.entry is None for q in questions], [each.ask for each in prompts.examples]
+    )
     return [question for question, is_shown in zip(questions, shown, strict=True) if not is_shown]
 
 

@@ -272,7 +272,7 @@ def _from_json_line(line: str, spec: QuestionSpec, folder: str) -> Question:
     else:
         answer = str(_field(row, "answer", (str, int, float)))
     return Question(
-        Ask(text, spec.task or str(row.get("task") or folder), choices=choices),
+        Ask.typed(text, spec.task or str(row.get("task") or folder), choices),
         answer,
         verifier=spec.verifier or ("choice" if choices else "math"),
         split=spec.split,

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal
 
-from polar_env.questions.ask import Ask, expression_in
+from polar_env.questions.ask import Ask, equation_of
 
 __all__ = ["SPLITS", "Split", "have_twins", "normalise", "split_of", "twin_clusters", "twin_hash", "twin_key"]
 
@@ -31,26 +31,6 @@ _TOKEN = re.compile(r"\d+(?:[.,]\d+)*|\w+|[-+*/=<>^%$\\]")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _NAME = re.compile(r"(?<![.?!:]\s)(?<!^)\b[A-Z]\w*|(?<=['\"])\w+(?=['\"])")
 """Capitalised words inside a sentence, and quoted words."""
-_PLAIN_WORDS = frozenset(
-    [
-        "what",
-        "is",
-        "the",
-        "result",
-        "value",
-        "of",
-        "calculate",
-        "compute",
-        "evaluate",
-        "work",
-        "out",
-        "find",
-        "please",
-        "solve",
-        "=",
-    ]
-)
-"""Words around an expression that ask for its value and nothing else."""
 
 
 def normalise(text: str) -> str:
@@ -104,10 +84,8 @@ def _words(text: str) -> str:
 
 def _arithmetic(ask: Ask) -> str | None:
     """The canonical expression of an ask that wants the value of one and nothing else."""
-    expression = ask.equation or expression_in(ask.text)
+    expression = ask.equation or equation_of(ask.text)
     if expression is None:
-        return None
-    if ask.equation is None and not set(_words(ask.text.replace(expression, " ")).split()) <= _PLAIN_WORDS:
         return None
     try:
         tree = ast.parse(expression.strip().removesuffix("=").strip(), mode="eval").body

@@ -19,10 +19,18 @@ _UNEVEN = 1.5
 def batches(targets: Sequence[Target], profile: DeviceProfile) -> Iterator[list[Target]]:
     """Cut rows into batches.
 
+    Rows that hold tokens of an answer have batches of their own, so that those of asks depend on no answer.
+
     Rows behind contexts of the same lengths read them without a copy, so they form batches of their own. Where there
     are too few of them to fill one, rows behind contexts of different lengths join: questions of many tasks, each with
     a prompt of its own, and answers behind asks of any length.
     """
+    judged = [target for target in targets if target[0].role in ("answer", "whole")]
+    yield from _batches([target for target in targets if target[0].role in ("prompt", "ask")], profile)
+    yield from _batches(judged, profile)
+
+
+def _batches(targets: Sequence[Target], profile: DeviceProfile) -> Iterator[list[Target]]:
     by_layout: dict[tuple[int, ...], list[Target]] = defaultdict(list)
     for target in targets:
         by_layout[target[0].layout].append(target)

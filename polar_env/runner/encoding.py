@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from polar_env.errors import QuestionTooLongError
 from polar_env.questions import Ask, Prompt, Question
+from polar_env.runner.stats import Role
 
 __all__ = ["EncodedAsk", "EncodedQuestion", "Encoder", "Text", "shared_beginning"]
 
@@ -29,7 +29,8 @@ class Text:
     Args:
         rows: token ids, padded on the right; ``long [C, T]``.
         context: the text of one row that stands before each of them; None where there is none.
-        role: the ``prompt`` before many asks, the ``ask`` itself, or the ``answer`` behind it.
+        role: the ``prompt`` before many asks, the ``ask`` itself, the ``answer`` behind it, or the ``whole`` of ask and
+            answer.
         reused: whether other texts or new tokens may stand behind it, so that its keys and values are kept.
     """
 
@@ -37,7 +38,7 @@ class Text:
         self,
         rows: Tensor,
         context: Text | None = None,
-        role: Literal["prompt", "ask", "answer"] = "ask",
+        role: Role = "ask",
         reused: bool = False,
     ) -> None:
         self.rows, self.context, self.role, self.reused = rows, context, role, reused
@@ -129,7 +130,7 @@ class Encoder:
         # What all asks share and, with a few words more, those that begin as all worked examples do: a function of
         # the prompt alone, so that the states of an ask never depend on which others are asked.
         probes = [Ask(text, equation=text) for text in ("What is 1?", "0 =", "Say")]
-        examples = [Ask(example.question, equation=example.equation) for example in prompt.examples]
+        examples = [example.ask for example in prompt.examples]
         shared = {
             shared_beginning([self.prompt_ids(ask) for ask in asks]) for asks in (probes, examples) if len(asks) > 1
         }
@@ -166,7 +167,7 @@ class Encoder:
         behind = Text(padded, ask.text, role="answer") if padded.shape[1] else None
         whole = None
         if len(answers) == 1:
-            whole = Text(torch.cat([ask.text.rows, padded], dim=1), ask.text.context)
+            whole = Text(torch.cat([ask.text.rows, padded], dim=1), ask.text.context, role="whole")
         return EncodedQuestion(ask, answers, question.gold, behind, whole)
 
     def prompt_ids(self, ask: Ask) -> list[int]:

@@ -1,4 +1,4 @@
-"""What was asked of an executor and what it really did."""
+"""What was asked of a runner and what it really executed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-__all__ = ["ExecutionStats"]
+__all__ = ["ExecutionStats", "Role"]
+
+Role = Literal["prompt", "ask", "answer", "whole"]
+"""What a text is: worked examples before many asks, an ask, an answer behind it, or ask and answer in one row."""
 
 
 @dataclass
@@ -19,12 +22,13 @@ class ExecutionStats:
         cached_verdicts: of these, how many were remembered, in memory or on disk.
         stored_verdicts: of these, how many came from the verdict store on disk.
         asked_layers: layer executions that the programs asked for spell out, one by one.
-        asked_tokens: tokens through layers that the others would take if each pair were executed alone.
+        asked_tokens: tokens that would go through layers if all that verdicts and observations asked for, and nobody
+            remembered, were executed one by one.
         executed_layers: layer executions on asks (with the answer in one row, unless the ask was observed before).
         prompt_layers: layer executions on the worked examples before many asks.
         answer_layers: layer executions on answers behind an ask.
         non_finite: verdicts on programs that made NaN.
-        seconds: time spent executing.
+        seconds: time spent on verdicts, observations and generation.
         calls: how often a layer was called with how many tokens.
     """
 
@@ -57,14 +61,14 @@ class ExecutionStats:
         """
         return self.asked_tokens / max(1, self.executed_tokens)
 
-    def count(self, role: Literal["prompt", "ask", "answer"]) -> None:
+    def count(self, role: Role) -> None:
         """Count one layer execution on a text."""
         self.prompt_layers += role == "prompt"
-        self.executed_layers += role == "ask"
+        self.executed_layers += role in ("ask", "whole")
         self.answer_layers += role == "answer"
 
     def add(self, other: ExecutionStats) -> None:
-        """Count what another executor did, too."""
+        """Count what another runner did, too."""
         for each in fields(self):
             setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
 

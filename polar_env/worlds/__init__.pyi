@@ -1,4 +1,4 @@
-from .live import LiveWorld
-from .world import World
+from .live import LiveAsks, LiveWorld
+from .world import AskWorld, World
 
-__all__ = ["LiveWorld", "World"]
+__all__ = ["AskWorld", "LiveAsks", "LiveWorld", "World"]

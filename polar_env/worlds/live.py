@@ -11,12 +11,65 @@ from numpy.typing import NDArray
 from polar_env.llm.frozen import FrozenLLM
 from polar_env.program import Program, one_each
 from polar_env.questions import Ask, Prompt, Prompts, Question
+from polar_env.runner.asks import AskRunner
 from polar_env.runner.decoding import Decoding, Generation, OnText
 from polar_env.runner.runner import Runner
 from polar_env.runner.stats import ExecutionStats
 from polar_env.runner.verdict import Verdict
 
-__all__ = ["LiveWorld"]
+__all__ = ["LiveAsks", "LiveWorld"]
+
+
+class LiveAsks:
+    """Executes programs on asks under a frozen LLM; see `AskWorld`. Agents get this and nothing more.
+
+    Args:
+        runner: executes.
+        prompts: the prompt of each task, or one for all.
+    """
+
+    def __init__(self, runner: AskRunner, prompts: Prompt | Prompts) -> None:
+        self.runner, self.prompts = runner, Prompts.for_all(prompts)
+
+    @property
+    def llm(self) -> FrozenLLM:
+        """The frozen LLM."""
+        return self.runner.llm
+
+    @property
+    def depth(self) -> int:
+        """The model's depth ``D``."""
+        return self.llm.depth
+
+    @property
+    def width(self) -> int:
+        """The model's width ``H``."""
+        return self.llm.width
+
+    @property
+    def identity(self) -> Program:
+        """The program of the normal pass."""
+        return self.llm.identity
+
+    def observations(self, pairs: Sequence[tuple[Ask, tuple[int, ...]]]) -> NDArray[np.float32]:
+        """What an agent sees of asks after the layers executed so far; see `AskRunner.observations`."""
+        return self.runner.observations([(ask, self.prompts[ask.task], layers) for ask, layers in pairs])
+
+    def generate(
+        self,
+        asks: Sequence[Ask],
+        programs: Program | Sequence[Program],
+        decoding: Decoding | None = None,
+        on_text: OnText | None = None,
+    ) -> list[Generation]:
+        """Let programs write the answers; see `AskRunner.generate`.
+
+        Raises:
+            ProgramError: if there are not as many programs as asks.
+        """
+        each = one_each(programs, len(asks))
+        asked = [(ask, self.prompts[ask.task], program) for ask, program in zip(asks, each, strict=True)]
+        return self.runner.generate(asked, decoding, on_text)
 
 
 class LiveWorld:
@@ -29,6 +82,8 @@ class LiveWorld:
 
     def __init__(self, runner: Runner, prompts: Prompt | Prompts) -> None:
         self.runner, self.prompts = runner, Prompts.for_all(prompts)
+        self.asks = LiveAsks(runner.asks, prompts)
+        """What agents may use."""
 
     @property
     def llm(self) -> FrozenLLM:
@@ -74,8 +129,8 @@ class LiveWorld:
         return self.runner.remembers(question, self.prompts[question.task], program)
 
     def observations(self, pairs: Sequence[tuple[Ask, tuple[int, ...]]]) -> NDArray[np.float32]:
-        """What an agent sees of asks after the layers executed so far; see `Runner.observations`."""
-        return self.runner.observations([(ask, self.prompts[ask.task], layers) for ask, layers in pairs])
+        """What an agent sees of asks after the layers executed so far; see `AskRunner.observations`."""
+        return self.asks.observations(pairs)
 
     def generate(
         self,
@@ -84,14 +139,8 @@ class LiveWorld:
         decoding: Decoding | None = None,
         on_text: OnText | None = None,
     ) -> list[Generation]:
-        """Let programs write the answers; see `Runner.generate`.
-
-        Raises:
-            ProgramError: if there are not as many programs as asks.
-        """
-        each = one_each(programs, len(asks))
-        asked = [(ask, self.prompts[ask.task], program) for ask, program in zip(asks, each, strict=True)]
-        return self.runner.generate(asked, decoding, on_text)
+        """Let programs write the answers; see `LiveAsks.generate`."""
+        return self.asks.generate(asks, programs, decoding, on_text)
 
     def text_of(self, tokens: Sequence[int]) -> str:
         """Token ids as text, without special tokens."""

@@ -1,4 +1,4 @@
-"""What environments, searches and agents know of where programs are executed.
+"""Where programs are executed, as agents see it, and as environments and searches do.
 
 Letters: ``D`` the model's depth, ``H`` its width, ``N`` pairs.
 """
@@ -16,15 +16,11 @@ from polar_env.questions import Ask, Question
 from polar_env.runner.stats import ExecutionStats
 from polar_env.runner.verdict import Verdict
 
-__all__ = ["World"]
+__all__ = ["AskWorld", "World"]
 
 
-class World(Protocol):
-    """Executes programs. Verdicts want questions; observations are of asks, which hold no answer."""
-
-    @property
-    def stats(self) -> ExecutionStats:
-        """What was asked for and what was executed."""
+class AskWorld(Protocol):
+    """Executes programs on asks: all that agents may use. Nothing that it holds is an answer."""
 
     @property
     def depth(self) -> int:
@@ -38,6 +34,21 @@ class World(Protocol):
     def identity(self) -> Program:
         """The program of the normal pass."""
 
+    def observations(self, pairs: Sequence[tuple[Ask, tuple[int, ...]]]) -> NDArray[np.float32]:
+        """What an agent sees of asks after the layers executed so far, ``float32 [N, 2 H]``."""
+
+
+class World(AskWorld, Protocol):
+    """Executes programs on asks and judges their answers to questions."""
+
+    @property
+    def asks(self) -> AskWorld:
+        """The part that agents may use."""
+
+    @property
+    def stats(self) -> ExecutionStats:
+        """What was asked for and what was executed."""
+
     def check(self, questions: Sequence[Question]) -> None:
         """Refuse questions that cannot be executed, before anything runs.
 
@@ -50,9 +61,6 @@ class World(Protocol):
 
     def remembers(self, question: Question, program: Program) -> bool:
         """Whether a verdict costs nothing any more."""
-
-    def observations(self, pairs: Sequence[tuple[Ask, tuple[int, ...]]]) -> NDArray[np.float32]:
-        """What an agent sees of asks after the layers executed so far, ``float32 [N, 2 H]``."""
 
     def text_of(self, tokens: Sequence[int]) -> str:
         """Token ids as text."""

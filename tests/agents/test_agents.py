@@ -74,7 +74,7 @@ def test_agents_by_name(world: LiveWorld, asks: list[Ask], tmp_path: Path) -> No
 def test_a_saved_policy_decides_as_before(world: LiveWorld, asks: list[Ask], tmp_path: Path, programs: int) -> None:
     """Also its samples, whatever torch's own generator has drawn meanwhile, and whatever is asked beside."""
     config = EnvConfig(language="segments", observe="question")
-    observer = Observer(world, config)
+    observer = Observer(world.asks, config)
     policy = new_policy(observer)
     card = card_of(world, KIND, config={"env": config.model_dump(mode="json")})
     save_agent(card, tmp_path, {WEIGHTS: weights_of(policy)})

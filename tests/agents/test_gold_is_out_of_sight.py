@@ -17,10 +17,11 @@ from agents.policy.agent import PolicyAgent
 from agents.policy.network import new_policy
 from agents.registry import load_agent
 from eval.evaluate import Results, evaluate, method_of
-from polar_env.envs import EnvConfig, Observer
+from polar_env.envs import EnvConfig, Observer, ProgramVectorEnv
 from polar_env.envs.observer import Observation
 from polar_env.llm import FrozenLLM
-from polar_env.questions import Ask, Prompt, Question
+from polar_env.questions import Ask, Prompt, Prompts, Question
+from polar_env.runner.encoding import EncodedAsk
 from polar_env.worlds import LiveWorld
 from tests.worlds import world_of
 
@@ -47,17 +48,20 @@ class RecordingPolicy(PolicyAgent):
 def agent_of(name: str, world: LiveWorld) -> Agent:
     if name != "policy":
         return load_agent(name, world, seed=3)
-    observer = Observer(world, EnvConfig())
+    observer = Observer(world.asks, EnvConfig())
     torch.manual_seed(0)
     policy = new_policy(observer)
     policy.action_net.weight.data *= 100  # so that what it chooses hangs on what it sees
     return RecordingPolicy(policy, observer)
 
 
-def parts_of(value: Any) -> Iterator[Any]:
-    """A value and all that it holds: what is reached without going through a world."""
+def parts_of(value: Any, met: dict[int, Any]) -> Iterator[Any]:
+    """A value and all that it holds, all that a runner remembers of asks among it; the LLM itself aside."""
+    if id(value) in met:
+        return
+    met[id(value)] = value  # kept, so that its id stays its own
     yield value
-    if isinstance(value, LiveWorld):
+    if isinstance(value, FrozenLLM | Prompt | Prompts):  # worked examples have answers, and are shown
         return
     if isinstance(value, dict):
         children: list[Any] = [*value.keys(), *value.values()]
@@ -70,7 +74,7 @@ def parts_of(value: Any) -> Iterator[Any]:
     else:
         return
     for child in children:
-        yield from parts_of(child)
+        yield from parts_of(child, met)
 
 
 class Spy:
@@ -93,7 +97,8 @@ def test_no_agent_is_handed_or_holds_an_answer(world: LiveWorld, tmp_path: Path,
     evaluate(world, [method_of(spy)], opened, results)
     assert sum(map(len, spy.inputs)) == len(opened)
     gold = {question.answer for question in opened}
-    seen = list(parts_of([spy.inputs, spy.agent]))
+    seen = list(parts_of([spy.inputs, spy.agent], {}))
+    assert name != "policy" or any(isinstance(part, EncodedAsk) for part in seen)
     assert any(isinstance(part, Ask) for part in seen)
     for part in seen:
         assert not isinstance(part, Question)
@@ -123,6 +128,26 @@ def test_other_answers_change_no_decision(tiny_llm: FrozenLLM, name: str, style:
     assert first == second
     for logits, again in zip(seen, seen_again, strict=True):
         np.testing.assert_array_equal(logits, again)
+
+
+@pytest.mark.parametrize("language", ["layers", "segments"])
+def test_verdicts_before_observations_change_no_bit(tiny_llm: FrozenLLM, language: str) -> None:
+    """Shaping judges every prefix before it is observed; what is observed does not show whose answers were judged."""
+
+    def observed(questions: Sequence[Question]) -> list[NDArray[np.float32]]:
+        world = world_of(tiny_llm, Prompt(style="restate"))
+        env = ProgramVectorEnv(8, world, questions, language=language, shaping=0.1)
+        observation, _ = env.reset(seed=0)
+        rng, seen = np.random.default_rng(0), [observation["hidden"]]
+        for _ in range(12):
+            actions = [rng.choice(np.flatnonzero(mask)) for mask in env.action_masks()]
+            seen.append(env.step(np.array(actions))[0]["hidden"])
+        return seen
+
+    opened = [question for question in QUESTIONS if not question.choices]
+    others = [replace(question, answer=question.answer * (1 + i % 5)) for i, question in enumerate(opened)]
+    for first, second in zip(observed(opened), observed(others), strict=True):
+        np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -129,4 +129,4 @@ def test_everything_is_measured(world: LiveWorld, questions: list[Question]) -> 
     assert result["program_time_excess"] >= result["prefill_time_excess"]
     assert result["few_shot_generate_ratio"] > 0
     assert result["policy_overhead_ratio"] > 0
-    assert len(notes) == 2 * 2 + 2 * 2 * 3 + 5
+    assert len(notes) == 2 * 2 + 2 * 3 + 2 * 2 + 5

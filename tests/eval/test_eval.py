@@ -20,13 +20,13 @@ from eval.evaluate import (
     method_of,
     oracle_method,
     refuse_leaks,
-    told_apart,
+    with_distinct_names,
 )
 from eval.statistics import mcnemar, paired_difference, share
 from eval.summary import shorter_share, slower_notes, summarise
 from polar_env.errors import FingerprintError, LeakError
 from polar_env.program import Program
-from polar_env.questions import Ask, Question, is_right, twin_hash
+from polar_env.questions import Ask, Prompt, Prompts, Question, is_right, twin_hash
 from polar_env.runner import Decoding
 from polar_env.worlds import LiveWorld
 
@@ -107,10 +107,10 @@ def test_results_of_other_questions_are_refused(results: Results, world: LiveWor
         results.begin(world, questions, [*METHODS[:-1], oracle_method(SEARCH, 1)], {})
 
 
-def test_methods_of_one_name_are_told_apart(world: LiveWorld, questions: list[Question], tmp_path: Path) -> None:
+def test_methods_of_one_name_get_distinct_names(world: LiveWorld, questions: list[Question], tmp_path: Path) -> None:
     """Two agents may share a name, and the identity may be given beside the one that is always measured."""
     same = method_of(StaticAgent(Program((0, 1, 3)), "identity"))
-    methods = told_apart([IDENTITY, same, method_of(StaticAgent(Program.identity(4), "again"))])
+    methods = with_distinct_names([IDENTITY, same, method_of(StaticAgent(Program.identity(4), "again"))])
     assert [method.id for method in methods] == [IDENTITY.id, same.id]
     assert [method.name for method in methods] == ["identity", f"identity ({same.id[:6]})"]
     results = Results(tmp_path)
@@ -150,7 +150,7 @@ def test_training_questions_are_refused(questions: list[Question]) -> None:
         card = SimpleNamespace(name="mine", train_asks=[], validation_asks=[])
         setattr(card, f"{split}_asks", [twin])
         with pytest.raises(LeakError, match=f"1 of {len(questions)} questions are {split} questions of the agent"):
-            refuse_leaks(questions, [cast("AgentCard", card)])
+            refuse_leaks(questions, [cast("AgentCard", card)], Prompts.for_all(Prompt(style="qa")))
 
 
 def test_agreement_counts_what_generation_says(world: LiveWorld, questions: list[Question], tmp_path: Path) -> None:
