@@ -43,7 +43,7 @@ class ActionLanguage(Protocol):
     """What an environment needs to know of a language."""
 
     n_actions: int
-    max_steps: int
+    max_layers: int
 
     def mask(self, draft: Draft) -> NDArray[np.bool_]:
         """Which actions are allowed, ``bool [A]``, True = allowed; at least one is while unfinished."""
@@ -59,20 +59,20 @@ class ActionLanguage(Protocol):
 
 
 class _Language:
-    """What both languages share: the depth, the cap on steps, and refusing forbidden actions.
+    """What both languages share: the depth, the cap on layers, and refusing forbidden actions.
 
     Args:
         depth: the model's depth ``D``.
-        max_steps: most layers that a program may execute; None is ``2 * depth``.
+        max_layers: most layers that a program may execute; None is ``2 * depth``.
     """
 
     n_actions: int
 
-    def __init__(self, depth: int, max_steps: int | None = None) -> None:
+    def __init__(self, depth: int, max_layers: int | None = None) -> None:
         self.depth = depth
-        self.max_steps = 2 * depth if max_steps is None else max_steps
-        if self.max_steps < 1:
-            raise ConfigError(f"max_steps is {max_steps}; a program needs room for at least one layer.")
+        self.max_layers = 2 * depth if max_layers is None else max_layers
+        if self.max_layers < 1:
+            raise ConfigError(f"max_layers is {max_layers}; a program needs room for at least one layer.")
 
     def mask(self, draft: Draft) -> NDArray[np.bool_]:
         raise NotImplementedError
@@ -91,8 +91,8 @@ class _Language:
             )
 
     def _require_length(self, program: Program) -> None:
-        if len(program) > self.max_steps:
-            raise ProgramError(f"program '{program}' has {len(program)} steps; max_steps allows {self.max_steps}.")
+        if len(program) > self.max_layers:
+            raise ProgramError(f"program '{program}' has {len(program)} layers; max_layers allows {self.max_layers}.")
 
 
 class LayersLanguage(_Language):
@@ -103,12 +103,12 @@ class LayersLanguage(_Language):
 
     Args:
         depth: the model's depth ``D``.
-        max_steps: most layers that a program may execute; None is ``2 * depth``.
+        max_layers: most layers that a program may execute; None is ``2 * depth``.
         window: how far from the layer that would come next an executed layer may lie; None is any layer.
     """
 
-    def __init__(self, depth: int, max_steps: int | None = None, window: int | None = None) -> None:
-        super().__init__(depth, max_steps)
+    def __init__(self, depth: int, max_layers: int | None = None, window: int | None = None) -> None:
+        super().__init__(depth, max_layers)
         if window is not None and window < 0:
             raise ConfigError(f"window is {window}; it counts layers and is at least 0, or None for any layer.")
         self.window = depth if window is None else window
@@ -118,7 +118,7 @@ class LayersLanguage(_Language):
     def mask(self, draft: Draft) -> NDArray[np.bool_]:
         """Which actions are allowed, ``bool [D + 2]``, True = allowed."""
         mask = np.zeros(self.n_actions, dtype=bool)
-        left = self.max_steps - len(draft.layers)
+        left = self.max_layers - len(draft.layers)
         if left > 0:
             first = max(0, min(draft.cursor, self.depth - 1) - self.window)
             mask[first : min(self.depth, draft.cursor + self.window + 1)] = True
@@ -169,7 +169,7 @@ class SegmentsLanguage(_Language):
         """Which actions are allowed, ``bool [12]``, True = allowed."""
         lengths = np.arange(1, MAX_BLOCK + 1)
         fits = draft.cursor + lengths <= self.depth
-        left = self.max_steps - len(draft.layers)
+        left = self.max_layers - len(draft.layers)
         # A program executes at least one layer: skipping the rest is only open once something was executed.
         may_skip = fits & ((draft.cursor + lengths < self.depth) | (len(draft.layers) > 0))
         return np.concatenate([may_skip, fits & (lengths <= left), fits & (2 * lengths <= left)])
@@ -213,7 +213,7 @@ class SegmentsLanguage(_Language):
 LANGUAGES = ("layers", "segments")
 
 
-def make_language(name: str, depth: int, max_steps: int | None = None, window: int | None = None) -> ActionLanguage:
+def make_language(name: str, depth: int, max_layers: int | None = None, window: int | None = None) -> ActionLanguage:
     """The action language of that name for a model of ``depth`` layers.
 
     Raises:
@@ -221,9 +221,9 @@ def make_language(name: str, depth: int, max_steps: int | None = None, window: i
         ConfigError: for a cap or window that leaves no program.
     """
     if name == "layers":
-        return LayersLanguage(depth, max_steps, window)
+        return LayersLanguage(depth, max_layers, window)
     if name == "segments":
         if window is not None:
             raise ConfigError("the segments language moves right by at most 4 layers; 'window' belongs to layers.")
-        return SegmentsLanguage(depth, max_steps)
+        return SegmentsLanguage(depth, max_layers)
     raise UnknownNameError("action language", name, LANGUAGES)

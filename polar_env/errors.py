@@ -66,7 +66,7 @@ class ModelError(PolarError, ValueError):
 
 
 class NonFiniteError(PolarError, ArithmeticError):
-    """A layer made NaN or infinite hidden states; the message names the step and the layer."""
+    """A layer made NaN or infinite hidden states; the message names the position and the layer."""
 
 
 class CacheError(PolarError, ValueError):

@@ -1,6 +1,6 @@
 """Programs of layers: what they are, their text form, their cost, and the edits that lead from one to another.
 
-Axis letters: ``D`` the model's depth, ``K`` steps of a program.
+Axis letters: ``D`` the model's depth, ``K`` positions of a program.
 """
 
 from __future__ import annotations
@@ -131,11 +131,11 @@ class Program:
         return counts
 
     def skip(self, start: int, length: int) -> Program:
-        """The program without the ``length`` steps from position ``start`` on."""
+        """The program without the ``length`` positions from position ``start`` on."""
         return Program(self.layers[:start] + self.layers[start + length :])
 
     def repeat(self, start: int, length: int, times: int = 2) -> Program:
-        """The program with the ``length`` steps from position ``start`` on executed ``times`` times."""
+        """The program with the ``length`` positions from position ``start`` on executed ``times`` times."""
         block = self.layers[start : start + length]
         return Program(self.layers[:start] + block * times + self.layers[start + length :])
 
@@ -171,7 +171,7 @@ def _repeated_module(layers: tuple[int, ...], start: int) -> Module | None:
 
 
 def single_edits(program: Program, max_block: int = MAX_BLOCK) -> Iterable[Program]:
-    """All programs one edit away: skip or repeat once each run of 1 to ``max_block`` steps.
+    """All programs one edit away: skip or repeat once each run of 1 to ``max_block`` positions.
 
     Yields each distinct program once, in a fixed order; for the identity of a model of depth ``D``
     these are ``2 * (D + (D-1) + .. )`` programs (228 for 30 layers and blocks of up to 4).

@@ -46,10 +46,10 @@ class EnvBenchmark(Figures):
     Attributes:
         lanes64_speedup: steps a second of 64 lanes over those of one environment without caches.
         lanes64_speedup_cached: the same over one environment with caches, both on mostly new questions.
-        lanes64_speedup_known: the same where every state and verdict is known, so that no layer runs at all.
+        lanes64_speedup_remembered: the same where every state and verdict is remembered, so that no layer runs at all.
         steps_per_second: of 64 lanes on mostly new questions.
         roofline_share: time of the matrix products of the layers that these lanes ran, over the time taken.
-        steps_per_second_known: of 64 lanes where everything is known.
+        steps_per_second_remembered: of 64 lanes where everything is remembered.
         policy_share: share of PPO's time, rollout and update, that is not spent in the environment; on new questions.
         policy_share_of_answer: share of the time of one answer, choosing its program and generating, that the policy's
             network takes.
@@ -57,10 +57,10 @@ class EnvBenchmark(Figures):
 
     lanes64_speedup: float
     lanes64_speedup_cached: float
-    lanes64_speedup_known: float
+    lanes64_speedup_remembered: float
     steps_per_second: float
     roofline_share: float
-    steps_per_second_known: float
+    steps_per_second_remembered: float
     policy_share: float
     policy_share_of_answer: float
 
@@ -72,7 +72,7 @@ class _MenuPlayer:
     together, and whether that falls into the time that is measured would decide the rate.
 
     Args:
-        world: executes; shared by nobody else, so that what it knows is what was played here.
+        world: executes; shared by nobody else, so that what it remembers is what was played here.
         questions: the questions of the episodes.
         lanes: how many.
     """
@@ -129,20 +129,20 @@ def measure_env(
     world.runner.clear()
     steps, roofline_share = _rates_on_new_questions(world, questions, seconds)
     note("; ".join(f"{name}: {rate:.0f} steps/s" for name, rate in steps.items()))
-    known = {
-        lanes: _rate_where_all_is_known(_fresh(world, questions, 1 / 2), questions[:8], lanes, seconds)
+    remembered = {
+        lanes: _rate_where_all_is_remembered(_fresh(world, questions, 1 / 2), questions[:8], lanes, seconds)
         for lanes in (1, LANES)
     }
-    note(f"everything known: one environment {known[1]:.0f} steps/s, {LANES} lanes {known[LANES]:.0f}")
+    note(f"everything remembered: one environment {remembered[1]:.0f} steps/s, {LANES} lanes {remembered[LANES]:.0f}")
     share, of_answer = _policy_shares(_fresh(world, questions, 1 / 2), questions)
     note(f"the policy takes {share:.1%} of PPO's time and {of_answer:.2%} of an answer's")
     return EnvBenchmark(
         lanes64_speedup=steps["lanes"] / steps["without caches"],
         lanes64_speedup_cached=steps["lanes"] / steps["with caches"],
-        lanes64_speedup_known=known[LANES] / known[1],
+        lanes64_speedup_remembered=remembered[LANES] / remembered[1],
         steps_per_second=steps["lanes"],
         roofline_share=roofline_share,
-        steps_per_second_known=known[LANES],
+        steps_per_second_remembered=remembered[LANES],
         policy_share=share,
         policy_share_of_answer=of_answer,
     )
@@ -167,7 +167,7 @@ def _rates_on_new_questions(
         "lanes": (_MenuPlayer(_fresh(world, questions, 5 / 8), questions, LANES), False),
     }
     for name in ("with caches", "lanes"):
-        _know(players[name][0].world, players[name][0].programs, questions[:1])  # the menu's keys and values
+        _remember(players[name][0].world, players[name][0].programs, questions[:1])  # the menu's keys and values
     steps, taken = dict.fromkeys(players, 0), dict.fromkeys(players, 0.0)
     lanes, roofline, products = players["lanes"][0].world, Roofline(world.llm), 0.0
     for _ in range(_ROUNDS):
@@ -184,7 +184,7 @@ def _rates_on_new_questions(
     return {name: steps[name] / taken[name] for name in players}, products / taken["lanes"]
 
 
-def _know(world: LiveWorld, menu: Sequence[Program], questions: Sequence[Question]) -> None:
+def _remember(world: LiveWorld, menu: Sequence[Program], questions: Sequence[Question]) -> None:
     """Execute all programs of a menu on some questions, and observe every state on their way."""
     identity = world.identity
     world.verdicts([(question, program) for question in questions for program in [identity, *menu]])
@@ -192,12 +192,12 @@ def _know(world: LiveWorld, menu: Sequence[Program], questions: Sequence[Questio
     world.observations([(question.ask, state) for question in questions for state in states])
 
 
-def _rate_where_all_is_known(world: LiveWorld, questions: Sequence[Question], lanes: int, seconds: float) -> float:
+def _rate_where_all_is_remembered(world: LiveWorld, questions: Sequence[Question], lanes: int, seconds: float) -> float:
     player = _MenuPlayer(world, questions, lanes)
-    _know(world, player.programs, questions)
+    _remember(world, player.programs, questions)
     executed = world.stats.executed_layers
     steps, took = player.play(seconds / _ROUNDS)
-    assert world.stats.executed_layers == executed, "something was executed, so not all was known"
+    assert world.stats.executed_layers == executed, "something was executed, so not all was remembered"
     return steps / took
 
 
@@ -245,7 +245,7 @@ def _policy_shares(world: LiveWorld, questions: Sequence[Question]) -> tuple[flo
     from sb3_contrib import MaskablePPO
 
     player = _MenuPlayer(world, questions, LANES)
-    _know(world, player.programs, questions[:1])
+    _remember(world, player.programs, questions[:1])
     env = _TimedVecEnv(player)
     model = MaskablePPO(
         "MultiInputPolicy", env, n_steps=_STEPS, batch_size=_BATCH_SIZE, n_epochs=_EPOCHS, gamma=1.0,

@@ -90,9 +90,8 @@ def run(config: QuickstartConfig) -> dict[str, Any]:
         asset_path(config.model_name)
     _say(2, "the identity program's best prompt, on train questions")
     if not (config.out / PROMPT_FILE).is_file():
-        prompt_verb.run(
-            prompt_verb.PromptConfig(**{**shared, "limit": config.prompt_limit}, candidates=config.prompt_candidates)
-        )
+        limited = {**shared, "limit": config.prompt_limit}
+        prompt_verb.run(prompt_verb.PromptConfig(**limited, candidates=config.prompt_candidates))
     world = open_world(config, read_prompts(config.out / PROMPT_FILE))
     for split in SPLITS:  # a question that does not fit is refused now, not after the search
         world.check(open_questions(config.model_copy(update={"limit": 0}), split, without=world.prompts))
@@ -129,10 +128,14 @@ def run(config: QuickstartConfig) -> dict[str, Any]:
     }
     write_whole(config.out / "summary.json", json.dumps(summary, indent=2).encode())
     if not config.json_output:
-        print("\n" + (config.out / "eval" / "table.md").read_text(encoding="utf-8"))
-        print(f"\n{summary['seconds']:.0f} seconds, peak memory {summary['peak_rss_gib']:.1f} GiB")
-        print(f"report: {summary['report']}")
+        _print_summary(config.out, summary)
     return summary
+
+
+def _print_summary(folder: Path, summary: dict[str, Any]) -> None:
+    print("\n" + (folder / "eval" / "table.md").read_text(encoding="utf-8"))
+    print(f"\n{summary['seconds']:.0f} seconds, peak memory {summary['peak_rss_gib']:.1f} GiB")
+    print(f"report: {summary['report']}")
 
 
 def _say(number: int, text: str) -> None:

@@ -20,7 +20,7 @@ class EnvConfig(Config):
     """Action language: layers or segments."""
     layer_cost: float = Field(default=0.1, ge=0)
     """Reward paid per executed layer / D: the identity program pays this much."""
-    max_steps: int | None = Field(default=None, ge=1)
+    max_layers: int | None = Field(default=None, ge=1)
     """Most layers that a program may execute; None is 2 D."""
     window: int | None = Field(default=4, ge=0)
     """How far from the layer that would come next an executed layer may lie (layers language); None is any layer."""
@@ -43,4 +43,4 @@ class EnvConfig(Config):
 
     def make_language(self, depth: int) -> ActionLanguage:
         """The action language for a model of ``depth`` layers."""
-        return make_language(self.language, depth, self.max_steps, self.window if self.language == "layers" else None)
+        return make_language(self.language, depth, self.max_layers, self.window if self.language == "layers" else None)

@@ -38,7 +38,7 @@ class Observer:
         self.observation_space = spaces.Dict(
             {
                 "hidden": spaces.Box(-bound, bound, (2 * world.width,), np.float32),
-                "program": spaces.Box(0.0, float(self.language.max_steps), (self.depth,), np.float32),
+                "program": spaces.Box(0.0, float(self.language.max_layers), (self.depth,), np.float32),
                 "cursor": spaces.Box(0.0, 1.0, (1,), np.float32),
                 "budget": spaces.Box(0.0, 1.0, (1,), np.float32),
             }
@@ -54,7 +54,7 @@ class Observer:
             if draft.layers:
                 row[:] = np.bincount(draft.layers, minlength=self.depth)
         cursor = [[draft.cursor / self.depth] for draft in drafts]
-        budget = [[1.0 - len(draft.layers) / self.language.max_steps] for draft in drafts]
+        budget = [[1.0 - len(draft.layers) / self.language.max_layers] for draft in drafts]
         return {
             "hidden": hidden,
             "program": counts,

@@ -61,7 +61,7 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
     ## Observation Space
     ``Dict`` of float32 boxes: ``hidden [2 H]``, the last prompt token's hidden state and the mean over the question's
     tokens, each divided by its root mean square; ``program [D]``, executions per layer; ``cursor [1]``, the layer that
-    would come next, divided by ``D``; ``budget [1]``, the share of steps left. The gold answer never enters.
+    would come next, divided by ``D``; ``budget [1]``, the share of layers left. The gold answer never enters.
 
     ## Rewards
     ``-layer_cost * n / D`` for an action that executes ``n`` layers, and 1 at the end if the answer is right. Optional:
@@ -71,14 +71,14 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
     A question drawn uniformly with the environment's random generator, or ``reset(options={"question": index})``.
 
     ## Episode End
-    Terminates when the program is complete. Never truncates: the mask leaves only the stop once ``max_steps`` layers
+    Terminates when the program is complete. Never truncates: the mask leaves only the stop once ``max_layers`` layers
     have run. The last info holds ``program``, ``right``, ``layers``, ``cost``, ``gold_log_prob``, ``answer``,
     ``identity_right``.
 
     ## Arguments
     ``model`` (a world, a `FrozenLLM`, a name, folder or hub id), ``questions`` (specs or `Question` objects),
     ``prompt`` (a name, `Prompt` or `Prompts`; a world has its own), ``split`` (train, validation, test or None for
-    all), and the fields of `EnvConfig`: ``layer_cost``, ``language``, ``max_steps``, ``window``, ``observe``,
+    all), and the fields of `EnvConfig`: ``layer_cost``, ``language``, ``max_layers``, ``window``, ``observe``,
     ``relative``, ``shaping``, ``gamma``. ``render_mode`` is ``"ansi"`` or ``"rgb_array"``.
 
     ## Version History

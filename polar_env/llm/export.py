@@ -35,7 +35,7 @@ def as_model(llm: FrozenLLM, program: Program) -> PreTrainedModel:
 
     Args:
         llm: the frozen LLM.
-        program: the program, ``K`` steps; the model has ``K`` layers.
+        program: the program, ``K`` positions; the model has ``K`` layers.
 
     Raises:
         ProgramError: if the program does not fit the model.

@@ -1,9 +1,9 @@
 """A frozen LLM that executes any program of its layers, exactly.
 
-Semantics: embed; apply the program's layers in order to the whole sequence, with causal attention inside each step;
-final norm; head. Every step owns a KV cache slot, so a layer that runs twice never reads its other visit's keys.
+Semantics: embed; apply the program's layers in order to the whole sequence, each with causal attention; final norm;
+head. Every position owns a KV cache slot, so a layer that runs twice never reads its other visit's keys.
 
-Axis letters: ``B`` rows, ``T`` tokens, ``H`` width, ``V`` vocabulary, ``D`` layers, ``K`` steps.
+Axis letters: ``B`` rows, ``T`` tokens, ``H`` width, ``V`` vocabulary, ``D`` layers, ``K`` positions.
 """
 
 from __future__ import annotations
@@ -171,13 +171,13 @@ class FrozenLLM:
         rows: Tensor | None = None,
         grouped: bool = False,
     ) -> Tensor:
-        """Apply one layer as one step.
+        """Apply one layer at one position of a program.
 
         Args:
             layer: which layer.
             hidden: ``[B, T, H]``.
             inputs: what the model's forward hands to its layers for this shape.
-            slot: the KV cache slots of these rows' steps (`Slot` or `ProgramCache.slot`); extended by these tokens.
+            slot: the KV cache slots of these rows' positions (`Slot` or `ProgramCache.slot`); extended by these tokens.
             rows: which rows of ``inputs`` these are, ``long [B]``; None for all.
             grouped: read grouped KV heads without a copy for each query head, where the device can: faster behind long
                 contexts, and rounded in another order than transformers does.
@@ -216,12 +216,12 @@ class FrozenLLM:
             attention_mask: ``[B, past + T]``, 1 = token, 0 = padding on either side; None = no padding.
 
         Returns:
-            Hidden states after each row's last step, ``[B, T, H]``.
+            Hidden states after each row's last position, ``[B, T, H]``.
 
         Raises:
             ProgramError: if a program does not fit the model, or there are not as many programs as rows.
             CacheError: if the cache was made for other programs.
-            NonFiniteError: if a layer makes NaN or infinite values of a token; names the step and the layer.
+            NonFiniteError: if a layer makes NaN or infinite values of a token; names the position and the layer.
             ModelError: if padding stands between tokens and the model cannot do that; see `allows_gaps`.
         """
         programs = one_each(programs, len(ids))
@@ -251,7 +251,7 @@ class FrozenLLM:
     def _execute(
         self, inputs: LayerInputs, cache: ProgramCache, mask: Tensor | None = None, find_non_finite: bool = False
     ) -> Tensor:
-        """All steps of all rows; may look after every step whether it made NaN or infinite values of a token."""
+        """All positions of all rows; may look after each whether it made NaN or infinite values."""
         hidden = inputs.hidden
         if find_non_finite and not hidden.isfinite().all():
             raise NonFiniteError("the embedded tokens are NaN or infinite before any layer: the weights are damaged.")

@@ -36,7 +36,7 @@ class LayerInputs:
     Attributes:
         hidden: embedded tokens, ``[B, T, H]``.
         arguments: for each of the ``D`` layers, the arguments of its call.
-        past: the cache object among those arguments, to be replaced by the slot of a step.
+        past: the cache object among those arguments, to be replaced by the slot of a position.
         row_paths: where among the arguments stand tensors that have a part for each row.
     """
 

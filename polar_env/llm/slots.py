@@ -1,8 +1,8 @@
-"""KV cache slots, one for each step of a program.
+"""KV cache slots, one for each position of a program.
 
 Transformers keeps one slot per layer, which is wrong as soon as a layer runs twice. An attention module only ever calls
-``cache.update(key, value, layer_idx, ...)``, so an object whose ``update`` ignores ``layer_idx`` gives each step its
-own. `Slot` is that object for one step; `polar_env.llm.cache.ProgramCache` keeps the slots of a whole batch.
+``cache.update(key, value, layer_idx, ...)``, so an object whose ``update`` ignores ``layer_idx`` gives each position
+its own. `Slot` is that object for one position; `polar_env.llm.cache.ProgramCache` keeps the slots of a whole batch.
 
 Axis letters: ``B`` rows, ``G`` KV heads, ``S`` cached tokens, ``T`` new tokens, ``E`` head width, ``D`` layers.
 """
@@ -20,7 +20,7 @@ __all__ = ["PastLength", "Slot"]
 
 
 class Slot:
-    """The keys and values of one step.
+    """The keys and values of one position.
 
     Args:
         keys: keys of earlier tokens in pieces ``[B, G, S, E]`` that follow one another; none for an empty slot.

@@ -72,13 +72,13 @@ def windows_of(model: PreTrainedModel) -> list[int | None]:
 
     Raises:
         ModelError: if a layer keeps anything but keys and values of its own, or the attention implementation is one
-            that cannot take a cache slot for each step.
+            that cannot take a cache slot for each position.
     """
     config = model.config.get_text_config()
     name = type(model).__name__
     if getattr(config, "num_kv_shared_layers", None) or "reuse" in (getattr(config, "kv_sharing_modes", None) or ()):
         raise ModelError(
-            f"{name} shares key and value caches between layers, so a step has none of its own. Give a model whose "
+            f"{name} shares key and value caches between layers, so a position has none of its own. Give a model whose "
             "layers each keep their own keys and values."
         )
     if getattr(config, "hidden_size_per_layer_input", None):
@@ -91,7 +91,7 @@ def windows_of(model: PreTrainedModel) -> list[int | None]:
     attention = config._attn_implementation
     if attention not in ATTENTION:
         raise ModelError(
-            f"attention implementation '{attention}' cannot take one cache slot for each step. Load the model with "
+            f"attention implementation '{attention}' cannot take one cache slot for each position. Load the model with "
             f"attn_implementation='{ATTENTION[0]}' (or '{ATTENTION[1]}')."
         )
     layers = DynamicCache(config=config).layers
@@ -103,7 +103,7 @@ def windows_of(model: PreTrainedModel) -> list[int | None]:
             )
     if "past_key_values" not in inspect.signature(find_decoder(model).forward).parameters:
         raise ModelError(
-            f"{name} takes no cache of keys and values, so a step has nowhere to keep what it knows of earlier tokens."
+            f"{name} takes no cache of keys and values, so a position cannot keep its own of earlier tokens."
         )
     return [getattr(layer, "sliding_window", None) for layer in layers]
 
@@ -155,15 +155,16 @@ def with_layers(
 def restacked(model: PreTrainedModel, program: Program) -> PreTrainedModel:
     """A model of the same class whose layers are the program's, sharing all weights.
 
-    Each step has a layer object with an index of its own (``layer_idx``, in old families ``layer_id``), so
+    Each position has a layer object with an index of its own (``layer_idx``, in old families ``layer_id``), so
     transformers' caches give it its own slot.
     """
     layers = find_layers(model)
     config = restacked_config(model.config, program)
-    steps = [renumbered(layers[layer], step, config.get_text_config()) for step, layer in enumerate(program.layers)]
-    twin = with_layers(model, steps, config)
-    twin.generation_config = copy.deepcopy(model.generation_config)
-    return twin
+    text_config = config.get_text_config()
+    positions = [renumbered(layers[layer], i, text_config) for i, layer in enumerate(program.layers)]
+    stacked = with_layers(model, positions, config)
+    stacked.generation_config = copy.deepcopy(model.generation_config)
+    return stacked
 
 
 def restacked_config(config: PreTrainedConfig, program: Program) -> PreTrainedConfig:
@@ -188,18 +189,18 @@ _NOT_BY_LAYER = ("architectures", "eos_token_id")
 
 
 def renumbered(module: nn.Module, index: int, config: PreTrainedConfig) -> nn.Module:
-    """A shallow copy of a layer in which every part that knows its index or its configuration knows another one."""
-    twin = shallow_copy(module)
+    """A shallow copy of a layer in which every part that holds its index or its configuration holds another one."""
+    copied = shallow_copy(module)
     own = {"layer_idx": index, "layer_id": index, "config": config}
-    vars(twin).update({name: value for name, value in own.items() if name in vars(twin)})
+    vars(copied).update({name: value for name, value in own.items() if name in vars(copied)})
     for name, child in module.named_children():
         if any(own.keys() & vars(part).keys() for part in child.modules()):
-            setattr(twin, name, renumbered(child, index, config))
-    return twin
+            setattr(copied, name, renumbered(child, index, config))
+    return copied
 
 
 def shallow_copy(module: nn.Module) -> nn.Module:
     """A copy that shares parameters and submodules but can be given other submodules, and hooks of its own."""
-    twin = copy.copy(module)
-    vars(twin).update({name: copy.copy(value) for name, value in vars(module).items() if isinstance(value, dict)})
-    return twin
+    copied = copy.copy(module)
+    vars(copied).update({name: copy.copy(value) for name, value in vars(module).items() if isinstance(value, dict)})
+    return copied

@@ -6,6 +6,7 @@ import logging
 import math
 import multiprocessing
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -104,9 +105,9 @@ def _verdict(kind: CausalClass) -> tuple[str, float, str]:
 
 
 def _sentence(error: Exception) -> str:
-    """The first line of a message, in one line of a table."""
-    lines = str(error).strip().split("\n")
-    return lines[0].replace("|", "/").strip()
+    """The first sentence of a message, in one line of a table."""
+    text = " ".join(str(error).split()).replace("|", "/")
+    return re.split(r"(?<=[.!?])(?<!e\.g\.)\s", text)[0]
 
 
 def as_markdown(judgements: Sequence[Judgement], command: str) -> str:

@@ -1,4 +1,4 @@
-"""Does the executor run exactly the program? The oracle, on any model: the re-stacked layers, run by transformers.
+"""Does the runner run exactly the program? The oracle, on any model: the re-stacked layers, run by transformers.
 
 Whatever transformers computes for a model whose layers are the program's, with its own masks and its own cache, is the
 truth; see `polar_env.llm.as_model`.
@@ -36,7 +36,7 @@ _PIECES = [(0, 5), (5, 6), (6, 8), (8, 9)]
 
 @dataclass(frozen=True)
 class Finding:
-    """One comparison of the executor with the re-stacked model.
+    """One comparison of the runner with the re-stacked model.
 
     Attributes:
         case: name of the program's kind.
@@ -62,7 +62,7 @@ Check = Callable[[FrozenLLM, Program], float]
 
 
 def cases(depth: int) -> dict[str, Program]:
-    """Programs that a wrong executor gets wrong, for a model of ``depth`` layers."""
+    """Programs that a wrong runner gets wrong, for a model of ``depth`` layers."""
     identity = Program.identity(depth)
     middle, block = depth // 2, min(3, depth)
     swapped = list(identity.layers)
@@ -87,7 +87,7 @@ def comparisons(depth: int) -> int:
 
 
 def verify(llm: FrozenLLM, on_finding: Callable[[Finding], None] | None = None) -> list[Finding]:
-    """Compare the executor with the oracle: every case, alone and padded, with cache and without, and mixed batches.
+    """Compare the runner with the oracle: every case, alone and padded, with cache and without, and mixed batches.
 
     Args:
         llm: the model.

@@ -16,7 +16,7 @@ State = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Child:
-    """One step at a node.
+    """One move at a node.
 
     Attributes:
         state: where it leads.
@@ -36,7 +36,7 @@ class Node:
     Attributes:
         state: the state.
         visits: how often the search came through.
-        allowed: how many steps the rules allow there; each has the same prior.
+        allowed: how many moves the rules allow there; each has the same prior.
         children: those that the search tried, in that order.
     """
 

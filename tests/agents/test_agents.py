@@ -136,6 +136,34 @@ def test_cards_that_cannot_be_trusted(world: LiveWorld, tmp_path: Path) -> None:
         read_card(tmp_path)
 
 
+def test_policies_whose_weights_cannot_be_trusted(world: LiveWorld, tmp_path: Path) -> None:
+    config = EnvConfig().model_dump(mode="json")
+    weights = weights_of(new_policy(Observer(world.asks, EnvConfig())))
+    for card, files, message in (
+        (card_of(world, KIND), {WEIGHTS: weights}, "lacks 'env' in its config"),
+        (card_of(world, KIND, config={"env": config}), {"other": weights}, f"names no sha256 of {WEIGHTS}"),
+        (card_of(world, KIND, config={"env": config}), {WEIGHTS: weights[:100]}, "damaged or missing"),
+    ):
+        save_agent(card, tmp_path, files)
+        (tmp_path / WEIGHTS).write_bytes(weights[:100] if "damaged" in message else weights)
+        with pytest.raises((ConfigError, FingerprintError), match=message):
+            load_agent(str(tmp_path), world)
+    save_agent(card_of(world, "static"), tmp_path, {})
+    with pytest.raises(ConfigError, match="lacks 'program'"):
+        load_agent(str(tmp_path), world)
+
+
+def test_layers_executed_for_samples_alone_are_counted(world: LiveWorld, asks: list[Ask]) -> None:
+    observer = Observer(world.asks, EnvConfig(observe="layers"))
+    policy = new_policy(observer)
+    one, several = (PolicyAgent(policy, observer, programs=n).decide(asks) for n in (1, 3))
+    assert {decision.layers for decision in one} == {0}
+    for decision in several:
+        states = {program.layers[: i + 1] for program in decision.programs for i in range(len(program))}
+        assert decision.layers == len(states) - len(decision.program)
+    assert any(decision.layers for decision in several)
+
+
 def test_logits_are_those_behind_predict(world: LiveWorld, questions: list[Question]) -> None:
     env = ProgramVectorEnv(12, world, questions)
     model = MaskablePPO("MultiInputPolicy", ProgramVecEnv(env), n_steps=4, batch_size=8, policy_kwargs=NETWORK, seed=3)

@@ -21,7 +21,9 @@ from polar_env.envs import EnvConfig, Observer, ProgramVectorEnv
 from polar_env.envs.observer import Observation
 from polar_env.llm import FrozenLLM
 from polar_env.questions import Ask, Prompt, Prompts, Question
+from polar_env.runner.batches import Target
 from polar_env.runner.encoding import EncodedAsk
+from polar_env.runner.schedule import Execution
 from polar_env.worlds import LiveWorld
 from tests.worlds import world_of
 
@@ -131,23 +133,38 @@ def test_other_answers_change_no_decision(tiny_llm: FrozenLLM, name: str, style:
 
 
 @pytest.mark.parametrize("language", ["layers", "segments"])
-def test_verdicts_before_observations_change_no_bit(tiny_llm: FrozenLLM, language: str) -> None:
-    """Shaping judges every prefix before it is observed; what is observed does not show whose answers were judged."""
+def test_verdicts_before_observations_change_no_bit(
+    tiny_llm: FrozenLLM, language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shaping judges every prefix before it is observed; whatever the answers, asks run in the same batches."""
+    batches: list[list[tuple[bytes, bytes]]] = []
+    execute = Execution._execute
 
-    def observed(questions: Sequence[Question]) -> list[NDArray[np.float32]]:
-        world = world_of(tiny_llm, Prompt(style="restate"))
-        env = ProgramVectorEnv(8, world, questions, language=language, shaping=0.1)
+    def recorded(self: Execution, layer: int, batch: list[Target]) -> None:
+        if {text.role for text, _ in batch} & {"prompt", "ask"}:
+            batches.append([(text.id, prefix) for text, prefix in batch])
+        execute(self, layer, batch)
+
+    monkeypatch.setattr(Execution, "_execute", recorded)
+
+    def observed(questions: Sequence[Question]) -> tuple[list[NDArray[np.float32]], list[list[tuple[bytes, bytes]]]]:
+        batches.clear()
+        env = ProgramVectorEnv(
+            8, world_of(tiny_llm, Prompt(style="restate")), questions, language=language, shaping=0.1
+        )
         observation, _ = env.reset(seed=0)
         rng, seen = np.random.default_rng(0), [observation["hidden"]]
         for _ in range(12):
             actions = [rng.choice(np.flatnonzero(mask)) for mask in env.action_masks()]
             seen.append(env.step(np.array(actions))[0]["hidden"])
-        return seen
+        return seen, list(batches)
 
     opened = [question for question in QUESTIONS if not question.choices]
     others = [replace(question, answer=question.answer * (1 + i % 5)) for i, question in enumerate(opened)]
-    for first, second in zip(observed(opened), observed(others), strict=True):
-        np.testing.assert_array_equal(first, second)
+    (first, first_batches), (second, second_batches) = observed(opened), observed(others)
+    assert first_batches == second_batches
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -24,9 +24,9 @@ from eval.evaluate import (
 )
 from eval.statistics import mcnemar, paired_difference, share
 from eval.summary import shorter_share, slower_notes, summarise
-from polar_env.errors import FingerprintError, LeakError
+from polar_env.errors import ConfigError, FingerprintError, LeakError
 from polar_env.program import Program
-from polar_env.questions import Ask, Prompt, Prompts, Question, is_right, twin_hash
+from polar_env.questions import Ask, Example, Prompt, Prompts, Question, is_right, twin_hash
 from polar_env.runner import Decoding
 from polar_env.worlds import LiveWorld
 
@@ -105,6 +105,19 @@ def test_results_of_other_questions_are_refused(results: Results, world: LiveWor
         results.begin(world, questions[1:], METHODS, {})
     with pytest.raises(FingerprintError, match="differs in: methods"):
         results.begin(world, questions, [*METHODS[:-1], oracle_method(SEARCH, 1)], {})
+
+
+def test_damaged_results_are_said(results: Results, world: LiveWorld, questions: list[Question]) -> None:
+    (results.folder / "results.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"results.json is damaged"):
+        results.begin(world, questions, [IDENTITY], {})
+
+
+def test_worked_examples_are_refused(questions: list[Question]) -> None:
+    shown = Example(question=questions[0].text.upper(), answer="1", equation=questions[0].ask.equation)
+    prompts = Prompts.for_all(Prompt(style="qa", examples=(shown,)))
+    with pytest.raises(LeakError, match=f"1 of {len(questions)} questions are worked examples"):
+        refuse_leaks(questions, [], prompts)
 
 
 def test_methods_of_one_name_get_distinct_names(world: LiveWorld, questions: list[Question], tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_masks_are_never_empty_and_every_allowed_action_works(language: ActionLa
             with pytest.raises(ForbiddenActionError):
                 language.apply(draft, int(action))
         draft = language.apply(draft, random.choice(np.flatnonzero(mask).tolist()))  # type: ignore[attr-defined]
-        assert len(draft.layers) <= language.max_steps
+        assert len(draft.layers) <= language.max_layers
         if draft.finished:
             Program(draft.layers)  # a finished program is never empty
             return
@@ -80,7 +80,7 @@ def test_repeat_takes_at_most_four_layers() -> None:
 
 
 def test_step_cap_leaves_only_the_stop() -> None:
-    language = LayersLanguage(4, max_steps=2)
+    language = LayersLanguage(4, max_layers=2)
     draft = language.apply(language.apply(Draft(), 0), 1)
     assert np.flatnonzero(language.mask(draft)).tolist() == [language.stop]
 
@@ -101,5 +101,5 @@ def test_segments_refuses_what_it_cannot_spell() -> None:
 def test_unknown_language_names_the_closest() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'segments'"):
         make_language("segment", 4)
-    with pytest.raises(ConfigError, match="max_steps is 0"):
-        make_language("layers", 4, max_steps=0)
+    with pytest.raises(ConfigError, match="max_layers is 0"):
+        make_language("layers", 4, max_layers=0)

@@ -23,7 +23,7 @@ ENV_ID = "polar_env:ProgramOfLayers-v0"
 VARIANTS: list[dict[str, Any]] = [
     {"language": "layers"},
     {"language": "segments"},
-    {"language": "layers", "window": 1, "max_steps": 5},
+    {"language": "layers", "window": 1, "max_layers": 5},
     {"language": "segments", "observe": "question"},
     {"language": "layers", "relative": True, "shaping": 0.1},
 ]

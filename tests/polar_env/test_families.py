@@ -68,7 +68,7 @@ def test_an_error_in_one_class_is_a_row_of_the_table(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("polar_env.runner.survey.verify", broken)
     judgement = judge(KINDS["LlamaForCausalLM"])
     assert judgement.verdict == "WRONG"
-    assert judgement.reason == "comparing fails: ZeroDivisionError: no / way"
+    assert judgement.reason == "comparing fails: ZeroDivisionError: no / way at all"
     page = as_markdown([judgement, Judgement("B", "b", "exact", 2e-6, "")], "polar verify --families")
     assert "2 rows, of which 1 exact, 0 refused and 0 left out, **1 wrong**" in page
     assert "| B | b | exact | 2e-06 |  |" in page

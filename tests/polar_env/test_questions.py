@@ -215,8 +215,23 @@ def test_asking_finds_the_equation() -> None:
         ("Who are you?", None),
         ("Is 2-digit 45 even?", None),
         ("Is 1 + 2 more than 3 - 1?", None),
+        ("Tom has 3+4 apples and eats 2, how many are left?", None),
+        ("Please calculate 3*4.", "3*4 ="),
     ):
         assert Ask.typed(text).equation == equation
+
+
+def test_a_line_of_a_file_is_the_ask_that_one_would_type(tmp_path: Path) -> None:
+    texts = ["What is 17 + 25?", "How many legs has a cat?", "Tom has 3+4 apples, how many?"]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps({"question": t, "answer": "1"}) + "\n" for t in texts))
+    asks = {question.ask.id for question in load_questions([f"jsonl:{tmp_path / 'q.jsonl'}"])}
+    assert asks == {Ask.typed(text).id for text in texts}
+
+
+def test_a_worked_example_with_choices_is_its_own_twin() -> None:
+    question = Question.of("Which is red?", "blood", choices=("blood", "milk"))
+    prompts = Prompts.for_all(make_prompt("qa-1", [question]))
+    assert not without_examples([question], prompts)
 
 
 def test_prompt_default_is_frozen() -> None:

@@ -90,8 +90,8 @@ def test_another_training_in_the_same_folder_is_refused(world: tuple[PlantedWorl
 
 
 def test_wrong_settings_leave_nothing_behind(world: tuple[PlantedWorld, TraceSet], tmp_path: Path) -> None:
-    wrong = CONFIG.model_copy(update={"env": EnvConfig(language="segments", window=None, max_steps=3)})
-    with pytest.raises(ProgramError, match="max_steps allows 3"):
+    wrong = CONFIG.model_copy(update={"env": EnvConfig(language="segments", window=None, max_layers=3)})
+    with pytest.raises(ProgramError, match="max_layers allows 3"):
         train(world, tmp_path / "run", lambda *_: None, wrong)
     assert not (tmp_path / "run" / "agents").exists()
 

@@ -8,7 +8,7 @@ from polar_env.program import Program
 
 
 def restack(before: Any, after: Any, program: Program) -> None:
-    """Name the dense steps one by one.
+    """Name the dense positions one by one.
 
     In the original a layer is sparse unless ``mlp_only_layers`` names it or ``decoder_sparse_step`` passes it over
     (``Qwen2MoeDecoderLayer.__init__``).
@@ -17,5 +17,5 @@ def restack(before: Any, after: Any, program: Program) -> None:
     def is_dense(layer: int) -> bool:
         return layer in before.mlp_only_layers or (layer + 1) % before.decoder_sparse_step != 0
 
-    after.mlp_only_layers = [step for step, layer in enumerate(program.layers) if is_dense(layer)]
+    after.mlp_only_layers = [i for i, layer in enumerate(program.layers) if is_dense(layer)]
     after.decoder_sparse_step = 1
