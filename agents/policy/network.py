@@ -91,9 +91,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ConfigError(
-            f"{path} is damaged or missing ({error}). Put a copy there, or delete {path.parent} and train again."
-        ) from error
+        raise _damaged(path, error) from error
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -103,8 +101,15 @@ def load_weights(module: nn.Module, path: Path) -> None:
         ConfigError: if the file is damaged or missing.
         FingerprintError: if they are of another network.
     """
-    read_tensors(path)  # tells a damaged file from one of another network
     try:
         load_model(module, path)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
     except RuntimeError as error:
         raise FingerprintError(f"{path} holds weights of another network: {error}") from error
+
+
+def _damaged(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"{path} is damaged or missing ({error}). Put a copy there, or delete {path.parent} and train again."
+    )

@@ -153,7 +153,6 @@ class Runner:
             QuestionTooLongError: if prompt and answer exceed the model's context.
             MemoryBoundError: if the memory bound is too small for it; says how much it needs.
         """
-
         key = prompt.digest, question
         encoded = self._questions.get(key)
         if encoded is None:
@@ -187,9 +186,9 @@ class Runner:
         verdicts, missing = cached_and_missing(keys, pairs, self._verdicts)
         verdicts |= self._stored(list(missing))
         todo = [pair for key, pair in missing.items() if key not in verdicts]
-        for pairs in self.asks.chunks(todo, lambda pair: ([pair[0].ask.text], pair[1])):
-            self._execute_asks(pairs)
-            for chunk in self.asks.chunks(pairs, lambda pair: (self._road(*pair), pair[1])):
+        for part in self.asks.chunks(todo, lambda pair: ([pair[0].ask.text], pair[1])):
+            self._execute_asks(part)
+            for chunk in self.asks.chunks(part, lambda pair: (self._road(*pair), pair[1])):
                 verdicts |= self._judge(chunk)
         self.stats.verdicts += len(asked)
         self.stats.cached_verdicts += len(asked) - len(todo)

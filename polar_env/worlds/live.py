@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +21,15 @@ from polar_env.runner.verdict import Verdict
 __all__ = ["LiveAsks", "LiveWorld"]
 
 
-class LiveAsks:
-    """Executes programs on asks under a frozen LLM; see `AskWorld`. Agents get this and nothing more.
+AnyRunner = TypeVar("AnyRunner", AskRunner, Runner)
 
-    Args:
-        runner: executes.
-        prompts: the prompt of each task, or one for all.
-    """
 
-    def __init__(self, runner: AskRunner, prompts: Prompt | Prompts) -> None:
+class _Prompted(Generic[AnyRunner]):
+    """What both have: an LLM, and asks that are executed under the prompts of their tasks."""
+
+    runner: AnyRunner
+
+    def __init__(self, runner: AnyRunner, prompts: Prompt | Prompts) -> None:
         self.runner, self.prompts = runner, Prompts.for_all(prompts)
 
     @property
@@ -72,7 +73,16 @@ class LiveAsks:
         return self.runner.generate(asked, decoding, on_text)
 
 
-class LiveWorld:
+class LiveAsks(_Prompted[AskRunner]):
+    """Executes programs on asks under a frozen LLM; see `AskWorld`. Agents get this and nothing more.
+
+    Args:
+        runner: executes.
+        prompts: the prompt of each task, or one for all.
+    """
+
+
+class LiveWorld(_Prompted[Runner]):
     """Executes programs on a frozen LLM; see `World`.
 
     Args:
@@ -81,34 +91,14 @@ class LiveWorld:
     """
 
     def __init__(self, runner: Runner, prompts: Prompt | Prompts) -> None:
-        self.runner, self.prompts = runner, Prompts.for_all(prompts)
+        super().__init__(runner, prompts)
         self.asks = LiveAsks(runner.asks, prompts)
         """What agents may use."""
-
-    @property
-    def llm(self) -> FrozenLLM:
-        """The frozen LLM."""
-        return self.runner.llm
 
     @property
     def stats(self) -> ExecutionStats:
         """What was asked of the runner and what it executed."""
         return self.runner.stats
-
-    @property
-    def depth(self) -> int:
-        """The model's depth ``D``."""
-        return self.llm.depth
-
-    @property
-    def width(self) -> int:
-        """The model's width ``H``."""
-        return self.llm.width
-
-    @property
-    def identity(self) -> Program:
-        """The program of the normal pass."""
-        return self.llm.identity
 
     def check(self, questions: Sequence[Question]) -> None:
         """Encode all questions, so that one that does not fit is refused before a run starts.
@@ -127,20 +117,6 @@ class LiveWorld:
     def remembers(self, question: Question, program: Program) -> bool:
         """Whether a verdict is in memory."""
         return self.runner.remembers(question, self.prompts[question.task], program)
-
-    def observations(self, pairs: Sequence[tuple[Ask, tuple[int, ...]]]) -> NDArray[np.float32]:
-        """What an agent sees of asks after the layers executed so far; see `AskRunner.observations`."""
-        return self.asks.observations(pairs)
-
-    def generate(
-        self,
-        asks: Sequence[Ask],
-        programs: Program | Sequence[Program],
-        decoding: Decoding | None = None,
-        on_text: OnText | None = None,
-    ) -> list[Generation]:
-        """Let programs write the answers; see `LiveAsks.generate`."""
-        return self.asks.generate(asks, programs, decoding, on_text)
 
     def text_of(self, tokens: Sequence[int]) -> str:
         """Token ids as text, without special tokens."""
