@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from eval.analysis import Analysis
+from eval.analysis import Analysis, Group
 from eval.analysis_figures import figures_of, save_figure
 from eval.rechecks import Rechecks
 from eval.report.rendering import render
 from eval.statistics import Estimate
 from polar_env.tables import write_whole
 
-__all__ = ["write_analysis"]
+__all__ = ["analysis_json", "write_analysis"]
 
 
 def write_analysis(
@@ -41,6 +42,49 @@ def write_analysis(
     page = render("analysis.md", analysis=analysis, rechecks=rechecks, about=about, work=work)
     write_whole(folder / "analysis.md", page.encode())
     return folder / "analysis.md"
+
+
+def analysis_json(analysis: Analysis, rechecks: Rechecks | None, work: dict[str, float]) -> dict[str, Any]:
+    """The findings under the keys that scripts read; arguments as in `write_analysis`."""
+    return {
+        **_of_group(analysis.overall),
+        "shortest_5_cost": _as_json(analysis.shortest_5_cost),
+        "by_group": [
+            {"task": task, "difficulty": difficulty, **_of_group(group)}
+            for (task, difficulty), group in analysis.by_group.items()
+        ],
+        "by_kind": {
+            kind: {"tried": tried, "shorter": _as_json(c.shorter), "fixed": _as_json(c.fixed)}
+            for kind, (tried, c) in analysis.by_kind.items()
+        },
+        "entropy_right": _as_json(analysis.right_use.entropy),
+        "entropy_tried": _as_json(analysis.all_use.entropy),
+        "menu": [asdict(point) for point in analysis.menu],
+        **({key: _as_json(value) for key, value in vars(rechecks).items()} if rechecks else {}),
+        **{key: work.get(key) for key in ("simulations", "layer_executions", "sharing_factor", "seconds")},
+    }
+
+
+def _of_group(group: Group) -> dict[str, Any]:
+    """Shares and lengths, those of random programs under names that say so."""
+    shares: dict[str, Any] = {
+        "questions": group.questions,
+        "identity_share": _as_json(group.identity),
+        "shortest_cost": _as_json(group.lengths),
+    }
+    for prefix, reached in (("", group.search), ("chance_", group.chance), ("singles_", group.singles)):
+        shares[f"{prefix}shorter_share"] = _as_json(reached.shorter)
+        shares[f"{prefix}fixed_share"] = _as_json(reached.fixed)
+        shares[f"{prefix}shortest_of_right"] = _as_json(reached.shortest)
+        if prefix:
+            shares[f"fixed_beyond_{prefix[:-1]}"] = _as_json(reached.search_gain)
+            shares[f"fixed_beyond_{prefix[:-1]}_p"] = reached.search_p if reached.search_gain else None
+    return shares
+
+
+def _as_json(estimate: Estimate | None) -> dict[str, float] | None:
+    """A share with its interval; None where there were no such questions."""
+    return None if estimate is None else asdict(estimate)
 
 
 def _layers(analysis: Analysis) -> list[list[Any]]:

@@ -14,11 +14,10 @@ from polar_env.cli.flags import QuestionsConfig, with_model
 from polar_env.cli.opening import open_llm, open_prompts, open_world
 from polar_env.errors import ConfigError, TraceError
 from polar_env.questions import Question, load_questions
-from polar_env.tables import write_whole
-from polar_env.traces import TraceSet, new_meta
+from polar_env.traces import TraceSet
 from polar_env.traces.check import check_traces
 from polar_env.traces.describe import describe
-from polar_env.traces.exchange.polar_json import export_polar, import_polar
+from polar_env.traces.exchange.polar_json import export_polar, import_traces
 from polar_env.traces.merge import merge
 
 __all__ = ["CONFIG", "TracesConfig", "open_traces", "questions_of", "run"]
@@ -131,34 +130,17 @@ def questions_of(config: QuestionsConfig, traces: TraceSet) -> list[Question]:
 
 def _import(config: TracesConfig) -> dict[str, Any]:
     prompts, llm = open_prompts(config), open_llm(config.model_name, config.dtype_name, config.device)
-    imported = import_polar(config.paths[0], llm.depth)
-    for problem in imported.problems[:_SHOWN]:
-        console.print(problem, markup=False)
-    if imported.problems and not config.skip_bad:
-        raise TraceError(
-            f"{config.paths[0]} has {len(imported.problems)} samples or paths that are no programs of {llm.name}'s "
-            f"{llm.depth} layers (the first {min(_SHOWN, len(imported.problems))} above). Give the --model that they "
-            "were made with, or --skip-bad to leave them out."
-        )
-    if (config.out / "traces").exists():
-        raise TraceError(f"{config.out / 'traces'} is there already; give another --out folder.")
-    lines = [
-        json.dumps({"question": q.text, "answer": q.answer, "task": q.task}, ensure_ascii=False)
-        for q in imported.questions
-    ]
-    write_whole(config.out / "questions.jsonl", "\n".join([*lines, ""]).encode())
-    origin = {"imported_from": config.paths[0].name, "questions": [f"jsonl:{config.out / 'questions.jsonl'}"]}
-    traces = TraceSet.start(config.out / "traces", new_meta(llm, prompts, origin))
-    traces.append(imported.rows)
+    imported = import_traces(config.paths[0], llm, prompts, config.out, skip_bad=config.skip_bad)
+    traces, file = config.out / "traces", config.out / "questions.jsonl"
     console.print(
-        f"{len(imported.rows)} verdicts on {len(imported.questions)} questions in {traces.folder}; "
-        f"{len(imported.problems)} left out. Their verdicts are the other code's: `polar search --matrix --out "
-        f"{config.out} --model {config.model_name} --prompt {config.prompt or prompts.name} --questions "
-        f"jsonl:{config.out / 'questions.jsonl'}` races their best programs here, and `polar train` learns from that.",
+        f"{len(imported.rows)} verdicts on {len(imported.questions)} questions in {traces}; {len(imported.problems)} "
+        f"left out. Their verdicts are the other code's: `polar search --matrix --out {config.out} --model "
+        f"{config.model_name} --prompt {config.prompt or prompts.name} --questions jsonl:{file}` races their best "
+        "programs here, and `polar train` learns from that.",
         markup=False,
     )
     return {
-        "traces": str(traces.folder),
+        "traces": str(traces),
         "verdicts": len(imported.rows),
         "questions": len(imported.questions),
         "left_out": len(imported.problems),

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
@@ -20,14 +20,20 @@ import pyarrow.compute as pc
 
 from polar_env.errors import ProgramError, QuestionError, TraceError
 from polar_env.program import Program
-from polar_env.questions import Question
+from polar_env.questions import Prompts, Question
 from polar_env.runner.verdict import Verdict
-from polar_env.tables import writing_whole
+from polar_env.tables import write_whole, writing_whole
 from polar_env.traces.rows import VerdictRow
 from polar_env.traces.stages import IMPORTED, TREE
-from polar_env.traces.trace_set import TraceSet
+from polar_env.traces.trace_set import TraceSet, new_meta
 
-__all__ = ["Imported", "export_polar", "import_polar"]
+if TYPE_CHECKING:
+    from polar_env.llm import FrozenLLM
+
+__all__ = ["Imported", "export_polar", "import_polar", "import_traces"]
+
+_SHOWN = 10
+"""Problems that an error lists."""
 
 
 def export_polar(traces: TraceSet, questions: Sequence[Question], path: Path) -> int:
@@ -115,6 +121,40 @@ def import_polar(path: Path, depth: int) -> Imported:
             VerdictRow.of(question, program, Verdict(programs[program], math.nan), depth, stage=IMPORTED, order=place)
             for place, program in enumerate(order)
         ]
+    return imported
+
+
+def import_traces(path: Path, llm: FrozenLLM, prompts: Prompts, folder: Path, *, skip_bad: bool = False) -> Imported:
+    """Make a trace set of a file of the PoLar release's format.
+
+    Args:
+        path: the file.
+        llm: the LLM that its paths are of.
+        prompts: the prompts that the trace set names.
+        folder: gets ``traces`` and ``questions.jsonl``.
+        skip_bad: leave out what is no question or no program, instead of refusing the file.
+
+    Raises:
+        TraceError: if the file is damaged, holds what is no program of the LLM, or the folder has traces already.
+    """
+    imported = import_polar(path, llm.depth)
+    if imported.problems and not skip_bad:
+        shown = imported.problems[:_SHOWN]
+        raise TraceError(
+            f"{path} has {len(imported.problems)} samples or paths that are no programs of {llm.name}'s {llm.depth} "
+            f"layers, the first {len(shown)}:\n" + "\n".join(shown) + "\nGive the --model that they were made with, or "
+            "--skip-bad to leave them out."
+        )
+    if (folder / "traces").exists():
+        raise TraceError(f"{folder / 'traces'} is there already; give another --out folder.")
+    file = folder / "questions.jsonl"
+    lines = [
+        json.dumps({"question": q.text, "answer": q.answer, "task": q.task}, ensure_ascii=False)
+        for q in imported.questions
+    ]
+    write_whole(file, "\n".join([*lines, ""]).encode())
+    origin = {"imported_from": path.name, "questions": [f"jsonl:{file}"]}
+    TraceSet.start(folder / "traces", new_meta(llm, prompts, origin)).append(imported.rows)
     return imported
 
 
