@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from polar_env.program import Program
 from polar_env.questions import Ask
 
-__all__ = ["Agent", "Decision", "seeded_rng"]
+if TYPE_CHECKING:
+    from polar_env.runner import Answer
+
+__all__ = ["Agent", "Decision", "Responder", "Response", "seeded_rng"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,23 @@ class Decision:
         return self.programs[0]
 
 
+@dataclass(frozen=True)
+class Response:
+    """A method's answer to an ask, and what it executed for that.
+
+    Attributes:
+        answer: the answer.
+        programs: the programs that were executed, at least one.
+        layers: layers executed only to decide, beyond those of the programs.
+        flops: floating-point operations of the agent itself, without those of the LLM's layers.
+    """
+
+    answer: Answer
+    programs: tuple[Program, ...]
+    layers: int = 0
+    flops: float = 0.0
+
+
 class Agent(Protocol):
     """Anything that decides."""
 
@@ -51,6 +71,17 @@ class Agent(Protocol):
 
     def decide(self, asks: Sequence[Ask]) -> list[Decision]:
         """One decision for each ask; it may depend on nothing but the ask."""
+
+
+@runtime_checkable
+class Responder(Protocol):
+    """A method that answers itself, out of several runs of the LLM; whoever chooses one program is an `Agent`."""
+
+    name: str
+    """Shown in reports."""
+
+    def respond(self, asks: Sequence[Ask]) -> list[Response]:
+        """An answer to each ask; it may depend on nothing but the ask."""
 
 
 def seeded_rng(*seeds: object) -> np.random.Generator:

@@ -1,8 +1,8 @@
-"""Agents that do not look at the ask: the identity, one static program, random programs."""
+"""Agents that do not read the ask: the identity, one static program (for all asks, or each task), random programs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from polar_env.program import MAX_BLOCK, Program
 from polar_env.questions import Ask
 from polar_env.worlds import AskWorld
 
-__all__ = ["RandomAgent", "StaticAgent", "load_random", "load_static"]
+__all__ = ["RandomAgent", "StaticAgent", "TaskStaticAgent", "load_random", "load_static", "load_task_static"]
 
 
 class StaticAgent:
@@ -30,6 +30,23 @@ class StaticAgent:
     def decide(self, asks: Sequence[Ask]) -> list[Decision]:
         """The program, for each ask."""
         return [Decision.of(self.program)] * len(asks)
+
+
+class TaskStaticAgent:
+    """The same program for every ask of a task: what recognising the task alone can give.
+
+    Args:
+        default: the program of a task that has none of its own.
+        by_task: the program of each task.
+        name: name of the row in a report.
+    """
+
+    def __init__(self, default: Program, by_task: Mapping[str, Program], name: str = "static-per-task") -> None:
+        self.default, self.by_task, self.name = default, dict(by_task), name
+
+    def decide(self, asks: Sequence[Ask]) -> list[Decision]:
+        """The program of each ask's task."""
+        return [Decision.of(self.by_task.get(ask.task, self.default)) for ask in asks]
 
 
 class RandomAgent:
@@ -61,6 +78,12 @@ class RandomAgent:
 def load_static(folder: Path, card: AgentCard, world: AskWorld) -> StaticAgent:
     """A saved static agent: its card's ``config`` holds the ``program``."""
     return StaticAgent(Program.parse(str(card.setting("program")), world.depth), card.name)
+
+
+def load_task_static(folder: Path, card: AgentCard, world: AskWorld) -> TaskStaticAgent:
+    """A saved static agent of each task: its card's ``config`` holds ``program`` and ``by_task``."""
+    by_task = {task: Program.parse(str(text), world.depth) for task, text in card.setting("by_task").items()}
+    return TaskStaticAgent(Program.parse(str(card.setting("program")), world.depth), by_task, card.name)
 
 
 def load_random(folder: Path, card: AgentCard, world: AskWorld) -> RandomAgent:

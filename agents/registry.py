@@ -13,19 +13,30 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import cast
 
-from agents.base import Agent
+from agents.base import Agent, Responder
 from agents.card import CARD, AgentCard, read_card
+from agents.early_exit import EarlyExitAgent
+from agents.ensemble import EnsembleAgent
 from agents.fixed import RandomAgent, StaticAgent
-from polar_env.errors import FingerprintError, UnknownNameError
+from agents.sampling import SamplingAgent
+from polar_env.errors import ConfigError, FingerprintError, UnknownNameError
 from polar_env.program import Program
-from polar_env.worlds import LiveAsks, LiveWorld
+from polar_env.worlds import AskWorld, LiveAsks, LiveWorld
 
 __all__ = ["GROUP", "NAMES", "Loader", "find_agents", "load_agent", "loader_of", "read_cards"]
 
 GROUP = "polar_env.agents"
 """Entry-point group of loaders."""
-NAMES = ("identity", "random", "static:PROGRAM")
-Loader = Callable[[Path, AgentCard, LiveAsks], Agent]
+NAMES = (
+    "identity",
+    "random",
+    "static:PROGRAM",
+    "majority:RUNS",
+    "best-of:RUNS",
+    "ensemble:PROGRAM|PROGRAM",
+    "early-exit:CONFIDENCE",
+)
+Loader = Callable[[Path, AgentCard, LiveAsks], Agent | Responder]
 
 
 def find_agents(name: str) -> list[Path]:
@@ -67,26 +78,52 @@ def loader_of(kind: str) -> Loader:
     return cast("Loader", points[kind].load())
 
 
-def load_agent(name: str, world: LiveWorld, seed: int = 0) -> Agent:
+def _static(world: AskWorld, setting: str, seed: int) -> StaticAgent:
+    program = Program.parse(setting, world.depth)
+    return StaticAgent(program, f"static {program}")
+
+
+def _ensemble(world: AskWorld, setting: str, seed: int) -> EnsembleAgent:
+    programs = [Program.parse(text, world.depth) for text in setting.split("|")]
+    return EnsembleAgent(world, programs, f"ensemble of {len(programs)}")
+
+
+def _number(setting: str, kind: str) -> float:
+    try:
+        return float(setting)
+    except ValueError:
+        raise ConfigError(f"'{kind}:{setting}': '{setting}' is no number; write e.g. {kind}:2.") from None
+
+
+_BY_NAME: dict[str, Callable[[AskWorld, str, int], Agent | Responder]] = {
+    "identity": lambda world, _, __: StaticAgent(world.identity, "identity"),
+    "random": lambda world, _, seed: RandomAgent(world.depth, seed),
+    "static": _static,
+    "majority": lambda world, runs, seed: SamplingAgent(world, _number(runs, "majority"), "majority", seed),
+    "best-of": lambda world, runs, seed: SamplingAgent(world, _number(runs, "best-of"), "confidence", seed),
+    "ensemble": _ensemble,
+    "early-exit": lambda world, sure, _: EarlyExitAgent(world, _number(sure, "early-exit"), name=f"early-exit {sure}"),
+}
+"""Agents that a name and a setting describe."""
+
+
+def load_agent(name: str, world: LiveWorld, seed: int = 0) -> Agent | Responder:
     """Load an agent.
 
     Args:
-        name: ``identity``, ``random``, ``static:PROGRAM``, or the folder of a saved agent.
+        name: one of `NAMES`, or the folder of a saved agent.
         world: where it decides.
         seed: of random agents that are given by name; a saved one has its own.
 
     Raises:
         UnknownNameError: for a name that is none of these, or a card of a kind that no installed package has.
-        ConfigError, FingerprintError: for a card that is damaged, or of another version, LLM, prompt or weights.
-        ProgramError: for a static program that does not fit the model.
+        FingerprintError: for a card of another version, LLM, prompt or weights.
+        ProgramError: for a program that does not fit the model.
+        ConfigError: for a card that is damaged, or a setting in a name that is out of range or no number.
     """
-    if name == "identity":
-        return StaticAgent(world.identity, "identity")
-    if name == "random":
-        return RandomAgent(world.depth, seed)
-    if name.startswith("static:"):
-        program = Program.parse(name.removeprefix("static:"), world.depth)
-        return StaticAgent(program, f"static {program}")
+    kind, _, setting = name.partition(":")
+    if kind in _BY_NAME and bool(setting) == (kind not in ("identity", "random")):
+        return _BY_NAME[kind](world.asks, setting, seed)
     folders = find_agents(name)
     if len(folders) != 1:
         hint = "Or give the folder of a saved agent, e.g. runs/quickstart/agents/ppo."

@@ -18,7 +18,9 @@ class EvaluationConfig(Config):
     oracle: MctsConfig = MctsConfig()
     """The oracle's search."""
     agreement_questions: int = Field(default=500, ge=0)
-    """On how many open questions, tasks taking turns, the answers of the identity and of the last agent are also
-    generated and verified, to compare both verdicts; 0 leaves it out."""
+    """On how many open questions, tasks taking turns, the teacher-forced verdict is asked for, too, to compare it with
+    the verifier's on what was written; 0 leaves it out."""
+    timing_questions: int = Field(default=64, ge=0)
+    """On how many questions the identity, the best static program and the learned agents are timed; 0 leaves it out."""
     seed: int = 0
     """Seed of random agents, of the oracle and of samples."""

@@ -1,227 +1,32 @@
-"""Measuring agents on held-out questions: one row for each question and method, appended while running."""
+"""Measuring methods on held-out questions: one row for each question and method, appended while running.
+
+All methods answer the same batch of questions before the next one starts, so that they share the states that their
+programs have in common. Every batch starts from nothing: an evaluation that was stopped goes on to the same bits.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from agents.base import Agent, Decision
-from agents.card import CARD, WARM_START, AgentCard, read_card
-from agents.fixed import RandomAgent, StaticAgent
+from agents.base import Agent, Responder, Response
 from agents.search.config import MctsConfig
 from agents.search.lockstep import search
-from polar_env.errors import FingerprintError, LeakError
+from eval.methods import IDENTITY, Method
+from eval.results import Results
 from polar_env.program import Program
-from polar_env.questions import Prompts, Question, twin_hash, without_examples
-from polar_env.runner import ExecutionStats, Verdict
-from polar_env.tables import ShardedTable, read_json, write_whole
+from polar_env.questions import Ask, Question, is_right, is_right_in_any_form
+from polar_env.runner import Answer
 from polar_env.traces.tree import best_programs
-from polar_env.worlds import LiveWorld
+from polar_env.worlds import AskWorld, LiveWorld
 
-__all__ = [
-    "ORACLE",
-    "Method",
-    "Results",
-    "evaluate",
-    "evaluate_oracle",
-    "method_of",
-    "oracle_method",
-    "refuse_leaks",
-    "with_distinct_names",
-]
+__all__ = ["BATCH", "evaluate", "evaluate_oracle", "respond"]
 
-ORACLE = "oracle"
-"""Name of the search that sees the gold answer: an upper bound, never a result."""
-_BATCH = 32
-"""Questions that are decided and executed together (the batch size of the protocol's timing)."""
-_META = "results.json"
-_SCHEMA = pa.schema(
-    [
-        ("method_id", pa.string()),
-        ("method", pa.string()),  # the name that is shown
-        ("question_id", pa.string()),
-        ("task", pa.string()),
-        ("text", pa.string()),
-        ("answer", pa.string()),
-        ("program", pa.string()),
-        ("right", pa.bool_()),
-        ("layers", pa.int32()),  # of the program, and those executed only to decide
-        ("cost", pa.float32()),  # the same divided by D
-        ("log_prob", pa.float32()),
-        ("token_layers", pa.float32()),  # tokens through layers of the LLM, really executed, worked examples included
-        ("agent_flops", pa.float64()),  # of the agent beside the LLM
-        ("decide_seconds", pa.float32()),
-        ("seconds", pa.float32()),  # deciding and executing together
-        ("programs_tried", pa.int32()),
-    ]
-)
-OnQuestions = Callable[[str, int], None]
-"""Called with a method's name and the number of questions just measured."""
-
-
-@dataclass(frozen=True)
-class Method:
-    """What is measured.
-
-    Attributes:
-        id: its identity: the hash of its card, its program or its settings.
-        name: shown in reports.
-        agent: decides; None for the oracle.
-        remark: what its row must say beside the name.
-        chosen_step: the step of training at which validation questions chose its policy; None for what was not trained.
-    """
-
-    id: str
-    name: str
-    agent: Agent | None = None
-    remark: str = ""
-    chosen_step: int | None = None
-
-
-def method_of(agent: Agent, folder: Path | None = None) -> Method:
-    """The method that an agent is.
-
-    Args:
-        agent: the agent.
-        folder: where it was saved; None for an agent that its own settings describe.
-    """
-    if folder is not None:
-        card, remark = read_card(folder), ""
-        step: int | None = card.results.get("chosen_step")
-        if step is not None and card.name != WARM_START:
-            unchanged = "the warm start, unchanged: no policy beat it on validation questions"
-            remark = f"the policy of step {step:,}" if step else unchanged
-        return Method(_hash((folder / CARD).read_text(encoding="utf-8")), agent.name, agent, remark, step)
-    if isinstance(agent, StaticAgent):
-        return Method(_hash(f"static {agent.program}"), agent.name, agent)
-    if isinstance(agent, RandomAgent):
-        return Method(_hash(f"random {agent.seed} {' '.join(map(str, agent.pool))}"), agent.name, agent)
-    return Method(_hash(f"{type(agent).__qualname__} {agent.name}"), agent.name, agent)
-
-
-def oracle_method(config: MctsConfig, seed: int) -> Method:
-    """The search that sees the gold answer, as a method."""
-    return Method(_hash(f"oracle {config.model_dump_json()} {seed}"), ORACLE)
-
-
-def with_distinct_names(methods: Sequence[Method]) -> list[Method]:
-    """The methods without repetitions; of those that share a name all but the first show their identity, too: what is
-    keyed by these names never mixes two methods.
-    """
-    distinct: dict[str, Method] = {}
-    first: dict[str, str] = {}
-    for method in methods:
-        distinct.setdefault(method.id, method)
-        first.setdefault(method.name, method.id)
-    return [
-        method if first[method.name] == method.id else replace(method, name=f"{method.name} ({method.id[:6]})")
-        for method in distinct.values()
-    ]
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-class Results(ShardedTable):
-    """A folder of results of one model, prompt and set of questions.
-
-    Args:
-        folder: where they lie.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, _SCHEMA)
-
-    def begin(
-        self, world: LiveWorld, questions: Sequence[Question], methods: Sequence[Method], config: dict[str, Any]
-    ) -> None:
-        """Start, or go on where an interrupted evaluation of the same things stopped.
-
-        Raises:
-            FingerprintError: if results lie here of another model, prompt, set of questions or settings, from another
-                device, or made with other versions of torch or transformers.
-            ConfigError: if the file that says so is damaged.
-        """
-        meta = {
-            "model": world.llm.name,
-            "fingerprint": world.llm.fingerprint,
-            "depth": world.depth,
-            "dtype": world.llm.dtype_name,
-            "device": world.llm.device.type,
-            "versions": {name: version(name) for name in ("torch", "transformers")},
-            "prompts": world.prompts.model_dump(mode="json"),
-            "questions": [question.id for question in questions],
-            "answers": _hash("\x1f".join(question.answer for question in questions)),
-            "methods": {method.id: method.name for method in methods},
-            "remarks": {method.name: method.remark for method in methods if method.remark},
-            "config": config,
-        }
-        path = self.folder / _META
-        if path.exists():
-            before = self.meta
-            changed = [key for key in meta if before.get(key) != meta[key]]
-            if changed:
-                raise FingerprintError(
-                    f"{self.folder} holds results of an evaluation that differs in: {', '.join(changed)}. Delete the "
-                    "folder, or give another --out."
-                )
-        write_whole(path, json.dumps(meta, indent=2).encode())
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        """What was evaluated, and how."""
-        return read_json(self.folder / _META)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """All rows, in the order in which they were written.
-
-        Raises:
-            TraceError: if a shard is damaged.
-        """
-        rows: list[dict[str, Any]] = self.table().to_pylist()
-        return rows
-
-    def measured(self, method: Method) -> set[str]:
-        """Ids of the questions that a method was measured on."""
-        batches = self.batches(["method_id", "question_id"])
-        chosen = (batch.filter(pc.field("method_id") == method.id) for batch in batches)
-        return {question_id for batch in chosen for question_id in batch["question_id"].to_pylist()}
-
-
-def refuse_leaks(questions: Sequence[Question], cards: Sequence[AgentCard], prompts: Prompts) -> None:
-    """Refuse questions, and twins of questions, that an agent was trained or chosen on, or that a prompt shows.
-
-    Raises:
-        LeakError: saying how many, and an example.
-    """
-    kept = {question.id for question in without_examples(questions, prompts)}
-    shown = [question.text for question in questions if question.id not in kept]
-    if shown:
-        raise LeakError(
-            f"{len(shown)} of {len(questions)} questions are worked examples of the prompt '{prompts.name}', or twins "
-            f"of them, e.g. {shown[0]!r}. Leave them out with polar_env.questions.without_examples, or give another "
-            "prompt."
-        )
-    for card in cards:
-        for split, hashes in (("train", card.train_asks), ("validation", card.validation_asks)):
-            used = set(hashes)
-            leaked = [question.text for question in questions if twin_hash(question.ask) in used]
-            if leaked:
-                raise LeakError(
-                    f"{len(leaked)} of {len(questions)} questions are {split} questions of the agent '{card.name}', or "
-                    f"twins of them, e.g. {leaked[0]!r}. Evaluate on the test split (--split test) or on other "
-                    "questions."
-                )
+BATCH = 64
+"""Questions that all methods answer before the next ones."""
+_ORACLE_BATCH = 32
+OnQuestions = Callable[[int], None]
+"""Called with the number of questions that a method just answered."""
 
 
 def evaluate(
@@ -229,35 +34,74 @@ def evaluate(
     methods: Sequence[Method],
     questions: Sequence[Question],
     results: Results,
-    on_questions: OnQuestions = lambda _, __: None,
+    *,
+    forced: Collection[str] = (),
+    on_questions: OnQuestions = lambda _: None,
 ) -> None:
-    """Measure methods; questions that the results have already are left out.
-
-    Each method starts from nothing, so that its seconds are its own: deciding and executing together.
+    """Measure methods; batches that the results have already are left out.
 
     Args:
         world: executes programs.
         methods: what to measure; the first program of each decision counts.
         questions: held-out questions.
         results: where rows go, a shard for each batch.
+        forced: ids of open questions on which the teacher-forced verdict of each method's program is asked for, too.
         on_questions: see `OnQuestions`.
     """
-    for method in methods:
-        if method.agent is None:
+    measured = results.measured(methods[-1])
+    for batch in (questions[i : i + BATCH] for i in range(0, len(questions), BATCH)):
+        if batch[0].id in measured:
             continue
-        measured = results.measured(method)
-        todo = [question for question in questions if question.id not in measured]
+        rows = []
         with world.from_nothing():
-            for batch in (todo[i : i + _BATCH] for i in range(0, len(todo), _BATCH)):
-                before, started = world.stats.copy(), time.perf_counter()
-                decisions = method.agent.decide([question.ask for question in batch])
-                decided = time.perf_counter()
-                pairs = [(q, decision.program) for q, decision in zip(batch, decisions, strict=True)]
-                verdicts = world.verdicts(pairs)
-                cost = _Cost.of(len(batch), started, decided, world.stats.since(before))
-                rows = zip(batch, decisions, verdicts, strict=True)
-                results.append([_row(world, method, q, d, v, cost) for q, d, v in rows])
-                on_questions(method.name, len(batch))
+            known: dict[tuple[str, Program], Answer] = {}
+            for method in methods:
+                assert method.agent is not None
+                responses = respond(method.agent, world, [question.ask for question in batch], known)
+                verdicts = _forced(world, method, batch, responses, forced)
+                each = zip(batch, responses, strict=True)
+                rows += [_row(world, method, q, response, verdicts.get(q.id)) for q, response in each]
+                on_questions(len(batch))
+        results.append(rows)
+
+
+def respond(
+    agent: Agent | Responder, world: AskWorld, asks: Sequence[Ask], known: dict[tuple[str, Program], Answer]
+) -> list[Response]:
+    """A method's answers; those of programs that an ask was answered by before are not made again.
+
+    Args:
+        agent: the method.
+        world: executes.
+        asks: the questions as they are asked.
+        known: answers by ask id and program; takes in new ones.
+    """
+    if isinstance(agent, Responder):
+        return agent.respond(asks)
+    decisions = agent.decide(asks)
+    pairs = dict.fromkeys((ask, decision.program) for ask, decision in zip(asks, decisions, strict=True))
+    missing = [(ask, program) for ask, program in pairs if (ask.id, program) not in known]
+    answers = world.answers([ask for ask, _ in missing], [program for _, program in missing])
+    known |= {(ask.id, program): answer for (ask, program), answer in zip(missing, answers, strict=True)}
+    return [
+        Response(known[ask.id, decision.program], (decision.program,), decision.layers, decision.flops)
+        for ask, decision in zip(asks, decisions, strict=True)
+    ]
+
+
+def _forced(
+    world: LiveWorld,
+    method: Method,
+    batch: Sequence[Question],
+    responses: Sequence[Response],
+    asked_for: Collection[str],
+) -> dict[str, bool]:
+    """The teacher-forced verdicts on a method's programs, by question id."""
+    if isinstance(method.agent, Responder):
+        return {}
+    pairs = [(q, r.programs[0]) for q, r in zip(batch, responses, strict=True) if q.id in asked_for]
+    verdicts = world.verdicts(pairs)
+    return {question.id: verdict.right for (question, _), verdict in zip(pairs, verdicts, strict=True)}
 
 
 def evaluate_oracle(
@@ -268,62 +112,66 @@ def evaluate_oracle(
     results: Results,
     *,
     seed: int = 0,
-    on_questions: OnQuestions = lambda _, __: None,
+    on_questions: OnQuestions = lambda _: None,
 ) -> None:
-    """Search held-out questions with the gold answer in sight: the shortest right program found, as an upper bound."""
+    """Search held-out questions with the gold answer in sight: the shortest right program found, as an upper bound.
+
+    The search goes by teacher-forced verdicts; whether the row is right is the verifier's word on what the program
+    writes.
+    """
     measured = results.measured(method)
-    todo = [question for question in questions if question.id not in measured]
-    with world.from_nothing():
-        for batch in (todo[i : i + _BATCH] for i in range(0, len(todo), _BATCH)):
-            before, started = world.stats.copy(), time.perf_counter()
+    for batch in (questions[i : i + _ORACLE_BATCH] for i in range(0, len(questions), _ORACLE_BATCH)):
+        if batch[0].id in measured:
+            continue
+        with world.from_nothing():
             trees = search(world, batch, config, seed)
-            cost = _Cost.of(len(batch), started, time.perf_counter(), world.stats.since(before))
-            best = [(tree, best_programs(tree)[0]) for tree in trees]
-            results.append(
-                [_row(world, method, t.question, Decision.of(p), t.verdicts[p], cost, len(t.verdicts)) for t, p in best]
-            )
-            on_questions(method.name, len(batch))
-
-
-@dataclass(frozen=True)
-class _Cost:
-    """What one question of a batch cost: its share of the whole."""
-
-    seconds: float
-    decide_seconds: float
-    token_layers: float
-
-    @classmethod
-    def of(cls, questions: int, started: float, decided: float, stats: ExecutionStats) -> _Cost:
-        seconds = time.perf_counter() - started
-        return cls(seconds / questions, (decided - started) / questions, stats.executed_tokens / questions)
+            best = {tree.question.id: best_programs(tree)[0] for tree in trees}
+            answers = world.answers([q.ask for q in batch], [best[q.id] for q in batch])
+        tried = {tree.question.id: len(tree.verdicts) for tree in trees}
+        each = zip(batch, answers, strict=True)
+        rows = [_row(world, method, q, Response(answer, (best[q.id],)), programs=tried[q.id]) for q, answer in each]
+        results.append(rows)
+        on_questions(len(batch))
 
 
 def _row(
     world: LiveWorld,
     method: Method,
     question: Question,
-    decision: Decision,
-    verdict: Verdict,
-    cost: _Cost,
-    tried: int = 1,
+    response: Response,
+    forced: bool | None = None,
+    programs: int | None = None,
 ) -> dict[str, Any]:
-    program: Program = decision.program
+    answer, layers = response.answer, sum(map(len, response.programs)) + response.layers
+    right, in_any_form = _judged(answer, question, leniently=method.name == IDENTITY)
+    llm_flops = sum(world.answer_flops(question.ask, program, answer.tokens) for program in response.programs)
     return {
         "method_id": method.id,
         "method": method.name,
         "question_id": question.id,
         "task": question.task,
         "text": question.text,
-        "answer": question.answer,
-        "program": str(program),
-        "right": verdict.right,
-        "layers": len(program) + decision.layers,
-        "cost": (len(program) + decision.layers) / world.depth,
-        "log_prob": verdict.log_prob,
-        "token_layers": cost.token_layers,
-        "agent_flops": decision.flops,
-        "decide_seconds": cost.decide_seconds,
-        "seconds": cost.seconds,
-        "programs_tried": tried,
+        "gold": question.answer,
+        "answer": answer.text,
+        "right": right,
+        "right_in_any_form": in_any_form,
+        "forced": forced,
+        "program": str(response.programs[0]),
+        "programs": len(response.programs) if programs is None else programs,
+        "layers": layers,
+        "cost": layers / world.depth,
+        "log_prob": answer.log_prob,
+        "confidence": answer.confidence,
+        "flops": llm_flops + response.flops,
+        "agent_flops": response.flops,
     }
+
+
+def _judged(answer: Answer, question: Question, leniently: bool) -> tuple[bool, bool | None]:
+    """Whether an answer is right, and whether it is in any form: of a choice by another scoring, else of the text."""
+    if question.choices:
+        right = answer.text == question.answer
+        sums = answer.choice_log_probs
+        other = bool(sums) and question.choices[max(range(len(sums)), key=sums.__getitem__)] == question.answer
+        return right, (right or other) if leniently else None
+    return is_right(answer.text, question), is_right_in_any_form(answer.text, question) if leniently else None

@@ -1,36 +1,38 @@
-"""The numbers of a report, from the rows of each question: a `MethodSummary` of each method, and tables."""
+"""The numbers of a report: a `MethodSummary` of each method, the comparisons with the baselines, and their tables."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from eval.evaluate import ORACLE
-from eval.statistics import Estimate, mcnemar, paired_difference, share
+from eval.comparison import ALL_TASKS, Comparisons, compare_with
+from eval.frontier import Family, gap
+from eval.methods import BEST_STATIC, BEST_STATIC_PER_TASK, IDENTITY, ORACLE
+from eval.statistics import Estimate, share
 from eval.table import Table
+from eval.timing import Timing
 from polar_env.program import Program
 
-__all__ = ["IDENTITY", "MethodSummary", "shorter_share", "slower_notes", "summarise", "summary_table", "task_table"]
+__all__ = [
+    "BASES",
+    "MethodSummary",
+    "Summary",
+    "comparison_table",
+    "method_table",
+    "shorter_share",
+    "slower_notes",
+    "summarise",
+    "task_table",
+]
 
-IDENTITY = "identity"
-_COLUMNS = (
-    "method",
-    "pass@1 %, 95 % interval",
-    "against identity, points",
-    "p",
-    "mean layers / D",
-    "token-layers",
-    "agent MFLOPs",
-    "ms / question",
-    "programs",
-    "questions",
-)
-Row = dict[str, Any]
+BASES = {"vs_static": BEST_STATIC, "vs_static_per_task": BEST_STATIC_PER_TASK, "vs_identity": IDENTITY}
+"""What methods are compared with, in the order of a report."""
+_TIMED_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -39,146 +41,296 @@ class MethodSummary:
 
     Attributes:
         method: its name.
+        role: see `eval.methods.Role`.
         remark: what its row must say beside the name.
         pass_at_1: share of questions right, with a Wilson interval.
-        delta: paired difference against the identity on the same questions; None for the identity itself, and for the
-            oracle, which is no peer.
-        p_value: McNemar's exact test against the identity.
+        by_task: the same for each task.
         mean_cost: mean executed layers / D.
-        seconds: mean seconds per question.
-        token_layers: mean tokens through layers of the LLM per question, really executed.
-        agent_flops: mean floating-point operations of the agent per question, beside the LLM's.
-        questions: how many.
-        executions: mean executions of each layer, ``[D]``.
+        flops: mean floating-point operations per question, of LLM and agent.
+        agent_flops: of these, the agent's.
+        seconds: mean seconds per question in batches of 32; None where it was not timed.
+        token_layers: mean tokens through layers of the LLM, really executed, in the same run.
+        executions: mean executions of each layer by the first program, ``[D]``.
         programs: distinct programs that it chose.
     """
 
     method: str
+    role: str
     remark: str
     pass_at_1: Estimate
-    delta: Estimate | None
-    p_value: float | None
+    by_task: dict[str, Estimate]
     mean_cost: float
-    seconds: float
-    token_layers: float
+    flops: float
     agent_flops: float
-    questions: int
+    seconds: float | None
+    token_layers: float | None
     executions: NDArray[np.float64]
     programs: int
 
     @property
     def label(self) -> str:
-        """The name that a reader sees, with what must be said beside it: the oracle is an upper bound."""
+        """The name that a reader sees, with what must be said beside it."""
         return f"{self.method} ({self.remark})" if self.remark else self.method
 
-    def as_json(self) -> dict[str, float | int]:
+    def as_json(self) -> dict[str, Any]:
         """The keys that scripts read."""
         return {
-            "pass_at_1": self.pass_at_1.value,
-            "low": self.pass_at_1.low,
-            "high": self.pass_at_1.high,
+            **_share_json(self.pass_at_1),
             "mean_cost": self.mean_cost,
-            "questions": self.questions,
-            "seconds": self.seconds,
-            "token_layers": self.token_layers,
+            "flops": self.flops,
             "agent_flops": self.agent_flops,
+            "seconds_per_question": self.seconds,
+            "token_layers": self.token_layers,
+            "programs": self.programs,
+            "tasks": {task: _share_json(estimate) for task, estimate in self.by_task.items()},
         }
 
 
+@dataclass(frozen=True)
+class Summary:
+    """All numbers of an evaluation.
+
+    Attributes:
+        methods: by name, in the order of the table.
+        comparisons: for each key of `BASES` whose baseline was measured, all methods beside it.
+        at_equal_cost: of each agent, its accuracy-cost frontier minus that of the static programs.
+        form_repair: of each method's questions that the identity gets wrong and it gets right, the share that the
+            identity has right in another form; only methods that win any.
+        agreement: of each method, how often the teacher-forced verdict is the generated one.
+    """
+
+    methods: dict[str, MethodSummary]
+    comparisons: dict[str, Comparisons]
+    at_equal_cost: dict[str, Estimate]
+    form_repair: dict[str, Estimate]
+    agreement: dict[str, Estimate]
+
+    @property
+    def agents(self) -> list[str]:
+        """Names of the learned agents."""
+        return [name for name, method in self.methods.items() if method.role == "agent"]
+
+    @property
+    def sentences(self) -> list[str]:
+        """What it shows, in words, the headline first."""
+        texts = []
+        for name in self.agents:
+            compared = [of[name][ALL_TASKS].sentence for of in self.comparisons.values() if name in of]
+            texts += compared
+            if name in self.at_equal_cost:
+                texts.append(_equal_cost_sentence(name, self.at_equal_cost[name]))
+            if name in self.form_repair and self.form_repair[name].count:
+                texts.append(
+                    f"Of the {self.form_repair[name].count} questions that {name} wins from the identity, the identity "
+                    f"has {100 * self.form_repair[name].value:.0f} % right in another form: that part of a gain is "
+                    "form, not substance."
+                )
+        if BEST_STATIC in self.methods and IDENTITY in self.methods:
+            texts.append(self.comparisons["vs_identity"][BEST_STATIC][ALL_TASKS].sentence)
+        return texts or ["No learned agent was measured."]
+
+    def as_json(self) -> dict[str, Any]:
+        """The keys that scripts read."""
+        values: dict[str, Any] = {name: method.as_json() for name, method in self.methods.items()}
+        for key, of in self.comparisons.items():
+            for name, by_task in of.items():
+                overall = by_task[ALL_TASKS].as_json()
+                tasks = {task: each.as_json() for task, each in by_task.items() if task != ALL_TASKS}
+                values[name][key] = overall | ({"tasks": tasks} if tasks else {})
+        for key, estimates in (
+            ("at_equal_cost", self.at_equal_cost),
+            ("form_repair_share", self.form_repair),
+            ("verdict_agreement", self.agreement),
+        ):
+            for name, estimate in estimates.items():
+                values[name][key] = _interval_json(estimate)
+        return values
+
+
 def summarise(
-    rows: Sequence[Row], depth: int, remarks: Mapping[str, str] | None = None, seed: int = 0
-) -> dict[str, MethodSummary]:
-    """One summary for each method, in the order in which they were measured.
+    rows: pd.DataFrame,
+    depth: int,
+    roles: Mapping[str, str],
+    *,
+    remarks: Mapping[str, str] | None = None,
+    timings: Sequence[Timing] = (),
+    seed: int = 0,
+) -> Summary:
+    """Summarise the rows of an evaluation.
 
     Args:
-        rows: one for each method and question.
+        rows: see `eval.results.Results`.
         depth: the model's depth.
+        roles: the role of each method, by name.
         remarks: what a method's row must say beside its name.
-        seed: of the bootstrap.
+        timings: wall-clock of some methods.
+        seed: of the bootstraps.
     """
-    by_method: dict[str, dict[str, Row]] = defaultdict(dict)
-    for row in rows:
-        by_method[row["method"]][row["question_id"]] = row
-    identity = by_method.get(IDENTITY, {})
-    summaries = {}
-    for method, by_question in by_method.items():
-        measured = list(by_question.values())
-        pairs = [(row["right"], identity[i]["right"]) for i, row in by_question.items() if i in identity]
-        right, base = zip(*pairs, strict=True) if pairs else ((), ())
-        compared = method not in (IDENTITY, ORACLE) and pairs
-        summaries[method] = MethodSummary(
-            method=method,
-            remark="upper bound" if method == ORACLE else (remarks or {}).get(method, ""),
-            pass_at_1=share([row["right"] for row in measured]),
-            delta=paired_difference(right, base, seed) if compared else None,
-            p_value=mcnemar(right, base) if compared else None,
-            mean_cost=float(np.mean([row["cost"] for row in measured])),
-            seconds=float(np.mean([row["seconds"] for row in measured])),
-            token_layers=float(np.mean([row["token_layers"] for row in measured])),
-            agent_flops=float(np.mean([row["agent_flops"] for row in measured])),
-            questions=len(measured),
-            executions=np.mean([Program.parse(row["program"]).executions(depth) for row in measured], axis=0),
-            programs=len({row["program"] for row in measured}),
-        )
-    return summaries
+    timed = {each.method: each for each in timings if each.batch == _TIMED_BATCH}
+    methods = {
+        str(name): _of_method(str(name), of_method, depth, roles[str(name)], (remarks or {}).get(str(name), ""), timed)
+        for name, of_method in rows.groupby("method", sort=False)
+    }
+    peers = [name for name in methods if roles[name] != "oracle"]
+    return Summary(
+        methods=methods,
+        comparisons={key: compare_with(base, rows, peers, seed) for key, base in BASES.items() if base in methods},
+        at_equal_cost=_at_equal_cost(rows, roles, seed),
+        form_repair=_form_repair(rows, peers),
+        agreement={
+            str(name): share(judged["right"].eq(judged["forced"].astype(bool)).to_numpy())
+            for name, judged in rows[rows["forced"].notna()].groupby("method", sort=False)
+        },
+    )
 
 
-def shorter_share(rows: Sequence[Row], depth: int) -> Estimate | None:
+def _of_method(
+    name: str, rows: pd.DataFrame, depth: int, role: str, remark: str, timed: Mapping[str, Timing]
+) -> MethodSummary:
+    counts = rows["program"].value_counts()
+    executions = np.stack([np.array(Program.parse(program).executions(depth)) for program in counts.index])  # [N, D]
+    timing = timed.get(name)
+    return MethodSummary(
+        method=name,
+        role=role,
+        remark=remark,
+        pass_at_1=share(rows["right"].to_numpy()),
+        by_task={str(task): share(each.to_numpy()) for task, each in rows.groupby("task", sort=False)["right"]},
+        mean_cost=float(rows["cost"].mean()),
+        flops=float(rows["flops"].mean()),
+        agent_flops=float(rows["agent_flops"].mean()),
+        seconds=timing.seconds if timing else None,
+        token_layers=timing.token_layers if timing else None,
+        executions=np.average(executions, axis=0, weights=counts.to_numpy()),
+        programs=len(counts),
+    )
+
+
+def _at_equal_cost(rows: pd.DataFrame, roles: Mapping[str, str], seed: int) -> dict[str, Estimate]:
+    """Each agent beside the frontier of all static programs."""
+    static = [name for name, role in roles.items() if role == "static"]
+    agents = [name for name, role in roles.items() if role == "agent"]
+    if not static or not agents:
+        return {}
+    right = rows.pivot(index="question_id", columns="method", values="right")
+    costs = rows.pivot(index="question_id", columns="method", values="cost")
+
+    def family(names: Sequence[str]) -> Family:
+        return Family(costs[names].to_numpy(float).T, right[names].to_numpy(float).T)
+
+    return {name: gap(family([name]), family(static), seed) for name in agents}
+
+
+def _form_repair(rows: pd.DataFrame, methods: Sequence[str]) -> dict[str, Estimate]:
+    identity = rows[rows["method"] == IDENTITY].set_index("question_id")
+    wrong = identity.index[~identity["right"].astype(bool)]
+    shares = {}
+    for name in methods:
+        if name == IDENTITY:
+            continue
+        of_method = rows[(rows["method"] == name) & rows["right"]]
+        won = of_method.loc[of_method["question_id"].isin(wrong), "question_id"]
+        if len(won):
+            shares[name] = share(identity.loc[won, "right_in_any_form"].astype(bool).to_numpy())
+    return shares
+
+
+def shorter_share(rows: pd.DataFrame, depth: int) -> Estimate | None:
     """Share of identity-right questions for which the oracle found a right program of fewer layers; None without."""
-    right = {row["question_id"] for row in rows if row["method"] == IDENTITY and row["right"]}
-    shorter = [
-        row["right"] and row["layers"] < depth
-        for row in rows
-        if row["method"] == ORACLE and row["question_id"] in right
-    ]
-    return share(shorter) if shorter else None
+    right = rows.loc[(rows["method"] == IDENTITY) & rows["right"], "question_id"]
+    searched = rows[(rows["method"] == ORACLE) & rows["question_id"].isin(right)]
+    return share((searched["right"] & (searched["layers"] < depth)).to_numpy()) if len(searched) else None
 
 
-def summary_table(summaries: Mapping[str, MethodSummary]) -> Table:
+def method_table(summary: Summary) -> Table:
     """The numbers of each method."""
-    rows = [
-        (
-            summary.label,
-            summary.pass_at_1.percent(),
-            summary.delta.percent(sign=True) if summary.delta else "",
-            "" if summary.p_value is None else f"{summary.p_value:.2g}",
-            f"{summary.mean_cost:.3f}",
-            f"{summary.token_layers:.0f}",
-            f"{summary.agent_flops / 1e6:.2f}",
-            f"{1000 * summary.seconds:.0f}",
-            str(summary.programs),
-            str(summary.questions),
-        )
-        for summary in summaries.values()
-    ]
-    return Table(_COLUMNS, rows)
-
-
-def slower_notes(summaries: Mapping[str, MethodSummary]) -> list[str]:
-    """A sentence for each method that executes fewer layers than the identity and yet takes longer."""
-    identity = summaries.get(IDENTITY)
-    if identity is None:
-        return []
-    return [
-        f"{s.method} runs programs of fewer layers than the identity ({s.mean_cost:.3f} of it) and yet takes "
-        f"{s.seconds / identity.seconds:.2f} times as long per question: it executed {s.token_layers:.0f} token-layers "
-        f"to the identity's {identity.token_layers:.0f}, since programs of its own share fewer states, and spent "
-        f"{s.agent_flops / 1e6:.2f} MFLOPs on deciding."
-        for s in summaries.values()
-        if s.method != ORACLE and s.mean_cost < identity.mean_cost and s.seconds > identity.seconds
-    ]
-
-
-def task_table(rows: Sequence[Row]) -> Table:
-    """pass@1 of each method on each task, with Wilson intervals; the oracle is left out."""
-    cells: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    methods = list(dict.fromkeys(row["method"] for row in rows if row["method"] != ORACLE))
-    for row in rows:
-        cells[row["task"]][row["method"]].append(row["right"])
     return Table(
-        ("task", "questions", *methods),
+        ("method", "pass@1 %, 95 % interval", "mean layers / D", "GFLOPs", "agent MFLOPs", "ms / question", "programs",
+         "questions"),
         [
-            (task, str(len(of[methods[0]])), *(share(of[m]).percent() if of[m] else "" for m in methods))
-            for task, of in cells.items()
+            (
+                each.label,
+                each.pass_at_1.percent(),
+                f"{each.mean_cost:.3f}",
+                f"{each.flops / 1e9:.2f}",
+                f"{each.agent_flops / 1e6:.2f}",
+                "" if each.seconds is None else f"{1000 * each.seconds:.0f}",
+                str(each.programs),
+                str(each.pass_at_1.count),
+            )
+            for each in summary.methods.values()
+        ],
+    )  # fmt: skip
+
+
+def comparison_table(comparisons: Comparisons) -> Table:
+    """All methods beside one baseline, all questions first, then task by task."""
+    return Table(
+        ("method", "task", "points, 95 % interval", "won", "lost", "p", "p (Holm)", "could show", "it"),
+        [
+            (
+                each.method,
+                each.task,
+                each.delta.percent(sign=True),
+                str(each.won),
+                str(each.lost),
+                f"{each.p:.2g}",
+                f"{each.p_holm:.2g}",
+                f"{100 * each.smallest:.1f}",
+                each.verdict,
+            )
+            for by_task in comparisons.values()
+            for each in by_task.values()
         ],
     )
+
+
+def task_table(summary: Summary) -> Table:
+    """pass@1 of each method on each task, with Wilson intervals; the oracle is left out."""
+    methods = [each for each in summary.methods.values() if each.role != "oracle"]
+    tasks = dict.fromkeys(task for each in methods for task in each.by_task)
+    return Table(
+        ("task", "questions", *(each.method for each in methods)),
+        [
+            (
+                task,
+                str(max(each.by_task[task].count for each in methods if task in each.by_task)),
+                *(each.by_task[task].percent() if task in each.by_task else "" for each in methods),
+            )
+            for task in tasks
+        ],
+    )
+
+
+def slower_notes(summary: Summary) -> list[str]:
+    """A sentence for each method that executes fewer layers than the identity and yet takes longer."""
+    identity = summary.methods.get(IDENTITY)
+    if identity is None or identity.seconds is None or identity.token_layers is None:
+        return []
+    return [
+        f"{each.method} runs programs of fewer layers than the identity ({each.mean_cost:.3f} of it) and yet takes "
+        f"{each.seconds / identity.seconds:.2f} times as long per question: it executed {each.token_layers:.0f} "
+        f"token-layers to the identity's {identity.token_layers:.0f}, since programs of its own share fewer states, "
+        f"and spent {each.agent_flops / 1e6:.2f} MFLOPs on deciding."
+        for each in summary.methods.values()
+        if each.seconds is not None
+        and each.token_layers is not None
+        and each.mean_cost < identity.mean_cost
+        and each.seconds > identity.seconds
+    ]
+
+
+def _equal_cost_sentence(name: str, distance: Estimate) -> str:
+    where = "above" if distance.low > 0 else "below" if distance.high < 0 else "on"
+    return (
+        f"At equal cost {name} is {where} the frontier of the static programs ({distance.percent(sign=True)} points "
+        "between the two)."
+    )
+
+
+def _share_json(estimate: Estimate) -> dict[str, Any]:
+    return {"pass_at_1": estimate.value, "low": estimate.low, "high": estimate.high, "questions": estimate.count}
+
+
+def _interval_json(estimate: Estimate) -> dict[str, Any]:
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "questions": estimate.count}

@@ -95,7 +95,7 @@ class TersePrompt(Prompt):
 
 @pytest.fixture(scope="session")
 def prompt() -> Prompt:
-    return TersePrompt(style="qa", examples=(Example(question="1 + 1", answer="2"),))
+    return TersePrompt(style="qa", examples=(Example(question="1 + 1", answer="2"),), max_new_tokens=1)
 
 
 @pytest.fixture(scope="session")

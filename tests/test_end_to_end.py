@@ -67,14 +67,20 @@ def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 def test_quickstart_leaves_what_scripts_read(run: tuple[Path, dict[str, object]]) -> None:
     out, summary = run
     assert json.loads((out / "summary.json").read_text()) == summary
-    for method in ("identity", "random", "best_static", "imitation", "ppo", "oracle"):
+    for method in ("identity", "random", "majority 2", "shortgpt-10", "early-exit", "imitation", "ppo", "oracle"):
         entry = summary[method]
         assert isinstance(entry, dict)
-        assert entry.keys() == {
-            "pass_at_1", "low", "high", "mean_cost", "questions", "seconds", "token_layers", "agent_flops"
-        }  # fmt: skip
+        assert {
+            "pass_at_1", "low", "high", "mean_cost", "questions", "flops", "seconds_per_question", "tasks"
+        } <= entry.keys()  # fmt: skip
         assert entry["low"] <= entry["pass_at_1"] <= entry["high"]
-    assert {"delta", "delta_low", "delta_high", "seconds", "peak_rss_gib", "report"} <= summary.keys()
+    for method in ("imitation", "ppo"):
+        entry = summary[method]
+        assert isinstance(entry, dict)
+        compared = {"delta", "low", "high", "won", "lost", "p_holm", "verdict", "smallest_difference"}
+        assert compared <= entry["vs_identity"].keys()
+        assert entry["seconds_per_question"] > 0
+    assert {"findings", "seconds", "peak_rss_gib", "report"} <= summary.keys()
     assert Path(str(summary["report"])).is_file()
     assert list(out.glob("wandb/offline-run-*"))
 
@@ -85,7 +91,7 @@ def test_quickstart_again_goes_on_and_changes_nothing(run: tuple[Path, dict[str,
     done = polar("quickstart", "--model", str(tiny_folder), "--config", config, "--out", str(out), "--json")
     assert done.returncode == 0, done.stderr[-3000:]
     again = json.loads(done.stdout)
-    for method in ("identity", "random", "best_static", "imitation", "ppo", "oracle"):
+    for method in ("identity", "random", "imitation", "ppo", "oracle"):
         assert again[method] == summary[method]
 
 

@@ -17,13 +17,12 @@ from agents.policy.network import ProgramFeatures
 from polar_env.envs import Episode, ProgramRules
 from polar_env.envs.observer import Observation
 from polar_env.errors import ProgramError
-from polar_env.program import Program
 from polar_env.questions import Question
 from polar_env.traces import VerdictMatrix
 from train.config import ImitationConfig
 from train.values import choose_programs, cross_fitted
 
-__all__ = ["Demonstrations", "best_static", "demonstrate", "imitate", "teacher_choice"]
+__all__ = ["Demonstrations", "demonstrate", "imitate", "teacher_choice"]
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,6 @@ class Demonstrations:
     masks: NDArray[np.bool_]
     returns: NDArray[np.float32]
     weights: NDArray[np.float32]
-
-
-def best_static(matrix: VerdictMatrix, layer_cost: float) -> Program:
-    """The one program of largest mean reward over all questions of the matrix."""
-    return matrix.programs[int(matrix.rewards(layer_cost).mean(0).argmax())]
 
 
 def teacher_choice(

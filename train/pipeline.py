@@ -1,4 +1,4 @@
-"""From a trace set to saved agents: best static program, imitation, PPO."""
+"""From a trace set to saved agents: best static programs and other baselines, imitation, PPO."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from polar_env.questions import Question, twin_hash
 from polar_env.tables import read_json, write_whole
 from polar_env.traces import TraceSet, VerdictMatrix
 from polar_env.worlds import LiveWorld
+from train.baselines import save_baselines
 from train.checkpoint import has_checkpoint, steps_done
 from train.config import TrainingConfig
-from train.imitate import best_static, demonstrate, imitate, teacher_choice
+from train.imitate import demonstrate, imitate, teacher_choice
 from train.reinforce import Score, make_model, reinforce, score
+from train.static import StaticChoice, choose_static
 from train.tracking import Tracker
 
 __all__ = ["TrainedAgents", "train_agents"]
@@ -39,7 +41,7 @@ class TrainedAgents:
         folder: holds one folder for each agent.
         warm_start: score of the imitation agent on the validation questions.
         final: score of the PPO agent on the validation questions.
-        best_static: text of the best static program on the train questions.
+        best_static: text of the best static program.
     """
 
     folder: Path
@@ -60,7 +62,7 @@ def train_agents(
     *,
     traced: Sequence[Question] = (),
 ) -> TrainedAgents:
-    """Imitate the traces, go on with PPO, save both agents.
+    """Choose static programs, fit the baselines, imitate the traces, go on with PPO, and save all of them as agents.
 
     Started again it resumes PPO at its checkpoint; once finished it trains nothing more.
 
@@ -69,7 +71,7 @@ def train_agents(
         train: train questions.
         validation: validation questions, which choose among policies.
         traces: of the train questions.
-        folder: gets ``agents/imitation``, ``agents/ppo``, ``checkpoints`` and wandb's files.
+        folder: gets ``agents/imitation``, ``agents/ppo``, the baselines beside them, ``checkpoints``, wandb's files.
         config: the settings.
         specs: the question specs, for the agents' cards.
         report: told of every epoch and rollout.
@@ -88,9 +90,8 @@ def train_agents(
             "agents' cards could not name them. Give all questions that were searched (--questions)."
         )
     questions, matrix = traces.matrix().of(train)
-    card = _blank_card(
-        world, [*train, *traced], validation, config, specs, str(best_static(matrix, config.env.layer_cost))
-    )
+    static = choose_static(world, questions, matrix, validation)
+    card = _blank_card(world, [*train, *traced], validation, config, specs, static)
     rules = ProgramRules(world, questions, config.env)  # refuses wrong settings before anything is written
     agents, checkpoints = folder / "agents", folder / "checkpoints"
     _require_same(checkpoints / "training.json", card)
@@ -98,7 +99,7 @@ def train_agents(
         cards = [read_card(agents / name) for name in ("imitation", "ppo")]
         report("finished before", config.ppo.total_steps, {})
         warm, final = (Score(**each.results["validation"]) for each in cards)
-        return TrainedAgents(agents, warm, final, card.results["best_static"])
+        return TrainedAgents(agents, warm, final, str(static.program))
 
     set_random_seed(config.seed)
     env = ProgramVecEnv(ProgramVectorEnv(config.ppo.lanes, world, questions, **config.env.model_dump()))
@@ -114,6 +115,7 @@ def train_agents(
                 report("imitation", epoch, metrics)
 
             _warm_start(model, rules, questions, matrix, config, on_epoch)
+            save_baselines(world, questions, validation, static, card, agents)
             _save(model, "imitation", score(model, rules, validation), 0, card, agents)
         warm = Score(**read_card(agents / "imitation").results["validation"])
 
@@ -127,7 +129,7 @@ def train_agents(
         final = score(model, rules, validation)
         tracker.log({"final/right": final.pass_at_1, "final/cost": final.cost}, step=config.ppo.total_steps)
     _save(model, "ppo", final, chosen_step, card, agents)
-    return TrainedAgents(agents, warm, final, card.results["best_static"])
+    return TrainedAgents(agents, warm, final, str(static.program))
 
 
 def _warm_start(
@@ -150,9 +152,9 @@ def _blank_card(
     validation: Sequence[Question],
     config: TrainingConfig,
     specs: Sequence[str],
-    static: str,
+    static: StaticChoice,
 ) -> AgentCard:
-    """What the cards of both agents have in common."""
+    """What the cards of all agents have in common."""
     return AgentCard(
         kind=KIND,
         name="",
@@ -168,7 +170,13 @@ def _blank_card(
         seed=config.seed,
         versions=library_versions(),
         config=config.model_dump(mode="json"),
-        results={"best_static": static},
+        results={
+            "best-static": str(static.program),
+            "best-static-per-task": {task: str(program) for task, program in static.by_task.items()},
+            "static_gain_on_train": static.train_gain,
+            "static_gain_on_validation": static.validation_gain,
+            "static_questions": static.questions,
+        },
     )
 
 

@@ -1,5 +1,5 @@
-"""The report of an evaluation: a Markdown table, figures, and one HTML page from a Jinja2 template."""
+"""Reports: Markdown, figures and one self-contained HTML page, made from results' files alone."""
 
-from eval.report.page import write_report
+from eval.report.page import TIMINGS, summary_of, write_report
 
-__all__ = ["write_report"]
+__all__ = ["TIMINGS", "summary_of", "write_report"]

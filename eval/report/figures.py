@@ -13,16 +13,32 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
-from eval.evaluate import ORACLE
+from eval.comparison import ALL_TASKS, Comparisons
+from eval.frontier import frontier
+from eval.methods import IDENTITY
 from eval.report.examples import Example
-from eval.summary import IDENTITY, MethodSummary
+from eval.summary import MethodSummary
 from polar_env.envs.rendering import COLOURS, draw_program
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["DARK", "LIGHT", "Theme", "accuracy_figure", "examples_figure", "executions_figure", "png"]
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "Theme",
+    "accuracy_figure",
+    "calibration_figure",
+    "examples_figure",
+    "executions_figure",
+    "headline_figure",
+    "png",
+    "task_executions_figure",
+    "tasks_figure",
+]
 
 _DPI = 150
 _TITLE_LENGTH = 110
@@ -69,11 +85,34 @@ def png(draw: Callable[[Theme], Figure], theme: Theme) -> bytes:
     return sink.getvalue()
 
 
-def accuracy_figure(summaries: Mapping[str, MethodSummary], theme: Theme) -> Figure:
-    """Draw pass@1 against executed layers: a point with its 95 % interval for each method."""
-    figure = _figure(6.3, 3.9)
+def headline_figure(comparisons: Mapping[str, Comparisons], methods: Sequence[str], theme: Theme) -> Figure:
+    """Draw the paired differences of some methods against each baseline, over all questions."""
+    rows = [
+        (f"{name} - {each.base}", each)
+        for of in comparisons.values()
+        for name in methods
+        if name in of and (each := of[name][ALL_TASKS])
+    ]
+    figure = _figure(7.5, 0.8 + 0.42 * len(rows))
     axes = figure.add_subplot()
-    for marker, summary in zip(itertools.cycle("os^vP*X"), summaries.values(), strict=False):
+    for place, (_, each) in enumerate(rows):
+        delta = each.delta
+        error = [[100 * (delta.value - delta.low)], [100 * (delta.high - delta.value)]]
+        axes.errorbar(100 * delta.value, -place, xerr=error, fmt="o", capsize=4, color=theme.ink)
+    axes.axvline(0, color=theme.line, lw=0.8, zorder=0)
+    axes.set_yticks([-place for place in range(len(rows))], [label for label, _ in rows])
+    axes.set_ylim(-len(rows) + 0.5, 0.5)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_xlabel("difference in points, paired (95 % interval)")
+    return figure
+
+
+def accuracy_figure(summaries: Mapping[str, MethodSummary], theme: Theme) -> Figure:
+    """Draw pass@1 against executed layers: a point with its 95 % interval for each method, and the static frontier."""
+    figure = _figure(6.8, 4.2)
+    axes = figure.add_subplot()
+    peers = [summary for summary in summaries.values() if summary.role != "oracle"]
+    for marker, summary in zip(itertools.cycle("os^vP*XD<>"), peers, strict=False):
         estimate = summary.pass_at_1
         low, high = estimate.value - estimate.low, estimate.high - estimate.value
         axes.errorbar(
@@ -81,34 +120,88 @@ def accuracy_figure(summaries: Mapping[str, MethodSummary], theme: Theme) -> Fig
             100 * estimate.value,
             yerr=[[100 * low], [100 * high]],
             capsize=4,
-            label=summary.label,
-            fmt="D" if summary.method == ORACLE else marker,
-            color=theme.ink if summary.method == ORACLE else None,  # the oracle is no peer of the others
+            label=summary.method,
+            fmt=marker,
             alpha=0.8,
         )
-    if IDENTITY in summaries:
-        axes.axhline(100 * summaries[IDENTITY].pass_at_1.value, color=theme.line, lw=0.8, zorder=0)
+    static = [summary for summary in peers if summary.role == "static"]
+    if static:
+        costs, shares = (np.array(v) for v in zip(*((s.mean_cost, s.pass_at_1.value) for s in static), strict=True))
+        at = np.linspace(costs.min(), max(summary.mean_cost for summary in peers), 100)
+        axes.plot(at, 100 * frontier(costs, shares, at), color=theme.line, lw=1, zorder=0, label="static frontier")
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("mean executed layers / D")
     axes.set_ylabel("pass@1, % (95 % interval)")
-    figure.legend(fontsize=9, frameon=False, loc="outside upper left", ncols=3)
+    figure.legend(fontsize=8, frameon=False, loc="outside right upper")
+    return figure
+
+
+def tasks_figure(summaries: Mapping[str, MethodSummary], theme: Theme) -> Figure:
+    """Draw pass@1 of each method on each task minus that of the identity, as a heat map."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    peers = [summary for summary in summaries.values() if summary.role != "oracle"]
+    tasks = list(dict.fromkeys(task for summary in peers for task in summary.by_task))
+    base = summaries[IDENTITY].by_task
+    values = np.array(
+        [[100 * (s.by_task[t].value - base[t].value) if t in s.by_task else np.nan for s in peers] for t in tasks]
+    )
+    figure = _figure(2.5 + 0.75 * len(peers), 1.8 + 0.32 * len(tasks))
+    axes = figure.add_subplot()
+    colours = LinearSegmentedColormap.from_list("points", theme.diverging)
+    image = axes.imshow(values, aspect="auto", cmap=colours, vmin=-20, vmax=20)
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            axes.text(column, row, f"{value:+.0f}", ha="center", va="center", fontsize=8)
+    axes.set_yticks(range(len(tasks)), tasks, fontsize=9)
+    axes.set_xticks(range(len(peers)), [s.method for s in peers], rotation=35, ha="right", fontsize=9)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(image, ax=axes, label="points against the identity")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def task_executions_figure(executions: Mapping[str, NDArray[np.float64]], method: str, theme: Theme) -> Figure:
+    """Draw how often a method executes each layer on each task, ``[D]`` each."""
+    return _heat_map(executions, f"mean executions, {method}", theme)
+
+
+def calibration_figure(rows: pd.DataFrame, methods: Sequence[str], theme: Theme) -> Figure:
+    """Draw the share of right answers against the LLM's own confidence in them, in ten groups of equal size."""
+    figure = _figure(5.6, 4.2)
+    axes = figure.add_subplot()
+    axes.plot([0, 100], [0, 100], color=theme.line, lw=0.8, zorder=0)
+    for marker, name in zip(itertools.cycle("os^vP*X"), methods, strict=False):
+        of_method = rows[rows["method"] == name]
+        groups = of_method.groupby(pd.qcut(of_method["confidence"].rank(method="first"), 10, labels=False))
+        means = groups[["confidence", "right"]].mean()
+        axes.plot(100 * means["confidence"], 100 * means["right"], marker=marker, lw=1, label=name)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("confidence of the answer, %")
+    axes.set_ylabel("right answers, %")
+    axes.legend(fontsize=9, frameon=False)
     return figure
 
 
 def executions_figure(summaries: Mapping[str, MethodSummary], theme: Theme) -> Figure:
     """Draw how often each method executes each layer, as a heat map."""
+    return _heat_map({name: summary.executions for name, summary in summaries.items()}, "mean executions", theme)
+
+
+def _heat_map(rows: Mapping[str, NDArray[np.float64]], label: str, theme: Theme) -> Figure:
+    """Rows of executions, 0 to 2 of each layer."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    figure = _figure(7.5, 1.0 + 0.4 * len(summaries))
+    figure = _figure(7.5, 1.0 + 0.4 * len(rows))
     axes = figure.add_subplot()
-    values = np.stack([summary.executions for summary in summaries.values()])  # [methods, D]
+    values = np.stack(list(rows.values()))  # [rows, D]
     colours = LinearSegmentedColormap.from_list("executions", theme.diverging)
     image = axes.imshow(values, aspect="auto", cmap=colours, vmin=0.0, vmax=2.0)
-    axes.set_yticks(range(len(summaries)), list(summaries))
+    axes.set_yticks(range(len(rows)), list(rows))
     axes.set_xticks(range(0, values.shape[1], max(1, values.shape[1] // 15)))
     axes.set_xlabel("layer")
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(image, ax=axes, label="mean executions", ticks=[0, 1, 2])
+    bar = figure.colorbar(image, ax=axes, label=label, ticks=[0, 1, 2])
     bar.outline.set_visible(False)
     return figure
 

@@ -3,22 +3,52 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from eval.evaluate import ORACLE, Results
-from eval.report.examples import Example, choose_examples
-from eval.report.figures import DARK, LIGHT, accuracy_figure, examples_figure, executions_figure, png
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from eval.agreement import agreement_table, disagreements
+from eval.choices import choice_table
+from eval.methods import BEST_STATIC, IDENTITY, ORACLE
+from eval.report.examples import choose_examples, contrasts
+from eval.report.figures import (
+    DARK,
+    LIGHT,
+    accuracy_figure,
+    calibration_figure,
+    examples_figure,
+    executions_figure,
+    headline_figure,
+    png,
+    task_executions_figure,
+    tasks_figure,
+)
 from eval.report.rendering import render
-from eval.summary import MethodSummary, shorter_share, slower_notes, summarise, summary_table, task_table
-from eval.table import Table
+from eval.results import Results
+from eval.summary import (
+    Summary,
+    comparison_table,
+    method_table,
+    shorter_share,
+    slower_notes,
+    summarise,
+    task_table,
+)
+from eval.timing import read_timings, timing_table
+from polar_env.program import Program
 from polar_env.questions import Prompts
 from polar_env.tables import write_whole
 
-__all__ = ["write_report"]
+__all__ = ["TIMINGS", "summary_of", "write_report"]
+
+TIMINGS = "timing.json"
+"""File of the timings, beside the results' folder."""
 
 
 @dataclass(frozen=True)
@@ -29,43 +59,67 @@ class _Image:
     dark: str
 
 
-def write_report(
-    folder: Path,
-    results: Results,
-    notes: Sequence[str] = (),
-    verdicts: Table | None = None,
-    title: str = "Programs of layers: evaluation",
-) -> Path:
+def summary_of(results: Results) -> Summary:
+    """All numbers of an evaluation, from its files alone."""
+    meta = results.meta
+    return summarise(
+        results.rows(), int(meta["depth"]), results.roles(),
+        remarks=meta["remarks"], timings=read_timings(results.folder.parent / TIMINGS),
+        seed=int(meta["config"].get("seed", 0)),
+    )  # fmt: skip
+
+
+def write_report(folder: Path, results: Results, title: str = "Programs of layers: evaluation") -> Path:
     """Write ``table.md``, ``report.html`` and ``figures/*.png`` from results.
 
     Args:
         folder: where the files go.
-        results: the rows of each question and method.
-        notes: further sentences about the measurement, one each.
-        verdicts: how often teacher-forced verdicts agree with generated answers; None where no answer was generated.
+        results: the rows of each question and method; timings lie beside their folder.
         title: heading of the page.
 
     Returns:
         The path of the page.
     """
-    rows, meta = results.rows(), results.meta
-    depth = int(meta["depth"])
-    summaries = summarise(rows, depth, meta.get("remarks"))
-    examples = choose_examples(rows, depth)
-    tables = {"summary": summary_table(summaries), "tasks": task_table(rows), "verdicts": verdicts}
-    notes = [*_notes(meta, summaries), *slower_notes(summaries), *_shorter_note(rows, depth), *notes]
-    parts = [f"# {title}", *(table.markdown() for table in tables.values() if table), *notes]
+    rows, meta, summary = results.rows(), results.meta, summary_of(results)
+    depth, timings = int(meta["depth"]), read_timings(results.folder.parent / TIMINGS)
+    comparisons = {f"Against {of_base}": comparison_table(each) for of_base, each in _by_base(summary).items()}
+    tables = {
+        "methods": method_table(summary),
+        "tasks": task_table(summary),
+        "verdicts": agreement_table(rows),
+        "timings": timing_table(timings) if timings else None,
+    }
+    notes = [*_notes(meta, summary), *slower_notes(summary), *_shorter_note(rows, depth)]
+    parts = [
+        f"# {title}",
+        "\n".join(f"- {sentence}" for sentence in summary.sentences),
+        *(f"## {name}\n\n{table.markdown()}" for name, table in comparisons.items()),
+        *(f"## {name.capitalize()}\n\n{table.markdown()}" for name, table in tables.items() if table),
+        *notes,
+    ]
     write_whole(folder / "table.md", "\n\n".join(parts).encode())
-    _write_figures(folder / "figures", summaries, examples, depth)
+    examples = choose_examples(rows, depth)
+    figures = _figures(rows, summary, depth)
+    if examples:
+        write_whole(folder / "figures" / "programs.png", png(partial(examples_figure, examples, depth), LIGHT))
+    for name, draw in figures.items():
+        write_whole(folder / "figures" / f"{name}.png", png(draw, LIGHT))
+    follower = _last_chooser(rows, summary)
+    method, base, contrasted = contrasts(rows, summary)
     page = render(
         "report.html",
         title=title,
         meta=meta,
         prompt=Prompts.model_validate(meta["prompts"]).name,
-        questions=max(summary.questions for summary in summaries.values()),
+        questions=rows["question_id"].nunique(),
+        sentences=summary.sentences,
+        comparisons=comparisons,
         **tables,
-        accuracy=_image(partial(accuracy_figure, summaries)),
-        executions=_image(partial(executions_figure, summaries)),
+        disagreements=disagreements(rows),
+        images={name: _image(draw) for name, draw in figures.items()},
+        chooser=follower,
+        choices=choice_table(rows[rows["method"] == follower]) if follower else None,
+        contrasted=(method, base, contrasted),
         examples=[(one, _image(partial(examples_figure, [one], depth, titles=False))) for one in examples],
         notes=notes,
     )
@@ -73,27 +127,65 @@ def write_report(
     return folder / "report.html"
 
 
-def _notes(meta: dict[str, Any], summaries: dict[str, MethodSummary]) -> list[str]:
+def _by_base(summary: Summary) -> dict[str, Any]:
+    return {next(iter(next(iter(of.values())).values())).base: of for of in summary.comparisons.values() if of}
+
+
+def _last_chooser(rows: pd.DataFrame, summary: Summary) -> str | None:
+    """The last learned agent, if it chose more than one program."""
+    return next((name for name in reversed(summary.agents) if summary.methods[name].programs > 1), None)
+
+
+def _figures(rows: pd.DataFrame, summary: Summary, depth: int) -> dict[str, Callable[..., Any]]:
+    methods, shown = summary.methods, [*summary.agents] or [BEST_STATIC]
+    figures: dict[str, Callable[..., Any]] = {}
+    if any(name in of for of in summary.comparisons.values() for name in shown):
+        figures["headline"] = partial(headline_figure, summary.comparisons, shown)
+    figures["accuracy"] = partial(accuracy_figure, methods)
+    if IDENTITY in methods:
+        figures["tasks"] = partial(tasks_figure, methods)
+    figures["executions"] = partial(executions_figure, methods)
+    last = next((name for name in reversed(methods) if methods[name].role == "agent"), None)
+    if last is not None:
+        by_task = {str(task): _executions(of, depth) for task, of in rows[rows["method"] == last].groupby("task")}
+        figures["task_executions"] = partial(task_executions_figure, by_task, last)
+    calibrated = [name for name in (IDENTITY, BEST_STATIC, *summary.agents[-1:]) if name in methods]
+    if rows["question_id"].nunique() >= 10:
+        figures["calibration"] = partial(calibration_figure, rows, calibrated)
+    return figures
+
+
+def _executions(rows: pd.DataFrame, depth: int) -> NDArray[np.float64]:
+    """Mean executions of each layer, ``[D]``."""
+    counts = rows["program"].value_counts()
+    executions = [Program.parse(program).executions(depth) for program in counts.index]
+    return np.average(np.array(executions, float), axis=0, weights=counts.to_numpy())
+
+
+def _notes(meta: dict[str, Any], summary: Summary) -> list[str]:
     prompts = Prompts.model_validate(meta["prompts"])
+    versions = ", ".join(f"{name} {version}" for name, version in meta["versions"].items())
     notes = [
-        f"Model {meta['model']} ({meta['depth']} layers, {meta['dtype']}, fingerprint {meta['fingerprint']}); prompt "
-        f"'{prompts.name}', the same for every method.",
-        "pass@1: a method names one program without seeing the answer. Verdicts are teacher-forced: an answer is right "
-        "where every token of the gold answer and its end is the most likely one. Intervals: Wilson for shares, paired "
-        "bootstrap over questions (10,000 resamples) for differences; p: McNemar's exact test.",
-        "Token-layers: tokens through layers of the LLM per question, as executed, worked examples included; agent "
-        "MFLOPs: of the agent itself. ms / question: time to decide and execute, teacher-forced (no decoding), in "
-        "batches of 32 questions; caches are empty when a method starts.",
+        f"Model {meta['model']} ({meta['depth']} layers, {meta['dtype']} on {meta['device']}, fingerprint "
+        f"{meta['fingerprint']}); prompt '{prompts.name}', the same for every method; seed "
+        f"{meta['config'].get('seed', 0)}; {versions}; protocol version {meta['protocol_version']}.",
+        "pass@1: a method answers without seeing the gold answer. Open questions are answered by greedy decoding and "
+        "judged by the task's verifier; of choices the likeliest per token counts. Intervals: Wilson for shares, "
+        "paired bootstrap over questions (10,000 resamples) for differences; p: McNemar's exact test, corrected by "
+        "Holm over all methods and tasks that are compared with the same baseline.",
+        "Could show: the smallest difference that as many questions, with as many that differ, show in four of five "
+        "evaluations. GFLOPs: of LLM and agent for one answer, the worked examples left out. ms / question: timed on a "
+        "few questions, in batches of 32, worked examples ready.",
     ]
-    if ORACLE in summaries:
+    if ORACLE in summary.methods:
         notes.append(
-            f"The oracle is a search that sees the gold answer of {summaries[ORACLE].questions} of the questions. It "
-            "is an upper bound; do not compare an agent with it as with a peer."
+            f"The oracle is a search that sees the gold answer of {summary.methods[ORACLE].pass_at_1.count} of the "
+            "questions. It is an upper bound; do not compare an agent with it as with a peer."
         )
     return notes
 
 
-def _shorter_note(rows: Sequence[dict[str, Any]], depth: int) -> list[str]:
+def _shorter_note(rows: pd.DataFrame, depth: int) -> list[str]:
     shorter = shorter_share(rows, depth)
     if shorter is None:
         return []
@@ -101,17 +193,6 @@ def _shorter_note(rows: Sequence[dict[str, Any]], depth: int) -> list[str]:
         f"For {shorter.percent()} % of the {shorter.count} searched questions that the identity gets right, the "
         "search found a right program of fewer layers."
     ]
-
-
-def _write_figures(folder: Path, summaries: dict[str, MethodSummary], examples: Sequence[Example], depth: int) -> None:
-    figures: dict[str, Callable[..., Any]] = {
-        "accuracy": partial(accuracy_figure, summaries),
-        "executions": partial(executions_figure, summaries),
-    }
-    if examples:
-        figures["programs"] = partial(examples_figure, examples, depth)
-    for name, draw in figures.items():
-        write_whole(folder / f"{name}.png", png(draw, LIGHT))
 
 
 def _image(draw: Callable[..., Any]) -> _Image:

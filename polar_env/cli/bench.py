@@ -39,9 +39,9 @@ class BenchConfig(QuestionsConfig):
     """Folder of verdicts on disk; a benchmark that read them would measure nothing."""
     programs: Annotated[int, Field(ge=0)] = 80
     """executor: use this many of the single-edit programs, evenly spread; 0 uses all."""
-    check: Annotated[int, Field(ge=0)] = 4
+    check: Annotated[int, Field(ge=0)] = 2
     """executor: compare the verdicts of this many programs with the re-stacked model's; 0 compares all."""
-    seconds: Annotated[float, Field(gt=0)] = 4.0
+    seconds: Annotated[float, Field(gt=0)] = 3.0
     """rows, execution: about how long each ratio is measured; env: four times that."""
     mcts: MctsConfig = MctsConfig()
     """search: settings of the trees."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from pydantic import Field
 
+from agents.base import Responder
 from polar_env.cli.bars import console
 from polar_env.cli.flags import QuestionsConfig, with_model
 from polar_env.cli.opening import open_prompts, open_world
@@ -52,6 +53,8 @@ def run(config: RunConfig) -> dict[str, Any]:
     world = open_world(config, prompts)
     agent = load_agent(config.agent, world, config.seed)
     ask = Ask.typed(config.question, config.task, config.choice)
+    if isinstance(agent, Responder):
+        return _respond(config, world, agent, ask)
     started = time.perf_counter()
     program = agent.decide([ask])[0].program
     decided = time.perf_counter() - started
@@ -61,6 +64,22 @@ def run(config: RunConfig) -> dict[str, Any]:
     }
     console.print(f"{agent.name} chose its program in {1000 * decided:.0f} ms", markup=False)
     return {"question": ask.text, "agent": agent.name, "program": str(program), "answers": answers}
+
+
+def _respond(config: RunConfig, world: LiveWorld, agent: Responder, ask: Ask) -> dict[str, Any]:
+    """The answer of a method that runs several programs, beside the identity's."""
+    started = time.perf_counter()
+    response = agent.respond([ask])[0]
+    seconds = time.perf_counter() - started
+    programs = [str(program) for program in response.programs]
+    stream = sys.stderr if config.json_output else sys.stdout
+    print(f"{agent.name}: {response.answer.text}   [{1000 * seconds:.0f} ms, {len(programs)} runs]", file=stream)
+    answers = {
+        agent.name: {"program": programs[0], "layers": sum(map(len, response.programs)), "text": response.answer.text,
+                     "seconds": seconds},
+        "identity": _answer(config, world, ask, "identity", world.identity),
+    }  # fmt: skip
+    return {"question": ask.text, "agent": agent.name, "program": programs[0], "answers": answers}
 
 
 def _answer(config: RunConfig, world: LiveWorld, ask: Ask, name: str, program: Program) -> dict[str, Any]:

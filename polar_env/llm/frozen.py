@@ -22,6 +22,7 @@ from polar_env.errors import CacheError, ModelError, NonFiniteError, PolarError
 from polar_env.llm.admission import admit
 from polar_env.llm.attention import layers_for_device
 from polar_env.llm.cache import ProgramCache, Visit
+from polar_env.llm.flops import FlopCounts
 from polar_env.llm.shell import LayerInputs, Shell
 from polar_env.llm.slots import PastLength
 from polar_env.llm.structure import find_layers, windows_of
@@ -104,6 +105,11 @@ class FrozenLLM:
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]
+
+    @cached_property
+    def flops(self) -> FlopCounts:
+        """What layers and read-out cost in floating-point operations."""
+        return FlopCounts(self)
 
     @cached_property
     def allows_gaps(self) -> bool:

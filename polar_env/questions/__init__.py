@@ -20,7 +20,7 @@ from polar_env.questions.sources import (
     parse_spec,
 )
 from polar_env.questions.twins import SPLITS, Split, have_twins, normalise, split_of, twin_clusters, twin_hash, twin_key
-from polar_env.questions.verifiers import VERIFIERS, is_right
+from polar_env.questions.verifiers import VERIFIERS, is_right, is_right_in_any_form
 
 __all__ = [
     "SPLITS",
@@ -36,6 +36,7 @@ __all__ = [
     "builtin_mixtures",
     "have_twins",
     "is_right",
+    "is_right_in_any_form",
     "load_pool",
     "load_questions",
     "make_prompt",

@@ -78,6 +78,8 @@ class Prompt(Config):
 
     style: Style
     examples: tuple[Example, ...] = ()
+    max_new_tokens: int = Field(default=32, ge=1)
+    """Most tokens that an answer to it may have."""
 
     @property
     def name(self) -> str:

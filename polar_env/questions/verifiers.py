@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -11,7 +12,7 @@ from polar_env.errors import QuestionError, UnknownNameError
 from polar_env.questions.question import Question
 from polar_env.questions.twins import normalise
 
-__all__ = ["VERIFIERS", "is_right"]
+__all__ = ["VERIFIERS", "is_right", "is_right_in_any_form"]
 
 _FULL_SCORE = 1.0
 
@@ -72,3 +73,13 @@ def is_right(answer: str, question: Question) -> bool:
     if question.verifier not in VERIFIERS:
         raise UnknownNameError("verifier", question.verifier, VERIFIERS)
     return VERIFIERS[question.verifier](answer, question)
+
+
+def is_right_in_any_form(answer: str, question: Question) -> bool:
+    """The lenient judgement: the answer is right, or holds the gold answer as a whole word or number, or its value.
+
+    A gain that a strict verifier sees and this one does not is a repaired form of answer, not a better one.
+    """
+    gold, given = normalise(question.answer), normalise(answer)
+    holds = re.search(rf"(?<![\w.]){re.escape(gold)}(?!\w|\.\d)", given) is not None
+    return holds or is_right(answer, question) or math(answer, question)

@@ -1,3 +1,4 @@
+from .answers import Answer
 from .decoding import Decoding, Generation
 from .generation import generate
 from .profile import DeviceProfile
@@ -8,6 +9,7 @@ from .verdict import NO_CHANCE, Verdict
 
 __all__ = [
     "NO_CHANCE",
+    "Answer",
     "Decoding",
     "DeviceProfile",
     "ExecutionStats",

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from polar_env.errors import NonFiniteError
 from polar_env.llm.frozen import FrozenLLM
 from polar_env.program import Program
 from polar_env.questions import Ask, Prompt
+from polar_env.runner.answers import NO_ANSWER, Answer, of_choices, of_generation
 from polar_env.runner.bounded import BoundedCache
 from polar_env.runner.decoding import Decoding, Generation, OnText
-from polar_env.runner.encoding import EncodedAsk, Encoder, Text
+from polar_env.runner.encoding import EncodedAsk, EncodedCandidates, Encoder, Text
 from polar_env.runner.generation import write
 from polar_env.runner.prefixes import Prefix, prefix_of
 from polar_env.runner.profile import DeviceProfile, memory_beside
-from polar_env.runner.readout import pool
+from polar_env.runner.readout import behind_ask, most_likely, pool, score
 from polar_env.runner.schedule import Execution, StateCache
 from polar_env.runner.stats import ExecutionStats
 from polar_env.runtime import torch_threads
@@ -164,6 +167,117 @@ class AskRunner:
             )
         self.stats.seconds += time.perf_counter() - started
         return written
+
+    def answers(
+        self, asked: Sequence[AskedAnswer], temperature: float = 0.0, seeds: Sequence[int] = ()
+    ) -> list[Answer]:
+        """What programs answer: of an ask's choices the likeliest, else what they write.
+
+        Args:
+            asked: any mix of asks, prompts and programs; an answer has as many tokens as its prompt allows.
+            temperature: 0 is greedy; else tokens, or the choice, are sampled.
+            seeds: one for each ask, where answers are sampled.
+
+        Returns:
+            An answer for each; an empty one where a program other than the identity makes no numbers.
+
+        Raises:
+            ProgramError, QuestionTooLongError: as `generate`.
+            NonFiniteError: if the identity makes NaN or infinite hidden states.
+        """
+        groups: dict[int, list[int]] = {}  # by most tokens; 0 for a choice
+        for i, (ask, prompt, _) in enumerate(asked):
+            groups.setdefault(0 if ask.choices else prompt.max_new_tokens, []).append(i)
+        answers: dict[int, Answer] = {}
+        for bound, rows in groups.items():
+            group, own = [asked[i] for i in rows], tuple(seeds[i] for i in rows) if temperature else ()
+            if bound:
+                written = self._write(group, Decoding(bound, temperature, seed=own or 0))
+            else:
+                written = self._choose(group, temperature, own)
+            answers |= zip(rows, written, strict=True)
+        return [answers[i] for i in range(len(asked))]
+
+    def confidences(self, asked: Sequence[AskedState]) -> NDArray[np.float32]:
+        """How sure the LLM is of the next token, had it stopped after the layers executed so far.
+
+        Args:
+            asked: asks, their prompts, and at least one layer each.
+
+        Returns:
+            The probability of the likeliest next token, ``float32 [N]``; 0 where a program made no numbers.
+        """
+        started = time.perf_counter()
+        pairs = [(i, self.encode_ask(ask, p).text, prefix_of(layers)) for i, (ask, p, layers) in enumerate(asked)]
+        confidences = np.zeros(len(pairs), np.float32)
+        for chunk in self.chunks(pairs, lambda pair: ([pair[1]], pair[2])):
+            execution = self.execute([(text, prefix) for _, text, prefix in chunk])
+            last = torch.stack([execution.hidden[text.id, prefix][0, -1] for _, text, prefix in chunk])
+            with torch_threads(self.threads):
+                likeliest = most_likely(self.llm, last, self.profile.read_out_rows)
+            confidences[[i for i, *_ in chunk]] = likeliest
+        self.stats.seconds += time.perf_counter() - started
+        return confidences
+
+    def _write(self, asked: Sequence[AskedAnswer], decoding: Decoding) -> list[Answer]:
+        """Written answers; where a row fails, the rows are written one by one, so that the others stand."""
+        try:
+            return [of_generation(written) for written in self.generate(asked, decoding)]
+        except NonFiniteError:
+            if len(asked) == 1 and asked[0][2] != self.llm.identity:
+                return [NO_ANSWER]
+            if len(asked) == 1:
+                raise
+        seeds = decoding.seed if isinstance(decoding.seed, tuple) else range(decoding.seed, decoding.seed + len(asked))
+        each = zip(asked, seeds, strict=True)
+        return [answer for one, seed in each for answer in self._write([one], replace(decoding, seed=seed))]
+
+    def _choose(self, asked: Sequence[AskedAnswer], temperature: float, seeds: Sequence[int]) -> list[Answer]:
+        """A choice for each ask."""
+        started = time.perf_counter()
+        items = [
+            (
+                i,
+                self._candidates(ask, prompt),
+                prefix_of(program.check(self.llm.depth).layers),
+            )
+            for i, (ask, prompt, program) in enumerate(asked)
+        ]
+        answers: dict[int, Answer] = {}
+        for chunk in self.chunks(items, lambda item: (item[1].texts, item[2])):
+            execution = self.execute([(text, prefix) for _, each, prefix in chunk for text in each.texts])
+            positions = []
+            for _, each, prefix in chunk:
+                first, *rest = [execution.hidden[text.id, prefix] for text in each.texts]
+                positions.append(behind_ask(each, first, rest[0] if rest else None))
+            with torch_threads(self.threads):
+                scores = score(self.llm, [each for _, each, _ in chunk], positions, self.profile.read_out_rows)
+            for (i, *_), of in zip(chunk, scores, strict=True):
+                answers[i] = of_choices(asked[i][0].choices, of, temperature, seeds[i] if temperature else 0)
+        self.stats.seconds += time.perf_counter() - started
+        return [answers[i] for i in range(len(asked))]
+
+    def answer_flops(self, ask: Ask, prompt: Prompt, program: Program, tokens: int) -> float:
+        """Floating-point operations that a program's answer takes, the worked examples left out: they serve many asks.
+
+        Args:
+            ask: the ask.
+            prompt: its prompt.
+            program: the program.
+            tokens: tokens that were written; 0 where a choice was made, whose candidates are all executed.
+        """
+        flops, text = self.llm.flops, self.encode_ask(ask, prompt).text
+        past, total = text.past + text.length, flops.of_program(program, text.length, text.past)
+        if tokens:  # the last one is not executed
+            steps = (flops.of_program(program, 1, past + step) for step in range(tokens - 1))
+            return total + sum(steps) + tokens * flops.of_read_out
+        lengths = [len(each) for each in self._candidates(ask, prompt).answers] if ask.choices else [1]
+        total += sum(flops.of_program(program, length - 1, past) for length in lengths)
+        return total + sum(lengths) * flops.of_read_out
+
+    def _candidates(self, ask: Ask, prompt: Prompt) -> EncodedCandidates:
+        """An ask's choices as token ids."""
+        return self.encoder(prompt).candidates(ask, self.encode_ask(ask, prompt), ask.choices)
 
     def execute(self, targets: Sequence[tuple[Text, Prefix]]) -> Execution:
         """Execute texts under program prefixes, each pair once."""

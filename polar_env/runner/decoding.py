@@ -55,7 +55,7 @@ class Decoding:
         max_new_tokens: most tokens that a row makes.
         temperature: 0 is greedy; otherwise logits are divided by it.
         top_p: tokens are sampled from the smallest set that holds this share of the probability.
-        seed: row ``i`` samples with ``seed + i``, whatever else is in the batch.
+        seed: row ``i`` samples with ``seed + i``, whatever else is in the batch; or a seed for each row.
 
     Raises:
         ConfigError: for settings out of range.
@@ -64,7 +64,7 @@ class Decoding:
     max_new_tokens: int = 32
     temperature: float = 0.0
     top_p: float = 1.0
-    seed: int = 0
+    seed: int | tuple[int, ...] = 0
 
     def __post_init__(self) -> None:
         fits = self.max_new_tokens >= 1 and (self.temperature == 0 or self.temperature >= 1e-3) and 0 < self.top_p <= 1
@@ -156,7 +156,8 @@ class _Sampler:
 
     def _stream(self, row: int) -> torch.Generator:
         if row not in self.streams:
-            self.streams[row] = torch.Generator().manual_seed(self.seed + row)
+            seed = self.seed + row if isinstance(self.seed, int) else self.seed[row]
+            self.streams[row] = torch.Generator().manual_seed(seed)
         return self.streams[row]
 
 

@@ -20,7 +20,7 @@ from polar_env.errors import QuestionTooLongError
 from polar_env.questions import Ask, Prompt, Question
 from polar_env.runner.stats import Role
 
-__all__ = ["EncodedAsk", "EncodedQuestion", "Encoder", "Text", "shared_beginning"]
+__all__ = ["EncodedAsk", "EncodedCandidates", "EncodedQuestion", "Encoder", "Text", "shared_beginning"]
 
 
 class Text:
@@ -80,23 +80,42 @@ class EncodedAsk:
 
 
 @dataclass(frozen=True, eq=False)
-class EncodedQuestion:
-    """One question's token ids.
+class EncodedCandidates:
+    """Candidate answers behind an ask: an ask's choices, or the gold answer of an open question.
 
     Attributes:
         ask: the ask's.
         answers: for each of ``C`` candidate answers its token ids, with the end of the answer.
-        gold: index of the gold candidate.
         behind: behind the ask, the ``C`` answers without their last tokens, after which nothing comes; None where
             nothing is left of them.
-        whole: ask and answer in one row, behind the same context: one layer call less for whoever never observes the
-            ask alone; None where there are several candidates.
     """
 
     ask: EncodedAsk
     answers: tuple[tuple[int, ...], ...]
-    gold: int
     behind: Text | None
+
+    @cached_property
+    def size(self) -> int:
+        """Tokens of the prompt with each of the answers, had they nothing in common."""
+        return sum(len(self.ask.tokens) + len(answer) - 1 for answer in self.answers)
+
+    @property
+    def texts(self) -> list[Text]:
+        """The ask, and what stands behind it."""
+        return [self.ask.text, *([] if self.behind is None else [self.behind])]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedQuestion(EncodedCandidates):
+    """One question's token ids.
+
+    Attributes:
+        gold: index of the gold candidate.
+        whole: ask and answer in one row, behind the same context: one layer call less for whoever never observes the
+            ask alone; None where there are several candidates.
+    """
+
+    gold: int
     whole: Text | None
 
     @cached_property
@@ -104,11 +123,6 @@ class EncodedQuestion:
         """16 bytes of all that decides a verdict: every token, and which candidate is the gold one."""
         content = json.dumps([self.ask.tokens.tolist(), self.answers, self.gold])
         return hashlib.blake2b(content.encode(), digest_size=16).digest()
-
-    @cached_property
-    def size(self) -> int:
-        """Tokens of the prompt with each of the answers, had they nothing in common."""
-        return sum(len(self.ask.tokens) + len(answer) - 1 for answer in self.answers)
 
     @property
     def gold_row(self) -> Tensor:
@@ -154,32 +168,42 @@ class Encoder:
         own = tokens[context.length if context else 0 :]
         return EncodedAsk(Text(torch.tensor([own]), context, reused=True), rendered.lead, rendered.end)
 
+    def candidates(self, ask: Ask, encoded: EncodedAsk, candidates: Sequence[str]) -> EncodedCandidates:
+        """Token ids of candidate answers to an ask, given the ask's.
+
+        Raises:
+            QuestionTooLongError: if prompt and answer exceed the model's context.
+        """
+        answers = self._answers(ask, encoded, candidates)
+        self._require_room(ask, len(encoded.tokens) + max(map(len, answers)))
+        rows = [torch.tensor(answer[:-1], dtype=torch.long) for answer in answers]
+        padded = pad_sequence(rows, batch_first=True)  # [C, T]
+        behind = Text(padded, encoded.text, role="answer") if padded.shape[1] else None
+        return EncodedCandidates(encoded, answers, behind)
+
     def question(self, question: Question, ask: EncodedAsk) -> EncodedQuestion:
         """A question's token ids, given its ask's.
 
         Raises:
             QuestionTooLongError: if prompt and answer exceed the model's context.
         """
-        answers = self._answers(question, ask)
-        self._require_room(question.ask, len(ask.tokens) + max(map(len, answers)))
-        rows = [torch.tensor(answer[:-1], dtype=torch.long) for answer in answers]
-        padded = pad_sequence(rows, batch_first=True)  # [C, T]
-        behind = Text(padded, ask.text, role="answer") if padded.shape[1] else None
+        each = self.candidates(question.ask, ask, question.choices or (question.answer,))
         whole = None
-        if len(answers) == 1:
-            whole = Text(torch.cat([ask.text.rows, padded], dim=1), ask.text.context, role="whole")
-        return EncodedQuestion(ask, answers, question.gold, behind, whole)
+        if len(each.answers) == 1:
+            row = torch.tensor([[*ask.text.rows[0].tolist(), *each.answers[0][:-1]]])
+            whole = Text(row, ask.text.context, role="whole")
+        return EncodedQuestion(ask, each.answers, each.behind, question.gold, whole)
 
     def prompt_ids(self, ask: Ask) -> list[int]:
         """Token ids of the whole prompt of an ask."""
         return self._tokens(self.prompt.render(self.tokenizer, ask).prompt)
 
-    def _answers(self, question: Question, ask: EncodedAsk) -> tuple[tuple[int, ...], ...]:
+    def _answers(self, ask: Ask, encoded: EncodedAsk, candidates: Sequence[str]) -> tuple[tuple[int, ...], ...]:
         """The candidate answers' token ids, each with the end of the answer."""
-        text, prompt = self.prompt.render(self.tokenizer, question.ask).prompt, ask.tokens.tolist()
+        text, prompt = self.prompt.render(self.tokenizer, ask).prompt, encoded.tokens.tolist()
         answers = []
-        for candidate in question.choices or (question.answer,):
-            tail = ask.lead + candidate + ask.end
+        for candidate in candidates:
+            tail = encoded.lead + candidate + encoded.end
             together = self._tokens(text + tail)
             # Most tokenizers split at the boundary; one that merges across it gets the answer's own tokens.
             splits = together[: len(prompt)] == prompt

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -16,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polar_env.llm.frozen import FrozenLLM
-from polar_env.runner.encoding import EncodedQuestion
+from polar_env.runner.encoding import EncodedCandidates, EncodedQuestion
 from polar_env.runner.verdict import Verdict
 
-__all__ = ["behind_ask", "judge", "pool", "whole_row"]
+__all__ = ["CandidateScore", "behind_ask", "judge", "most_likely", "pool", "score", "whole_row"]
 
 
 def whole_row(question: EncodedQuestion, whole: Tensor) -> list[Tensor]:
@@ -28,18 +29,18 @@ def whole_row(question: EncodedQuestion, whole: Tensor) -> list[Tensor]:
     return [whole[0, last : last + len(question.answers[0])]]
 
 
-def behind_ask(question: EncodedQuestion, ask: Tensor, behind: Tensor | None) -> list[Tensor]:
-    """For each answer the states ``[L, H]`` that its tokens are read from.
+def behind_ask(candidates: EncodedCandidates, ask: Tensor, behind: Tensor | None) -> list[Tensor]:
+    """For each candidate answer the states ``[L, H]`` that its tokens are read from.
 
     Args:
-        question: the question.
+        candidates: the answers.
         ask: states of the ask, ``[1, T, H]``.
         behind: states of the answers behind it, ``[C, T, H]``; None where each answer is one token.
     """
     first = ask[0, -1:]
     if behind is None:
-        return [first for _ in question.answers]
-    return [torch.cat([first, row[: len(answer) - 1]]) for row, answer in zip(behind, question.answers, strict=True)]
+        return [first for _ in candidates.answers]
+    return [torch.cat([first, row[: len(answer) - 1]]) for row, answer in zip(behind, candidates.answers, strict=True)]
 
 
 def judge(
@@ -53,19 +54,42 @@ def judge(
         positions: for each question and each of its answers the states ``[L, H]`` that its tokens are read from.
         rows: positions read out at once.
     """
-    gold = [torch.tensor(answer) for question in questions for answer in question.answers]
-    states = torch.cat([states for answers in positions for states in answers])
-    log_probs, greedy = _read_out(llm, states, torch.cat(gold).to(llm.device), rows)
-    verdicts, at = [], 0
-    for question in questions:
-        ends = at + np.cumsum([0, *map(len, question.answers)])
-        parts = [slice(start, end) for start, end in pairwise(ends)]
-        if len(parts) == 1:
-            verdicts.append(_open(question.answers[0], greedy[parts[0]].tolist(), float(log_probs[parts[0]].sum())))
+    verdicts = []
+    for question, scores in zip(questions, score(llm, questions, positions, rows), strict=True):
+        if len(scores) == 1:
+            verdicts.append(_open(question.answers[0], scores[0].greedy, float(scores[0].log_probs.sum())))
         else:
-            verdicts.append(_choice(question, [float(log_probs[part].mean()) for part in parts]))
-        at = int(ends[-1])
+            verdicts.append(_choice(question, [float(each.log_probs.mean()) for each in scores]))
     return verdicts
+
+
+@dataclass(frozen=True)
+class CandidateScore:
+    """What the LLM makes of one candidate answer.
+
+    Attributes:
+        log_probs: log-probability of each of its tokens in nats, ``[L]``; NaN where the program made no numbers.
+        greedy: the likeliest token in the place of each.
+    """
+
+    log_probs: NDArray[np.float32]
+    greedy: list[int]
+
+
+def score(
+    llm: FrozenLLM, candidates: Sequence[EncodedCandidates], positions: Sequence[Sequence[Tensor]], rows: int
+) -> list[list[CandidateScore]]:
+    """The scores of all candidate answers of each ask; arguments as in `judge`."""
+    tokens = torch.cat([torch.tensor(answer) for each in candidates for answer in each.answers])
+    states = torch.cat([states for answers in positions for states in answers])
+    log_probs, greedy = _read_out(llm, states, tokens.to(llm.device), rows)
+    scores, at = [], 0
+    for each in candidates:
+        ends = at + np.cumsum([0, *map(len, each.answers)])
+        parts = [slice(start, end) for start, end in pairwise(ends)]
+        scores.append([CandidateScore(log_probs[part], greedy[part].tolist()) for part in parts])
+        at = int(ends[-1])
+    return scores
 
 
 @torch.inference_mode()
@@ -100,3 +124,10 @@ def pool(asks: Sequence[Tensor]) -> NDArray[np.float16]:
     both = both / both.pow(2).mean(-1, keepdim=True).sqrt().clamp(min=1e-6)  # [N, 2, H]
     both = both.nan_to_num(0.0, 0.0, 0.0)  # what a program spoils says nothing, but must not spoil a policy
     return both.flatten(1).cpu().numpy().astype(np.float16)
+
+
+@torch.inference_mode()
+def most_likely(llm: FrozenLLM, hidden: Tensor, rows: int) -> NDArray[np.float32]:
+    """The probability of the likeliest token at each position ``[N, H]``; 0 where there are no numbers; ``[N]``."""
+    likeliest = [llm.read_out(some).float().softmax(-1).amax(-1) for some in hidden.split(rows)]
+    return torch.cat(likeliest).nan_to_num(0.0).cpu().numpy()

@@ -30,6 +30,7 @@ from polar_env.errors import MemoryBoundError, NonFiniteError
 from polar_env.llm.frozen import FrozenLLM
 from polar_env.program import Program
 from polar_env.questions import Ask, Prompt, Question
+from polar_env.runner.answers import Answer
 from polar_env.runner.asks import (
     IN_FLIGHT,
     TOKENS,
@@ -145,6 +146,20 @@ class Runner:
     ) -> list[Generation]:
         """Let programs write the answers; see `AskRunner.generate`."""
         return self.asks.generate(asked, decoding, on_text)
+
+    def answers(
+        self, asked: Sequence[AskedAnswer], temperature: float = 0.0, seeds: Sequence[int] = ()
+    ) -> list[Answer]:
+        """What programs answer; see `AskRunner.answers`."""
+        return self.asks.answers(asked, temperature, seeds)
+
+    def confidences(self, asked: Sequence[AskedState]) -> NDArray[np.float32]:
+        """How sure the LLM is of the next token; see `AskRunner.confidences`."""
+        return self.asks.confidences(asked)
+
+    def answer_flops(self, ask: Ask, prompt: Prompt, program: Program, tokens: int) -> float:
+        """Floating-point operations of an answer; see `AskRunner.answer_flops`."""
+        return self.asks.answer_flops(ask, prompt, program, tokens)
 
     def encode(self, question: Question, prompt: Prompt) -> EncodedQuestion:
         """A question's token ids.
@@ -275,7 +290,7 @@ def _road(question: EncodedQuestion, observed: bool) -> list[Text]:
     """Ask and answer in one row, or the ask and what stands behind it."""
     if question.whole is not None and not observed:
         return [question.whole]
-    return [question.ask.text, *([] if question.behind is None else [question.behind])]
+    return question.texts
 
 
 def _mib(count: int) -> str:

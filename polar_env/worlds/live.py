@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from polar_env.llm.frozen import FrozenLLM
 from polar_env.program import Program, one_each
 from polar_env.questions import Ask, Prompt, Prompts, Question
+from polar_env.runner.answers import Answer
 from polar_env.runner.asks import AskRunner
 from polar_env.runner.decoding import Decoding, Generation, OnText
 from polar_env.runner.runner import Runner
@@ -52,6 +53,11 @@ class _Prompted(Generic[AnyRunner]):
         """The program of the normal pass."""
         return self.llm.identity
 
+    @property
+    def read_out_flops(self) -> float:
+        """Floating-point operations of reading out one token."""
+        return self.llm.flops.of_read_out
+
     def observations(self, pairs: Sequence[tuple[Ask, tuple[int, ...]]]) -> NDArray[np.float32]:
         """What an agent sees of asks after the layers executed so far; see `AskRunner.observations`."""
         return self.runner.observations([(ask, self.prompts[ask.task], layers) for ask, layers in pairs])
@@ -71,6 +77,30 @@ class _Prompted(Generic[AnyRunner]):
         each = one_each(programs, len(asks))
         asked = [(ask, self.prompts[ask.task], program) for ask, program in zip(asks, each, strict=True)]
         return self.runner.generate(asked, decoding, on_text)
+
+    def answers(
+        self,
+        asks: Sequence[Ask],
+        programs: Program | Sequence[Program],
+        temperature: float = 0.0,
+        seeds: Sequence[int] = (),
+    ) -> list[Answer]:
+        """What programs answer; see `AskRunner.answers`.
+
+        Raises:
+            ProgramError: if there are not as many programs as asks.
+        """
+        each = one_each(programs, len(asks))
+        asked = [(ask, self.prompts[ask.task], program) for ask, program in zip(asks, each, strict=True)]
+        return self.runner.answers(asked, temperature, seeds)
+
+    def confidences(self, pairs: Sequence[tuple[Ask, tuple[int, ...]]]) -> NDArray[np.float32]:
+        """How sure the LLM is of the next token after the layers executed so far; see `AskRunner.confidences`."""
+        return self.runner.confidences([(ask, self.prompts[ask.task], layers) for ask, layers in pairs])
+
+    def answer_flops(self, ask: Ask, program: Program, tokens: int) -> float:
+        """Floating-point operations of an answer; see `AskRunner.answer_flops`."""
+        return self.runner.answer_flops(ask, self.prompts[ask.task], program, tokens)
 
 
 class LiveAsks(_Prompted[AskRunner]):

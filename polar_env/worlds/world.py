@@ -6,7 +6,7 @@ Letters: ``D`` the model's depth, ``H`` its width, ``N`` pairs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from polar_env.program import Program
 from polar_env.questions import Ask, Question
 from polar_env.runner.stats import ExecutionStats
 from polar_env.runner.verdict import Verdict
+
+if TYPE_CHECKING:
+    from polar_env.runner.answers import Answer
 
 __all__ = ["AskWorld", "World"]
 
@@ -34,8 +37,24 @@ class AskWorld(Protocol):
     def identity(self) -> Program:
         """The program of the normal pass."""
 
+    @property
+    def read_out_flops(self) -> float:
+        """Floating-point operations of reading out one token."""
+
     def observations(self, pairs: Sequence[tuple[Ask, tuple[int, ...]]]) -> NDArray[np.float32]:
         """What an agent sees of asks after the layers executed so far, ``float32 [N, 2 H]``."""
+
+    def answers(
+        self,
+        asks: Sequence[Ask],
+        programs: Program | Sequence[Program],
+        temperature: float = 0.0,
+        seeds: Sequence[int] = (),
+    ) -> list[Answer]:
+        """What a program answers to each ask, as its user gets it; sampled where there is a temperature."""
+
+    def confidences(self, pairs: Sequence[tuple[Ask, tuple[int, ...]]]) -> NDArray[np.float32]:
+        """Probability of the likeliest next token, had the LLM stopped after the layers executed so far, ``[N]``."""
 
 
 class World(AskWorld, Protocol):

@@ -12,11 +12,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from agents.base import Agent, Decision
+from agents.base import Agent, Decision, Responder, Response
 from agents.policy.agent import PolicyAgent
 from agents.policy.network import new_policy
 from agents.registry import load_agent
-from eval.evaluate import Results, evaluate, method_of
+from eval.evaluate import evaluate
+from eval.methods import Method, method_of
+from eval.results import Results
 from polar_env.envs import EnvConfig, Observer, ProgramVectorEnv
 from polar_env.envs.observer import Observation
 from polar_env.llm import FrozenLLM
@@ -27,7 +29,7 @@ from polar_env.runner.schedule import Execution
 from polar_env.worlds import LiveWorld
 from tests.worlds import world_of
 
-NAMES = ("identity", "random", "static:0-1 3", "policy")
+NAMES = ("identity", "random", "static:0-1 3", "policy", "early-exit:0.2", "majority:2", "ensemble:0-3|0-1 3")
 QUESTIONS = [
     Question.of(f"What is {n} + {n + 1}?", f"gold{n}", equation=f"{n} + {n + 1} =", choices=choices)
     for n in range(50)
@@ -47,7 +49,12 @@ class RecordingPolicy(PolicyAgent):
         return self.record[-1]
 
 
-def agent_of(name: str, world: LiveWorld) -> Agent:
+def chosen(agent: Agent | Responder, asks: Sequence[Ask]) -> Sequence[Decision | Response]:
+    """What a method makes of asks."""
+    return agent.respond(asks) if isinstance(agent, Responder) else agent.decide(asks)
+
+
+def agent_of(name: str, world: LiveWorld) -> Agent | Responder:
     if name != "policy":
         return load_agent(name, world, seed=3)
     observer = Observer(world.asks, EnvConfig())
@@ -82,21 +89,28 @@ def parts_of(value: Any, met: dict[int, Any]) -> Iterator[Any]:
 class Spy:
     """Passes asks on to an agent and keeps them."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent | Responder) -> None:
         self.agent, self.name, self.inputs = agent, agent.name, list[Any]()
 
-    def decide(self, asks: Sequence[Ask]) -> list[Decision]:
-        self.inputs.append(asks)
-        return self.agent.decide(asks)
+    def __getattr__(self, name: str) -> Any:
+        """``decide`` or ``respond``, whichever the agent has."""
+        call = getattr(self.agent, name)
+
+        def kept(asks: Sequence[Ask]) -> Any:
+            self.inputs.append(asks)
+            return call(asks)
+
+        return kept
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_agent_is_handed_or_holds_an_answer(world: LiveWorld, tmp_path: Path, name: str) -> None:
     opened = [question for question in QUESTIONS if not question.choices]
-    spy = Spy(agent_of(name, world))
+    spy: Any = Spy(agent_of(name, world))
+    method = Method("spy", name, spy)
     results = Results(tmp_path)
-    results.begin(world, opened, [method_of(spy)], {})
-    evaluate(world, [method_of(spy)], opened, results)
+    results.begin(world, opened, [method], {})
+    evaluate(world, [method], opened, results)
     assert sum(map(len, spy.inputs)) == len(opened)
     gold = {question.answer for question in opened}
     seen = list(parts_of([spy.inputs, spy.agent], {}))
@@ -112,13 +126,14 @@ def test_no_agent_is_handed_or_holds_an_answer(world: LiveWorld, tmp_path: Path,
 def test_other_answers_change_no_decision(tiny_llm: FrozenLLM, name: str, style: Any) -> None:
     """As an evaluation does it, verdicts between decisions; even the bits that an agent sees stay the same."""
 
-    def decisions(questions: Sequence[Question]) -> tuple[list[Decision], list[NDArray[np.float64]]]:
-        world = world_of(tiny_llm, Prompt(style=style))
-        agent, made = agent_of(name, world), list[Decision]()
+    def decisions(questions: Sequence[Question]) -> tuple[list[Any], list[NDArray[np.float64]]]:
+        world = world_of(tiny_llm, Prompt(style=style, max_new_tokens=4))
+        agent, made = agent_of(name, world), list[Any]()
         for start in range(0, len(questions), 16):
             batch = questions[start : start + 16]
-            made += agent.decide([question.ask for question in batch])
-            world.verdicts([(q, d.program) for q, d in zip(batch, made[start:], strict=True)])
+            made += chosen(agent, [question.ask for question in batch])
+            programs = [each.programs[0] for each in made[start:]]
+            world.verdicts(list(zip(batch, programs, strict=True)))
         return made, getattr(agent, "record", [])
 
     answers = [question.answer for question in QUESTIONS if not question.choices]
@@ -171,16 +186,20 @@ def test_verdicts_before_observations_change_no_bit(
 def test_one_ask_typed_is_decided_as_in_an_evaluation(tiny_llm: FrozenLLM, tmp_path: Path, name: str) -> None:
     """`polar run` decides on one typed ask, `polar eval` on batches of questions: the same program, 100 times."""
     questions = [Question.of(f"What is {n} + 9?", "1", task="sums", equation=f"{n} + 9 =") for n in range(100)]
-    world = world_of(tiny_llm, Prompt(style="restate"))
+    prompt = Prompt(style="restate", max_new_tokens=4)
+    world = world_of(tiny_llm, prompt)
     method = method_of(agent_of(name, world))
     results = Results(tmp_path)
     results.begin(world, questions, [method], {})
     evaluate(world, [method], questions, results)
-    programs = {row["question_id"]: row["program"] for row in results.rows()}
-    alone = agent_of(name, world_of(tiny_llm, Prompt(style="restate")))
+    rows = results.rows().set_index("question_id")
+    alone = agent_of(name, world_of(tiny_llm, prompt))
     for question in questions:
         ask = Ask.typed(question.text)
         assert ask.id == question.id
-        assert str(alone.decide([ask])[0].program) == programs[question.id]
-    if name in ("random", "policy"):
-        assert len(set(programs.values())) > 1
+        (made,) = chosen(alone, [ask])
+        assert str(made.programs[0]) == rows["program"][question.id]
+        if isinstance(made, Response):
+            assert made.answer.text == rows["answer"][question.id]
+    if name in ("random", "policy", "early-exit:0.2"):
+        assert rows["program"].nunique() > 1

@@ -1,103 +1,107 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from agents.base import Response
 from agents.card import AgentCard
 from agents.fixed import StaticAgent
 from agents.search.config import MctsConfig
-from eval.agreement import VerdictPairs, agreement, agreement_table, compare_verdicts
-from eval.evaluate import (
-    ORACLE,
-    Results,
-    evaluate,
-    evaluate_oracle,
-    method_of,
-    oracle_method,
-    refuse_leaks,
-    with_distinct_names,
-)
-from eval.statistics import mcnemar, paired_difference, share
+from eval.agreement import agreement_table, disagreements
+from eval.evaluate import evaluate, evaluate_oracle
+from eval.leaks import refuse_leaks
+from eval.methods import ORACLE, Method, method_of, methods_of, oracle_method, with_distinct_names
+from eval.results import Results
 from eval.summary import shorter_share, slower_notes, summarise
+from eval.timing import Timing, read_timings, time_methods
 from polar_env.errors import ConfigError, FingerprintError, LeakError
 from polar_env.program import Program
 from polar_env.questions import Ask, Example, Prompt, Prompts, Question, is_right, twin_hash
-from polar_env.runner import Decoding
 from polar_env.worlds import LiveWorld
 
 IDENTITY = method_of(StaticAgent(Program.identity(4), "identity"))
 SHORT = method_of(StaticAgent(Program((0, 1, 3)), "short"))
 SEARCH = MctsConfig(simulations=8)
 METHODS = [IDENTITY, SHORT, oracle_method(SEARCH, 0)]
-
-
-def test_wilson_interval() -> None:
-    estimate = share([True] * 39 + [False] * 61)
-    assert estimate.value == 0.39
-    assert (estimate.low, estimate.high) == pytest.approx((0.3002, 0.4880), abs=1e-3)
-    assert share([False] * 10).high == pytest.approx(0.2775, abs=1e-3)
-    with pytest.raises(ValueError, match="no questions"):
-        share([])
-
-
-def test_paired_bootstrap_uses_the_pairs() -> None:
-    rng = np.random.default_rng(0)
-    base = rng.random(500) < 0.4
-    better = base | (rng.random(500) < 0.08)
-    paired = paired_difference(better.tolist(), base.tolist())
-    assert paired.low > 0
-    assert paired.low < paired.value < paired.high
-    shuffled = paired_difference(better.tolist(), rng.permutation(base).tolist())
-    assert shuffled.high - shuffled.low > 2 * (paired.high - paired.low)
-    assert paired_difference([True], [True]).low == 0
-
-
-def test_mcnemar_counts_discordant_pairs() -> None:
-    assert mcnemar([True] * 8 + [False] * 2, [False] * 8 + [True] * 2) == pytest.approx(0.1094, abs=1e-3)
-    assert mcnemar([True, False], [True, False]) == 1.0
+ROLES = {method.name: method.role for method in METHODS}
 
 
 @pytest.fixture
 def results(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> Results:
     results = Results(tmp_path / "results")
     results.begin(world, questions, METHODS, {})
-    evaluate(world, METHODS, questions, results)
+    evaluate(world, METHODS[:2], questions, results, forced={question.id for question in questions[:6]})
     evaluate_oracle(world, METHODS[-1], questions[:6], SEARCH, results)
     return results
 
 
-def test_rows_are_the_executors_verdicts(results: Results, world: LiveWorld, questions: list[Question]) -> None:
+def test_rows_are_what_programs_write(results: Results, world: LiveWorld, questions: list[Question]) -> None:
+    rows = results.rows()
     for method, program in ((IDENTITY, Program.identity(4)), (SHORT, Program((0, 1, 3)))):
-        expected = world.verdicts([(question, program) for question in questions])
-        rows = [row for row in results.rows() if row["method_id"] == method.id]
-        assert [row["question_id"] for row in rows] == [question.id for question in questions]
-        assert [row["right"] for row in rows] == [verdict.right for verdict in expected]
-    summary = summarise(results.rows(), 4)
-    assert summary["identity"].mean_cost == 1.0
-    assert summary["short"].mean_cost == 0.75
-    assert summary["short"].executions.tolist() == [1, 1, 0, 1]
-    assert summary["identity"].delta is None
-    assert summary[ORACLE].questions == 6
+        written = world.answers([question.ask for question in questions], program)
+        of_method = rows[rows["method_id"] == method.id]
+        assert of_method["question_id"].tolist() == [question.id for question in questions]
+        assert of_method["answer"].tolist() == [answer.text for answer in written]
+        right = [is_right(answer.text, question) for answer, question in zip(written, questions, strict=True)]
+        assert of_method["right"].tolist() == right
+        assert 0 < sum(right) < len(right)
+    summary = summarise(rows, 4, ROLES)
+    assert summary.methods["identity"].mean_cost == 1.0
+    assert summary.methods["short"].mean_cost == 0.75
+    assert summary.methods["short"].executions.tolist() == [1, 1, 0, 1]
+    assert summary.methods["short"].flops < summary.methods["identity"].flops
+    assert summary.methods[ORACLE].pass_at_1.count == 6
+    assert list(summary.comparisons["vs_identity"]) == ["short"]  # neither itself nor the oracle
 
 
-def test_interrupted_evaluation_goes_on(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> None:
-    results = Results(tmp_path)
-    results.begin(world, questions, [IDENTITY], {})
+def test_teacher_forced_verdicts_stand_beside(results: Results, world: LiveWorld, questions: list[Question]) -> None:
+    """Answers of one character: the verdicts agree, unless blanks or case make a written answer right."""
+    rows = results.rows()
+    judged = rows[rows["forced"].notna()]
+    assert len(judged) == 2 * 6
+    for row in judged.itertuples():
+        question = next(q for q in questions if q.id == row.question_id)
+        (verdict,) = world.verdicts([(question, Program.parse(row.program))])
+        assert row.forced == verdict.right
+    table = agreement_table(rows)
+    assert table is not None
+    assert [row[:3] for row in table.rows if row[1] == "all"] == [("identity", "all", "6"), ("short", "all", "6")]
+    differing = disagreements(rows)
+    assert (differing is None) == (judged["forced"].astype(bool) == judged["right"]).all()
+    assert agreement_table(rows.assign(forced=None)) is None
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
 
-    many = [Question.of(f"{q.text} {i}", q.answer) for i in range(3) for q in questions]
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(world, [IDENTITY], many, results, interrupt)
-    assert 0 < len(results.rows()) < len(many)
-    evaluate(world, [IDENTITY], many, results)
-    assert [row["question_id"] for row in results.rows()] == [question.id for question in many]
+def test_interrupted_evaluation_goes_on_to_the_same_files(
+    tmp_path: Path, world: LiveWorld, questions: list[Question], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after any number of answers, it comes to the same bytes."""
+    monkeypatch.setattr("eval.evaluate.BATCH", 6)
+    methods = METHODS[:2]
+
+    def run(folder: Path, stop_after: int | None) -> dict[str, bytes]:
+        results, answered = Results(folder), []
+        results.begin(world, questions, methods, {})
+
+        def count(number: int) -> None:
+            answered.append(number)
+            if len(answered) == stop_after:
+                raise KeyboardInterrupt
+
+        evaluate(world, methods, questions, results, on_questions=count)
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    whole = run(tmp_path / "whole", None)
+    assert len(whole) == 1 + len(questions) / 6
+    for stop_after in range(1, 7):
+        folder = tmp_path / str(stop_after)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, stop_after)
+        assert run(folder, None) == whole
 
 
 def test_results_of_other_questions_are_refused(results: Results, world: LiveWorld, questions: list[Question]) -> None:
@@ -107,10 +111,18 @@ def test_results_of_other_questions_are_refused(results: Results, world: LiveWor
         results.begin(world, questions, [*METHODS[:-1], oracle_method(SEARCH, 1)], {})
 
 
-def test_damaged_results_are_said(results: Results, world: LiveWorld, questions: list[Question]) -> None:
+def test_results_that_cannot_be_read(results: Results, world: LiveWorld, questions: list[Question]) -> None:
+    assert Results.open(results.folder.parent).folder == results.folder
+    meta = (results.folder / "results.json").read_text()
+    (results.folder / "results.json").write_text(meta.replace('"protocol_version": 2', '"protocol_version": 1'))
+    for read in (lambda: Results.open(results.folder), lambda: results.begin(world, questions, METHODS, {})):
+        with pytest.raises(FingerprintError, match=r"version 1 of the protocol.*writes and reads 2"):
+            read()
     (results.folder / "results.json").write_text("{")
     with pytest.raises(ConfigError, match=r"results.json is damaged"):
         results.begin(world, questions, [IDENTITY], {})
+    with pytest.raises(ConfigError, match="holds no results"):
+        Results.open(results.folder.parent.parent / "nothing")
 
 
 def test_worked_examples_are_refused(questions: list[Question]) -> None:
@@ -130,31 +142,85 @@ def test_methods_of_one_name_get_distinct_names(world: LiveWorld, questions: lis
     results.begin(world, questions, methods, {})
     evaluate(world, methods, questions, results)
     assert len(results.rows()) == 2 * len(questions)
-    summary = summarise(results.rows(), 4)
-    assert {entry.mean_cost for entry in summary.values()} == {1.0, 0.75}
+    summary = summarise(results.rows(), 4, results.roles())
+    assert {entry.mean_cost for entry in summary.methods.values()} == {1.0, 0.75}
 
 
-def test_cost_counts_what_was_executed(results: Results, world: LiveWorld, questions: list[Question]) -> None:
-    """Token-layers include worked examples that a program of its own runs again."""
-    rows = {row["method"]: row for row in results.rows()}
-    assert rows["identity"]["token_layers"] > rows["short"]["token_layers"] > 0
-    assert all(row["seconds"] >= row["decide_seconds"] > 0 for row in rows.values())
-    slow = summarise(results.rows(), 4)
-    slow["short"] = replace(slow["short"], seconds=2 * slow["identity"].seconds)
-    (note,) = slower_notes(slow)
+def test_every_table_has_the_identity_and_the_best_static_programs(world: LiveWorld) -> None:
+    results = {"best-static": "0-1 3", "best-static-per-task": {"sums": "0 3"}}
+    cards = {Path("mine"): cast("AgentCard", SimpleNamespace(results=results))}
+    names = [method.name for method in methods_of(world, ["static:0-1 3", "static:0 3"], cards, 0)]
+    assert names == [
+        "identity", "best-static", "best-static-per-task", "random", "majority 2", "best-of 2", "static 0 3"
+    ]  # fmt: skip
+    results = {"best-static": "0-3", "best-static-per-task": {}}
+    methods = methods_of(world, [], {Path("mine"): cast("AgentCard", SimpleNamespace(results=results))}, 0)
+    assert (methods[0].name, methods[0].remark) == ("identity", "also the best static program")
+    assert methods[1].name == "random"
+
+
+def test_methods_that_run_several_programs_pay_for_all(
+    world: LiveWorld, questions: list[Question], tmp_path: Path
+) -> None:
+    class Twice:
+        name = "twice"
+
+        def respond(self, asks: list[Ask]) -> list[Response]:
+            answers = world.asks.answers(asks, world.identity)
+            return [Response(answer, (world.identity, Program((0, 1))), layers=1, flops=5.0) for answer in answers]
+
+    method = Method("twice", "twice", Twice(), "baseline")
+    results = Results(tmp_path)
+    results.begin(world, questions[:3], [IDENTITY, method], {})
+    evaluate(world, [IDENTITY, method], questions[:3], results, forced={questions[0].id})
+    rows = results.rows()
+    twice, once = rows[rows["method"] == "twice"], rows[rows["method"] == "identity"]
+    assert twice["layers"].tolist() == [7] * 3
+    assert twice["programs"].tolist() == [2] * 3
+    assert twice["answer"].tolist() == once["answer"].tolist()
+    assert twice["forced"].isna().all()  # its answer is no single program's
+    assert (twice["flops"].to_numpy() > once["flops"].to_numpy() + 5).all()
+
+
+def test_timing_keeps_what_was_timed(world: LiveWorld, questions: list[Question], tmp_path: Path) -> None:
+    asks = [question.ask for question in questions[:4]]
+    timings = time_methods(world, METHODS[:2], asks, tmp_path / "timing.json")
+    assert [(each.method, each.batch) for each in timings] == [
+        (m, b) for m in ("identity", "short") for b in (1, 8, 32)
+    ]
+    for each in timings:
+        assert each.seconds > each.decide_seconds >= 0
+        assert each.first_token is not None
+        assert each.first_token > 0
+        assert each.token_layers > 0
+    assert (
+        time_methods(world, METHODS[:2], asks, tmp_path / "timing.json")
+        == timings
+        == read_timings(tmp_path / "timing.json")
+    )
+
+
+def test_fewer_layers_and_slower_is_said(results: Results) -> None:
+    timings = [
+        Timing(name, 32, 18, seconds, 0.0, None, None, token_layers)
+        for name, seconds, token_layers in (("identity", 0.1, 100.0), ("short", 0.2, 130.0))
+    ]
+    (note,) = slower_notes(summarise(results.rows(), 4, ROLES, timings=timings))
     assert note.startswith("short runs programs of fewer layers than the identity (0.750 of it) and yet takes 2.00")
+    assert slower_notes(summarise(results.rows(), 4, ROLES)) == []
 
 
-def test_oracle_takes_the_shortest_right_program(results: Results, world: LiveWorld, questions: list[Question]) -> None:
-    for row in results.rows():
-        if row["method"] == ORACLE and not row["right"]:
-            assert row["program"] == "0-3"  # nothing right was found: the identity stands
-    base = {r["question_id"]: r["right"] for r in results.rows() if r["method"] == "identity"}
-    oracle = [r for r in results.rows() if r["method"] == ORACLE and base[r["question_id"]]]
-    found = shorter_share(results.rows(), 4)
-    assert (found is None) == (not oracle)
-    if found is not None:
-        assert found.value == np.mean([row["right"] and row["layers"] < 4 for row in oracle])
+def test_oracle_takes_the_shortest_right_program(results: Results) -> None:
+    rows = results.rows()
+    oracle = rows[rows["method"] == ORACLE].set_index("question_id")
+    assert (oracle.loc[~oracle["right"], "program"] == "0-3").all()  # nothing right was found: the identity stands
+    assert (oracle["programs"] > 1).all()
+    base = rows[rows["method"] == "identity"].set_index("question_id")["right"]
+    of_right = oracle[base[oracle.index]]
+    share = shorter_share(rows, 4)
+    assert (share is None) == of_right.empty
+    if share is not None:
+        assert share.value == np.mean(of_right["right"] & (of_right["layers"] < 4))
 
 
 def test_training_questions_are_refused(questions: list[Question]) -> None:
@@ -166,25 +232,18 @@ def test_training_questions_are_refused(questions: list[Question]) -> None:
             refuse_leaks(questions, [cast("AgentCard", card)], Prompts.for_all(Prompt(style="qa")))
 
 
-def test_agreement_counts_what_generation_says(world: LiveWorld, questions: list[Question], tmp_path: Path) -> None:
-    """Verdicts are of one token, generation goes on: the two agree unless what follows changes the answer."""
-    chosen, programs = questions[:6], [Program((0, 1, 2, 3)), Program((0, 2))] * 3
-    forced = [verdict.right for verdict in world.verdicts(list(zip(chosen, programs, strict=True)))]
-    pairs = VerdictPairs(tmp_path)
-    compare_verdicts(world, "some", chosen[:2], programs[:2], forced[:2], pairs)
-    compare_verdicts(world, "some", chosen, programs, forced, pairs)  # goes on where it was
-    rows = {row["question_id"]: row for row in pairs.rows()}
-    assert len(pairs.rows()) == 6
-    same = []
-    for question, program, verdict in zip(chosen, programs, forced, strict=True):
-        decoding = Decoding(len(question.answer) + 16)
-        written = world.generate([question.ask], program, decoding)[0].text.strip()
-        row = rows[question.id]
-        assert (row["forced"], row["written"], row["generated"]) == (verdict, written, is_right(written, question))
-        same.append(verdict == row["generated"])
-    agreed = agreement(pairs.rows(), "some")
-    assert agreement(pairs.rows(), "another") is None
-    assert agreed is not None
-    assert agreed.value == np.mean(same)
-    table = agreement_table(pairs.rows()).markdown()
-    assert f"| some | all | 6 | {agreed.percent()} |" in table
+def test_a_repaired_form_is_told_from_a_better_answer() -> None:
+    """Of the questions that a method wins, those that the identity has right in another form."""
+    answers = {"q0": (False, True), "q1": (False, False), "q2": (True, True), "q3": (False, False)}
+    rows = pd.DataFrame(
+        [
+            {"method": method, "question_id": question, "task": "t", "right": right, "right_in_any_form": lenient,
+             "forced": None, "program": "0-3", "cost": 1.0, "flops": 1.0, "agent_flops": 0.0}
+            for question, (strict, lenient) in answers.items()
+            for method, right in (("identity", strict), ("mine", question != "q3"))
+        ]
+    )  # fmt: skip
+    summary = summarise(rows, 4, {"identity": "static", "mine": "agent"})
+    assert summary.form_repair["mine"].value == 0.5
+    assert summary.form_repair["mine"].count == 2
+    assert "50 % right in another form" in " ".join(summary.sentences)

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from eval.evaluate import ORACLE, Results
-from eval.report import write_report
-from eval.report.examples import choose_examples
-from eval.summary import summarise, summary_table, task_table
+from eval.agreement import agreement_table, disagreements
+from eval.methods import ORACLE
+from eval.report import summary_of, write_report
+from eval.report.examples import choose_examples, contrasts
+from eval.results import PROTOCOL_VERSION, Results
+from eval.summary import comparison_table, method_table, task_table
 from eval.table import Table
 from polar_env.program import Program
 
@@ -24,13 +26,23 @@ PROGRAMS = {
     ORACLE: ["0-3 5-7", "0-5 7", IDENTITY],
 }
 RIGHT = {"identity": "100100", "ppo": "110110", ORACLE: "111"}
-META = {
-    "model": "tiny",
-    "fingerprint": "f",
-    "depth": DEPTH,
-    "dtype": "float32",
-    "prompts": {"default": {"style": "bare", "examples": []}},
-}
+ROLES = {"identity": "static", "ppo": "agent", ORACLE: "oracle"}
+
+
+def meta_of(*methods: str) -> dict[str, Any]:
+    return {
+        "protocol_version": PROTOCOL_VERSION,
+        "model": "<tiny>",
+        "fingerprint": "f",
+        "depth": DEPTH,
+        "dtype": "float32",
+        "device": "cpu",
+        "versions": {"torch": "2"},
+        "prompts": {"default": {"style": "bare", "examples": []}},
+        "methods": {method: {"name": method, "role": ROLES[method]} for method in methods},
+        "remarks": {ORACLE: "upper bound"},
+        "config": {"seed": 0},
+    }
 
 
 def result(method: str, number: int) -> dict[str, Any]:
@@ -41,25 +53,27 @@ def result(method: str, number: int) -> dict[str, Any]:
         "question_id": f"q{number}",
         "task": ("sums", "words")[number % 2],
         "text": f"Is {number} < 3 & is it $even$?",
-        "answer": "yes",
-        "program": program,
+        "gold": "yes",
+        "answer": "yes" if RIGHT[method][number] == "1" else "no|",
         "right": RIGHT[method][number] == "1",
+        "right_in_any_form": RIGHT[method][number] == "1" if method == "identity" else None,
+        "forced": number != 3 and RIGHT[method][number] == "1" if method != ORACLE else None,
+        "program": program,
+        "programs": 1,
         "layers": layers,
         "cost": layers / DEPTH,
         "log_prob": -1.0,
+        "confidence": 0.1 * number,
         "method_id": method,
-        "token_layers": 100.0,
+        "flops": 1e9,
         "agent_flops": 0.0,
-        "decide_seconds": 0.001,
-        "seconds": 0.01,
-        "programs_tried": 1,
     }
 
 
 def results_of(folder: Path, *methods: str) -> Results:
     results = Results(folder / "results")
     results.folder.mkdir()
-    (results.folder / "results.json").write_text(json.dumps(META))
+    (results.folder / "results.json").write_text(json.dumps(meta_of(*methods)))
     results.append([result(method, number) for method in methods for number in range(len(PROGRAMS[method]))])
     return results
 
@@ -90,29 +104,45 @@ class Cells(HTMLParser):
 
 def test_page_and_markdown_show_the_same_rows(tmp_path: Path) -> None:
     results = results_of(tmp_path, *PROGRAMS)
-    verdicts = Table(("a", "b|c"), [("1", "<2>")])
-    page = write_report(tmp_path, results, ["<b> & more"], verdicts).read_text(encoding="utf-8")
+    page = write_report(tmp_path, results).read_text(encoding="utf-8")
     markdown = (tmp_path / "table.md").read_text(encoding="utf-8")
-    tables = summary_table(summarise(results.rows(), DEPTH)), task_table(results.rows()), verdicts
-    assert Cells(page).rows == [list(row) for table in tables for row in (table.header, *table.rows)]
-    assert all(table.markdown() in markdown for table in tables)
-    assert "| a | b\\|c |\n|---|---|\n| 1 | <2> |" in markdown
-    assert "<b> & more" in markdown
+    summary, rows = summary_of(results), results.rows()
+    tables = [method_table(summary), comparison_table(summary.comparisons["vs_identity"]), task_table(summary)]
+    verdicts = agreement_table(rows)
+    assert verdicts is not None
+    shown = Cells(page).rows
+    for table in (*tables, verdicts):
+        assert all(list(row) in shown for row in (table.header, *table.rows))
+        assert table.markdown() in markdown
+    differing = disagreements(rows)
+    assert differing is not None
+    assert [row[0] for row in differing.rows] == ["identity", "ppo"]
+    assert all(list(row) in shown for row in differing.rows)
+    assert all(sentence in markdown for sentence in summary.sentences)
     assert "oracle (upper bound)" in page
 
 
 def test_page_stands_alone_and_escapes_texts(tmp_path: Path) -> None:
     results = results_of(tmp_path, *PROGRAMS)
-    page = write_report(tmp_path, results, ["<b> & more"]).read_text(encoding="utf-8")
-    assert "&lt;b&gt; &amp; more" in page
+    page = write_report(tmp_path, results).read_text(encoding="utf-8")
+    assert "&lt;tiny&gt;" in page
     assert "Is 0 &lt; 3 &amp; is it $even$?" in page
     assert "http" not in page
     examples = choose_examples(results.rows(), DEPTH)
-    assert page.count("data:image/png;base64,") == 2 * (2 + len(examples))  # each for a light and for a dark page
     figures = {path.name: path.stat().st_size for path in (tmp_path / "figures").iterdir()}
-    assert set(figures) == {"accuracy.png", "executions.png", "programs.png"}
+    names = {"headline", "accuracy", "tasks", "executions", "task_executions"}
+    assert set(figures) == {f"{name}.png" for name in (*names, "programs")}
+    assert page.count("data:image/png;base64,") == 2 * (len(names) + len(examples))  # for a light and for a dark page
     assert min(figures.values()) > 3000
-    assert "generated answers" not in page
+
+
+def test_questions_won_and_lost_stand_side_by_side(tmp_path: Path) -> None:
+    results = results_of(tmp_path, *PROGRAMS)
+    method, base, shown = contrasts(results.rows(), summary_of(results))
+    assert (method, base) == ("ppo", "identity")
+    assert [(one.won, one.answer, one.base_answer, one.program) for one in shown] == [
+        (True, "yes", "no|", "0-2x2 3-7"), (True, "yes", "no|", "0 2-7")
+    ]  # fmt: skip
 
 
 def test_examples_are_distinct_and_right_ones_come_first(tmp_path: Path) -> None:
