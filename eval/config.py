@@ -13,6 +13,9 @@ __all__ = ["EvaluationConfig"]
 class EvaluationConfig(Config):
     """What an evaluation does beside measuring the agents."""
 
+    baseline_questions: int = Field(default=256, ge=1)
+    """On how many questions the baselines are measured beside the identity and the best static programs: random
+    programs, the identity sampled, pruning, early exit, ensemble."""
     oracle_questions: int = Field(default=128, ge=0)
     """On how many questions the search oracle (an upper bound) runs; 0 leaves it out."""
     oracle: MctsConfig = MctsConfig()

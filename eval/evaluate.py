@@ -14,7 +14,6 @@ from agents.search.config import MctsConfig
 from agents.search.lockstep import search
 from eval.methods import IDENTITY, Method
 from eval.results import Results
-from polar_env.program import Program
 from polar_env.questions import Ask, Question, is_right, is_right_in_any_form
 from polar_env.runner import Answer
 from polar_env.traces.tree import best_programs
@@ -22,7 +21,7 @@ from polar_env.worlds import AskWorld, LiveWorld
 
 __all__ = ["BATCH", "evaluate", "evaluate_oracle", "respond"]
 
-BATCH = 64
+BATCH = 128
 """Questions that all methods answer before the next ones."""
 _ORACLE_BATCH = 32
 OnQuestions = Callable[[int], None]
@@ -43,49 +42,46 @@ def evaluate(
     Args:
         world: executes programs.
         methods: what to measure; the first program of each decision counts.
-        questions: held-out questions.
+        questions: held-out questions; a method that has a limit answers the first of them.
         results: where rows go, a shard for each batch.
         forced: ids of open questions on which the teacher-forced verdict of each method's program is asked for, too.
         on_questions: see `OnQuestions`.
     """
-    measured = results.measured(methods[-1])
-    for batch in (questions[i : i + BATCH] for i in range(0, len(questions), BATCH)):
+    measured = results.measured(methods[0])
+    for start in range(0, len(questions), BATCH):
+        batch = questions[start : start + BATCH]
         if batch[0].id in measured:
             continue
         rows = []
         with world.from_nothing():
-            known: dict[tuple[str, Program], Answer] = {}
             for method in methods:
                 assert method.agent is not None
-                responses = respond(method.agent, world, [question.ask for question in batch], known)
-                verdicts = _forced(world, method, batch, responses, forced)
-                each = zip(batch, responses, strict=True)
+                some = batch if method.limit is None else batch[: max(0, method.limit - start)]
+                responses = respond(method.agent, world, [question.ask for question in some])
+                verdicts = _forced(world, method, some, responses, forced)
+                each = zip(some, responses, strict=True)
                 rows += [_row(world, method, q, response, verdicts.get(q.id)) for q, response in each]
-                on_questions(len(batch))
+                on_questions(len(some))
         results.append(rows)
 
 
-def respond(
-    agent: Agent | Responder, world: AskWorld, asks: Sequence[Ask], known: dict[tuple[str, Program], Answer]
-) -> list[Response]:
-    """A method's answers; those of programs that an ask was answered by before are not made again.
+def respond(agent: Agent | Responder, world: AskWorld, asks: Sequence[Ask]) -> list[Response]:
+    """A method's answers.
 
     Args:
         agent: the method.
         world: executes.
         asks: the questions as they are asked.
-        known: answers by ask id and program; takes in new ones.
     """
+    if not asks:
+        return []
     if isinstance(agent, Responder):
         return agent.respond(asks)
     decisions = agent.decide(asks)
-    pairs = dict.fromkeys((ask, decision.program) for ask, decision in zip(asks, decisions, strict=True))
-    missing = [(ask, program) for ask, program in pairs if (ask.id, program) not in known]
-    answers = world.answers([ask for ask, _ in missing], [program for _, program in missing])
-    known |= {(ask.id, program): answer for (ask, program), answer in zip(missing, answers, strict=True)}
+    answers = world.answers(asks, [decision.program for decision in decisions])
     return [
-        Response(known[ask.id, decision.program], (decision.program,), decision.layers, decision.flops)
-        for ask, decision in zip(asks, decisions, strict=True)
+        Response(answer, (decision.program,), decision.layers, decision.flops)
+        for answer, decision in zip(answers, decisions, strict=True)
     ]
 
 

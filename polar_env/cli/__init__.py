@@ -24,6 +24,8 @@ VERBS = {
     "analyse": "what a trace set shows, with intervals and chance levels",
     "train": "warm-start an agent from traces and improve it with PPO",
     "eval": "measure agents on held-out questions and write a report",
+    "compare": "one evaluation against another, paired on the same questions",
+    "card": "one page about a program or an agent, from an evaluation",
     "run": "answer one question with a trained agent",
     "verify": "check on your own model that every program is executed exactly",
     "bench": "measure speed and memory beside a reference in the same run",
@@ -88,7 +90,7 @@ def _read_config(kind: type[Config], verb: str, arguments: list[str], defaults: 
     path, arguments = _take_config_flag(arguments)
     values = defaults(arguments, _read_yaml(path) if path else {})
     default = kind.of(values, path or f"polar {verb}")
-    repeated = ("questions", "agent")  # a flag replaces what the file says, it does not add to it
+    repeated = ("questions", "examples", "agent")  # a flag replaces what the file says, it does not add to it
     named = {argument.split("=")[0] for argument in arguments}
     given = {n: () for n in repeated if isinstance(getattr(default, n, None), tuple) and f"--{n}" in named}
     default = default.model_copy(update=given)

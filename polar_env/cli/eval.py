@@ -16,11 +16,14 @@ __all__ = ["CONFIG", "EvalConfig", "run"]
 
 
 class EvalConfig(QuestionsConfig, EvaluationConfig):
-    """Measure agents beside identity, random programs and the best static program on held-out questions."""
+    """Measure agents beside the best static programs, the identity and other baselines on held-out questions."""
 
     agent: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """Agents, repeatable: identity, random, static:PROGRAM, the folder of a saved agent, or of a training run; by
-    default the run at OUT, if there is one. Identity and random are always measured."""
+    """Agents, repeatable: the folder of a saved agent, or of a training run; static:PROGRAM, majority:RUNS,
+    best-of:RUNS, ensemble:PROGRAM|PROGRAM, early-exit:CONFIDENCE; by default the run at OUT, if there is one. The
+    identity, random programs and the identity sampled are always measured."""
+    tasks: str = ""
+    """Built-in mixtures or task files, with commas between them, e.g. skills,choices,words; as --questions."""
     split: Split = "test"
     """Which split of the questions."""
 
@@ -33,6 +36,8 @@ def run(config: EvalConfig) -> dict[str, Any]:
     from agents.registry import find_agents, read_cards
     from eval.protocol import evaluate_agents
 
+    if config.tasks:
+        config = config.model_copy(update={"questions": (*config.questions, *config.tasks.split(","))})
     names = config.agent or ((str(config.out),) if find_agents(str(config.out)) else ())
     card = next(iter(read_cards(names).values()), None)
     if card is not None:

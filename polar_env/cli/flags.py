@@ -50,6 +50,8 @@ class QuestionsConfig(ModelConfig):
     prompt: str = ""
     """Prompt: STYLE-N (styles qa, bare, chat, restate; N examples) or a prompt file; by default OUT/prompt.yaml, or
     restate-6 where there is none."""
+    examples: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Questions whose train split gives the worked examples, repeatable; by default those of --questions."""
     limit: Annotated[int, Field(ge=0)] = 0
     """Use at most this many questions, tasks taking turns; 0 uses all."""
     skip_bad: bool = False

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from polar_env.runner import Runner
     from polar_env.worlds import LiveWorld
 
-__all__ = ["open_llm", "open_pool", "open_prompts", "open_questions", "open_world"]
+__all__ = ["example_pool", "open_llm", "open_pool", "open_prompts", "open_questions", "open_world"]
 
 
 def open_pool(config: QuestionsConfig) -> QuestionPool:
@@ -82,7 +82,13 @@ def open_prompts(config: QuestionsConfig) -> Prompts:
     name = config.prompt or DEFAULT_PROMPT
     if name.endswith((".yaml", ".yml")):
         return read_prompts(Path(name))
-    return Prompts.for_all(make_prompt(name, open_pool(config).split("train")))
+    return Prompts.for_all(make_prompt(name, example_pool(config))).with_lengths(open_pool(config).answer_tokens)
+
+
+def example_pool(config: QuestionsConfig) -> list[Question]:
+    """The train questions that worked examples are taken from; see `QuestionsConfig.examples`."""
+    pool = load_pool(config.examples, skip_broken=config.skip_bad) if config.examples else open_pool(config)
+    return pool.split("train")
 
 
 def open_world(config: QuestionsConfig, prompts: Prompts) -> LiveWorld:

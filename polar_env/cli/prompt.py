@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from polar_env.cli.bars import console
 from polar_env.cli.flags import PROMPT_FILE, QuestionsConfig
-from polar_env.cli.opening import open_llm, open_pool, open_questions
-from polar_env.questions import Prompts, make_prompt, write_prompts
+from polar_env.cli.opening import example_pool, open_llm, open_pool, open_questions
+from polar_env.questions import make_prompts, write_prompts
 
 if TYPE_CHECKING:
+    from eval.prompts import PromptChoice
     from eval.statistics import Estimate
 
 __all__ = ["CONFIG", "PromptConfig", "run"]
@@ -22,7 +24,9 @@ class PromptConfig(QuestionsConfig):
 
     candidates: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Prompts to compare, repeatable; by default all styles with 0 and 6 examples."""
-    limit: int = 120
+    per_task: bool = False
+    """Choose for each task by itself, with worked examples of that task."""
+    limit: int = 300
     """Train questions to measure each prompt on, tasks taking turns."""
 
 
@@ -32,24 +36,41 @@ DEFAULT_CANDIDATES = ("qa-0", "qa-6", "bare-0", "bare-6", "chat-0", "chat-6", "r
 
 def run(config: PromptConfig) -> dict[str, Any]:
     """Measure the identity program under each candidate and record the best in ``OUT/prompt.yaml``."""
-    from eval.prompts import choose_prompt
+    from eval.prompts import choose_prompts
 
-    pool = open_pool(config).split("train")
-    prompts = [make_prompt(name, pool) for name in config.candidates or DEFAULT_CANDIDATES]
-    longest = max(prompts, key=lambda prompt: len(prompt.examples))
-    questions = open_questions(config, "train", without=Prompts.for_all(longest))
+    pool = example_pool(config)
+    names = config.candidates or DEFAULT_CANDIDATES
+    lengths = open_pool(config).answer_tokens
+    candidates = {name: make_prompts(name, pool, per_task=config.per_task).with_lengths(lengths) for name in names}
+    longest = max(candidates.values(), key=lambda prompts: len(prompts.examples))
+    questions = open_questions(config, "train", without=longest)
     llm = open_llm(config.model_name, config.dtype_name, config.device)
 
     def show(name: str, estimate: Estimate) -> None:
         console.print(f"prompt {name:<10} identity {estimate.percent()} %", markup=False)
 
-    best, measured = choose_prompt(llm, prompts, questions, show)
+    best, choices = choose_prompts(llm, candidates, questions, per_task=config.per_task, on_prompt=show)
     path = config.out / PROMPT_FILE
-    write_prompts(Prompts.for_all(best), path)
-    console.print(f"best prompt: {best.name}, on {len(questions)} train questions; recorded in {path}", markup=False)
+    write_prompts(best, path)
+    for choice in choices:
+        console.print(_sentence(choice), markup=False)
+    console.print(f"best prompt: {best.name}; recorded in {path}", markup=False)
     return {
         "prompt": best.name,
         "path": str(path),
         "questions": len(questions),
-        "measured": {name: vars(estimate) for name, estimate in measured.items()},
+        "measured": {name: asdict(estimate) for name, estimate in choices[0].shares.items()},
+        "choices": [asdict(choice) for choice in choices],
     }
+
+
+def _sentence(choice: PromptChoice) -> str:
+    """A choice in words."""
+    from eval.prompts import MEASURED
+
+    few = f" (fewer than {MEASURED})" if choice.questions < MEASURED else ""
+    ties = f"; these questions cannot tell it from {', '.join(choice.ties)}" if choice.ties else ""
+    return (
+        f"{choice.task}: {choice.best}, on {choice.questions} questions{few}{ties}. Choosing on half of them loses "
+        f"{100 * choice.loss:.1f} points on the other half."
+    )

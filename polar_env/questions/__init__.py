@@ -6,19 +6,14 @@ from polar_env.questions.prompts import (
     Prompt,
     Prompts,
     make_prompt,
+    make_prompts,
     read_prompts,
     without_examples,
     write_prompts,
 )
 from polar_env.questions.question import Question, mixed_order
-from polar_env.questions.sources import (
-    QuestionPool,
-    QuestionSpec,
-    builtin_mixtures,
-    load_pool,
-    load_questions,
-    parse_spec,
-)
+from polar_env.questions.sources import QuestionPool, load_pool, load_questions
+from polar_env.questions.spec import QuestionSpec, builtin_mixtures, parse_spec
 from polar_env.questions.twins import SPLITS, Split, have_twins, normalise, split_of, twin_clusters, twin_hash, twin_key
 from polar_env.questions.verifiers import VERIFIERS, is_right, is_right_in_any_form
 
@@ -40,6 +35,7 @@ __all__ = [
     "load_pool",
     "load_questions",
     "make_prompt",
+    "make_prompts",
     "mixed_order",
     "normalise",
     "parse_spec",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ __all__ = [
     "Prompts",
     "RenderedPrompt",
     "make_prompt",
+    "make_prompts",
     "read_prompts",
     "without_examples",
     "write_prompts",
@@ -153,10 +154,16 @@ class Prompts(Config):
     def __getitem__(self, task: str) -> Prompt:
         return self.by_task.get(task, self.default)
 
+    def with_lengths(self, answer_tokens: Mapping[str, int]) -> Prompts:
+        """The same prompts, with the most tokens that an answer of some tasks may have."""
+        own = {t: self[t].model_copy(update={"max_new_tokens": most}) for t, most in answer_tokens.items()}
+        return Prompts(default=self.default, by_task=self.by_task | own)
+
     @property
     def name(self) -> str:
         """Short name, e.g. ``chat-6``, or ``chat-6, words: qa-2`` where tasks have prompts of their own."""
-        return ", ".join([self.default.name, *(f"{task}: {p.name}" for task, p in sorted(self.by_task.items()))])
+        own = (f"{task}: {p.name}" for task, p in sorted(self.by_task.items()) if p.name != self.default.name)
+        return ", ".join([self.default.name, *own])
 
     @property
     def examples(self) -> tuple[Example, ...]:
@@ -185,6 +192,26 @@ def make_prompt(name: str, pool: Sequence[Question]) -> Prompt:
         Example(question=q.text, answer=q.answer, equation=q.ask.equation, choices=q.choices) for q in chosen
     )
     return Prompt(style=style, examples=examples)
+
+
+def make_prompts(name: str, pool: Sequence[Question], *, per_task: bool = False) -> Prompts:
+    """Prompts by a short name: one for all tasks, or one for each with worked examples of its own.
+
+    Args:
+        name: see `make_prompt`.
+        pool: train questions.
+        per_task: a prompt for each task of the pool.
+
+    Raises:
+        UnknownNameError, ConfigError: as `make_prompt`; the task is named.
+    """
+    default = make_prompt(name, pool)
+    if not per_task:
+        return Prompts(default=default)
+    by_task: dict[str, list[Question]] = {}
+    for question in pool:
+        by_task.setdefault(question.task, []).append(question)
+    return Prompts(default=default, by_task={task: make_prompt(name, own) for task, own in by_task.items()})
 
 
 def examples_from(pool: Iterable[Question], count: int) -> list[Question]:

@@ -1,118 +1,27 @@
-"""Where questions come from: reasoning-gym data sets, JSON-lines files, and mixtures of them in YAML.
-
-A spec is a short text: ``rg:NAME``, ``jsonl:PATH``, the name of a built-in mixture, or a ``.yaml`` file that holds one;
-options follow in braces, as in ``rg:chain_sum {size: 200, options: {max_terms: 2}}``.
-"""
+"""Where questions come from: reasoning-gym data sets, JSON lines, hub data sets, files in registry wheels."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from importlib import resources
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import yaml
-from pydantic import AfterValidator, Field, ValidationError
-
-from polar_env.config import Config
+from polar_env.assets import wheel_member
 from polar_env.errors import ConfigError, QuestionError, QuestionFileError, UnknownNameError
 from polar_env.questions.ask import Ask
 from polar_env.questions.question import Question
+from polar_env.questions.records import question_of, record_of_line
+from polar_env.questions.spec import KINDS, QuestionSpec, parse_spec
 from polar_env.questions.twins import Split, normalise, split_of, twin_clusters
 from polar_env.questions.verifiers import VERIFIERS
 
-__all__ = ["QuestionPool", "QuestionSpec", "builtin_mixtures", "load_pool", "load_questions", "parse_spec"]
+__all__ = ["QuestionPool", "load_pool", "load_questions"]
 
 _DEFAULT_SIZE = 400
 _TRIES_PER_QUESTION = 60
 """How many draws from a procedural data set may fail (duplicate, no match) for each question asked for."""
-
-
-def _regular_expression(pattern: str | None) -> str | None:
-    try:
-        re.compile(pattern or "")
-    except re.error as error:
-        raise ValueError(f"no regular expression ({error})") from error
-    return pattern
-
-
-def _template(text: str | None) -> str | None:
-    try:
-        (text or "").format(expression="1 + 1")
-    except (KeyError, IndexError, ValueError) as error:
-        raise ValueError("a template may only name {expression}") from error
-    return text
-
-
-class QuestionSpec(Config):
-    """One source of questions."""
-
-    source: str
-    """``rg:NAME`` or ``jsonl:PATH``."""
-    task: str | None = None
-    """Name of the task in reports; by default the source's own name."""
-    size: int | None = Field(default=None, ge=1)
-    """How many distinct questions to take, over all splits; by default a whole file, or 400 of a procedural data set
-    (a finite one may hold fewer)."""
-    options: dict[str, Any] = Field(default={})
-    """Options of the reasoning-gym data set."""
-    seed: int = 0
-    """Seed of the reasoning-gym data set; apart from a run's seed, so that splits stay what they are."""
-    match: Annotated[str | None, AfterValidator(_regular_expression)] = None
-    """Regular expression that ``EXPRESSION = ANSWER`` (or the question's text) must match from end to end."""
-    text: Annotated[str | None, AfterValidator(_template)] = None
-    """Template that rephrases the question, e.g. ``What is {expression}?``."""
-    verifier: str | None = None
-    """``exact``, ``math``, ``choice`` or ``reasoning_gym``; by default a source's own: reasoning-gym's scorer for its
-    questions, ``choice`` for questions with choices, ``math`` for others."""
-    split: Split | None = None
-    """Put every question of this source into one split, for files that come already split."""
-
-
-def builtin_mixtures() -> dict[str, Path]:
-    """The mixtures that ship with the package, by name."""
-    folder = Path(str(resources.files("polar_env.questions") / "sets"))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def parse_spec(text: str) -> list[QuestionSpec]:
-    """Read a spec.
-
-    Raises:
-        UnknownNameError: for a mixture or data set that does not exist.
-        ConfigError: for options that are malformed, with the key.
-    """
-    name, brace, options = text.strip().partition("{")
-    name = name.strip()
-    if name.startswith(("rg:", "jsonl:")):
-        try:
-            given = yaml.safe_load(brace + options) if brace else {}
-            return [QuestionSpec.model_validate({"source": name, **given})]
-        except (ValidationError, yaml.YAMLError) as error:
-            raise ConfigError(f"questions '{text}': {_first_problem(error)}") from error
-    mixtures = builtin_mixtures()
-    path = mixtures.get(name, Path(name))
-    if path.suffix not in (".yaml", ".yml") or not path.is_file():
-        hint = "Or give rg:NAME, jsonl:PATH, or a .yaml file with a list of sources."
-        raise UnknownNameError("question set", name, mixtures, hint)
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(entries, list):
-            raise ConfigError(f"{path} holds no list of sources; each entry is a mapping with the key 'source'.")
-        return [QuestionSpec.model_validate(entry) for entry in entries]
-    except (ValidationError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {_first_problem(error)}") from error
-
-
-def _first_problem(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        problem = error.errors()[0]
-        keys = ", ".join(QuestionSpec.model_fields)
-        return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}. Keys: {keys}."
-    return str(error)
 
 
 @dataclass(frozen=True)
@@ -124,12 +33,14 @@ class QuestionPool:
         duplicates: questions left out because the same ask came before.
         twins_removed: questions left out because a twin came before in a source with another fixed split.
         broken: what was wrong with each line of a file that was left out.
+        answer_tokens: most tokens of a written answer, for each task whose source says so.
     """
 
     questions: tuple[Question, ...]
     duplicates: int
     twins_removed: int
     broken: tuple[str, ...]
+    answer_tokens: Mapping[str, int]
 
     def split(self, split: Split) -> list[Question]:
         """The questions of one split."""
@@ -150,10 +61,12 @@ def load_pool(specs: Sequence[str], *, skip_broken: bool = False) -> QuestionPoo
         raise QuestionError("no questions were given; pass --questions SPEC, e.g. --questions arithmetic.")
     broken: list[str] | None = [] if skip_broken else None
     distinct: dict[tuple[str, ...], tuple[Question, QuestionSpec]] = {}
-    total = 0
+    total, answer_tokens = 0, dict[str, int]()
     for spec in [entry for text in specs for entry in parse_spec(text)]:
         for question in _questions_of(spec, broken):
             total += 1
+            if spec.max_new_tokens is not None:
+                answer_tokens[question.task] = spec.max_new_tokens
             distinct.setdefault((normalise(question.text), *question.choices), (question, spec))
     clusters = twin_clusters(
         [question.ask for question, _ in distinct.values()],
@@ -168,7 +81,8 @@ def load_pool(specs: Sequence[str], *, skip_broken: bool = False) -> QuestionPoo
         split = split_of_cluster.setdefault(cluster, split_of(cluster))
         if spec.split in (None, split):
             kept.append(question if question.split == split else replace(question, split=split))
-    return QuestionPool(tuple(kept), total - len(distinct), len(distinct) - len(kept), tuple(broken or ()))
+    twins = len(distinct) - len(kept)
+    return QuestionPool(tuple(kept), total - len(distinct), twins, tuple(broken or ()), answer_tokens)
 
 
 def load_questions(specs: Sequence[str], split: Split | None = None, *, skip_broken: bool = False) -> list[Question]:
@@ -191,8 +105,12 @@ def _questions_of(spec: QuestionSpec, broken: list[str] | None) -> Iterator[Ques
     if kind == "rg":
         return _from_reasoning_gym(spec, name)
     if kind == "jsonl":
-        return _from_json_lines(spec, Path(name).expanduser(), broken)
-    raise UnknownNameError("kind of question source", kind, ["rg", "jsonl"])
+        return _from_records(spec, _json_lines(Path(name).expanduser()), Path(name).expanduser().parent.name, broken)
+    if kind == "hub":
+        return _from_records(spec, _hub_records(spec, name), spec.subset or name.rpartition("/")[2], broken)
+    if kind == "wheel":
+        return _from_records(spec, _wheel_records(name), Path(name).parent.name, broken)
+    raise UnknownNameError("kind of question source", kind, KINDS)
 
 
 def _from_reasoning_gym(spec: QuestionSpec, name: str) -> Iterator[Question]:
@@ -204,7 +122,8 @@ def _from_reasoning_gym(spec: QuestionSpec, name: str) -> Iterator[Question]:
     size = spec.size or _DEFAULT_SIZE
     tries = size * _TRIES_PER_QUESTION
     try:
-        dataset = reasoning_gym.create_dataset(name, seed=spec.seed, size=tries, **spec.options)
+        options = _level_options(name, spec.level) | spec.options
+        dataset = reasoning_gym.create_dataset(name, **options | {"seed": spec.seed, "size": tries})
     except (TypeError, AssertionError, ValueError) as error:
         raise ConfigError(f"options {spec.options} of rg:{name}: {error}") from error
     seen: set[str] = set()
@@ -225,64 +144,89 @@ def _from_reasoning_gym(spec: QuestionSpec, name: str) -> Iterator[Question]:
             str(entry["answer"]),
             verifier=spec.verifier or "reasoning_gym",
             split=spec.split,
+            difficulty="" if spec.level is None else f"level {spec.level}",
             entry=entry,
         )
         if len(seen) == size:
             return
 
 
-def _from_json_lines(spec: QuestionSpec, path: Path, broken: list[str] | None) -> Iterator[Question]:
+def _level_options(name: str, level: int | None) -> dict[str, Any]:
+    """The options of a level of a data set's own curriculum.
+
+    Raises:
+        ConfigError: if reasoning-gym has no curriculum for the data set.
+    """
+    from reasoning_gym.factory import create_curriculum, has_curriculum
+
+    if level is None:
+        return {}
+    if not has_curriculum(name):
+        raise ConfigError(f"rg:{name} has no curriculum, so no level {level}; leave 'level' away and give 'options'.")
+    curriculum = create_curriculum(name)
+    curriculum.set_global_level(level)
+    return asdict(curriculum.generate_configuration())
+
+
+Record = tuple[str, Mapping[str, Any] | bytes]
+"""Where a record stands, for messages, and the record; a line of a JSON file is not read yet."""
+
+
+def _json_lines(path: Path) -> Iterator[Record]:
     if not path.is_file():
         raise QuestionFileError(f"{path}: there is no such file.")
-    taken = 0
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if taken == spec.size or not line.strip():
-                continue
-            try:
-                question = _from_json_line(line.decode("utf-8"), spec, path.parent.name)
-            except (QuestionError, ValueError) as error:
-                problem = f"{path}:{number}: {error}"
-                if broken is None:
-                    mend = "Mend the line, or pass --skip-bad to leave such lines out and count them."
-                    raise QuestionFileError(f"{problem} {mend}") from error
-                broken.append(problem)
-                continue
-            if spec.match is None or re.fullmatch(spec.match, question.text):
-                taken += 1
-                yield question
+            if line.strip():
+                yield f"{path}:{number}", line
 
 
-def _from_json_line(line: str, spec: QuestionSpec, folder: str) -> Question:
-    """One question from one line: {question, answer} or {question, choices, gold}."""
+def _hub_records(spec: QuestionSpec, name: str) -> Iterator[Record]:
+    """The rows of a hub data set, or of a local folder that holds one.
+
+    Raises:
+        ConfigError: if the library is missing, or the data set cannot be loaded.
+    """
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise QuestionError(f"not JSON ({error.msg} at column {error.colno}).") from error
-    if not isinstance(row, dict):
-        raise QuestionError('not a JSON object; a line is {"question": .., "answer": ..}.')
-    text = _field(row, "question", str)
-    choices: tuple[str, ...] = ()
-    if "choices" in row:
-        choices = tuple(str(choice) for choice in _field(row, "choices", list))
-        gold = _field(row, "gold", int)
-        if not 0 <= gold < len(choices):
-            raise QuestionError(f"field 'gold' is {gold}, but there are {len(choices)} choices (0-based).")
-        answer = choices[gold]
-    else:
-        answer = str(_field(row, "answer", (str, int, float)))
-    return Question(
-        Ask.typed(text, spec.task or str(row.get("task") or folder), choices),
-        answer,
-        verifier=spec.verifier or ("choice" if choices else "math"),
-        split=spec.split,
-        difficulty=str(row.get("difficulty", row.get("level", ""))),
-    )
+        import datasets
+    except ImportError as error:
+        raise ConfigError(f"hub:{name} needs the package datasets; pip install 'polar-env[hub]'.") from error
+    try:
+        rows = datasets.load_dataset(name, spec.subset, split=spec.part)
+    except Exception as error:  # the library raises of many kinds: no network, no such name, subset or split
+        raise ConfigError(f"hub:{name} (subset {spec.subset}, part {spec.part}): {error}") from error
+    for number, row in enumerate(rows):
+        yield f"hub:{name}[{number}]", row
 
 
-def _field(row: dict[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
-    if name not in row:
-        raise QuestionError(f"field '{name}' is missing; the line has {', '.join(map(repr, row)) or 'no fields'}.")
-    if not isinstance(row[name], kind) or isinstance(row[name], bool):
-        raise QuestionError(f"field '{name}' is {row[name]!r}, which is of the wrong type.")
-    return row[name]
+def _wheel_records(name: str) -> Iterator[Record]:
+    """The rows of an arrow file in a wheel of the package registry."""
+    import pyarrow as pa
+
+    path = wheel_member(*name.split("/", 1))
+    with pa.memory_map(str(path)) as file:
+        for batch in pa.ipc.open_stream(file):
+            for number, row in enumerate(batch.to_pylist()):
+                yield f"wheel:{name}[{number}]", row
+
+
+def _from_records(
+    spec: QuestionSpec, records: Iterator[Record], default_task: str, broken: list[str] | None
+) -> Iterator[Question]:
+    taken = 0
+    for where, record in records:
+        if taken == spec.size:
+            break
+        try:
+            fields = record_of_line(record) if isinstance(record, bytes) else record
+            question = question_of(fields, spec.fields, spec.task, default_task)
+        except (QuestionError, ValueError) as error:
+            problem = f"{where}: {error}"
+            if broken is None:
+                mend = "Mend the line, or pass --skip-bad to leave such lines out and count them."
+                raise QuestionFileError(f"{problem} {mend}") from error
+            broken.append(problem)
+            continue
+        if spec.match is None or re.fullmatch(spec.match, question.text):
+            taken += 1
+            yield replace(question, verifier=spec.verifier or question.verifier, split=spec.split or question.split)

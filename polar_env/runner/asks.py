@@ -35,12 +35,19 @@ __all__ = ["IN_FLIGHT", "TOKENS", "VERDICTS", "AskRunner", "cached_and_missing",
 
 _STATES, _OBSERVATIONS, VERDICTS, TOKENS = 0.75, 0.109375, 0.0625, 0.015625
 """Shares of the memory bound; what is left of it is for the states in flight."""
+_ANSWERS = 0.015625
+"""Of the observations' share, what answers take."""
 IN_FLIGHT = 1 - _STATES - _OBSERVATIONS - VERDICTS - TOKENS
 _ENCODING_BYTES, _TOKEN_BYTES = 4096, 128
 """An encoded ask or question in memory, and each of its tokens."""
 _PROMPTS = 1024
 """Prompts whose encoder is kept."""
 
+_ANSWER_BYTES = 1024
+"""An answer in memory, with its key."""
+
+AnswerKey = tuple[bytes, tuple[str, ...], int, tuple[int, ...], float, int]
+"""Of an answer: the ask's text, its choices, the most tokens, the program's layers, temperature and seed."""
 AskedState = tuple[Ask, Prompt, tuple[int, ...]]
 AskedAnswer = tuple[Ask, Prompt, Program]
 Key = TypeVar("Key")
@@ -75,16 +82,17 @@ class AskRunner:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all states and observations; token ids stay."""
+        """Forget all states, observations and answers; token ids stay."""
         self.states = StateCache(int(self.memory_bytes * _STATES))
         self._observations: BoundedCache[tuple[bytes, Prefix], NDArray[np.float16]] = BoundedCache(
-            int(self.memory_bytes * _OBSERVATIONS)
+            int(self.memory_bytes * (_OBSERVATIONS - _ANSWERS))
         )
+        self._answers: BoundedCache[AnswerKey, Answer] = BoundedCache(int(self.memory_bytes * _ANSWERS))
 
     @property
     def memory_used(self) -> int:
-        """Bytes that states, observations and token ids of asks take now."""
-        return self.states.used + self._observations.used + self._asks.used
+        """Bytes that states, observations, answers and token ids of asks take now."""
+        return self.states.used + self._observations.used + self._answers.used + self._asks.used
 
     def encoder(self, prompt: Prompt) -> Encoder:
         """What encodes asks under a prompt."""
@@ -185,18 +193,27 @@ class AskRunner:
             ProgramError, QuestionTooLongError: as `generate`.
             NonFiniteError: if the identity makes NaN or infinite hidden states.
         """
-        groups: dict[int, list[int]] = {}  # by most tokens; 0 for a choice
-        for i, (ask, prompt, _) in enumerate(asked):
-            groups.setdefault(0 if ask.choices else prompt.max_new_tokens, []).append(i)
-        answers: dict[int, Answer] = {}
-        for bound, rows in groups.items():
-            group, own = [asked[i] for i in rows], tuple(seeds[i] for i in rows) if temperature else ()
-            if bound:
-                written = self._write(group, Decoding(bound, temperature, seed=own or 0))
-            else:
-                written = self._choose(group, temperature, own)
-            answers |= zip(rows, written, strict=True)
-        return [answers[i] for i in range(len(asked))]
+        keys = [
+            (self.encode_ask(ask, prompt).text.id, ask.choices, prompt.max_new_tokens, program.layers, temperature,
+             seeds[i] if temperature else 0)
+            for i, (ask, prompt, program) in enumerate(asked)
+        ]  # fmt: skip
+        answers, missing = cached_and_missing(keys, list(enumerate(asked)), self._answers)
+        groups: dict[int, list[AnswerKey]] = {}  # by most tokens; 0 for a choice
+        for key, (_, (ask, prompt, _)) in missing.items():
+            groups.setdefault(0 if ask.choices else prompt.max_new_tokens, []).append(key)
+        for bound, group in groups.items():
+            rows = [missing[key][1] for key in group]
+            own = tuple(seeds[missing[key][0]] for key in group) if temperature else ()
+            written = (
+                self._write(rows, Decoding(bound, temperature, seed=own or 0))
+                if bound
+                else self._choose(rows, temperature, own)
+            )
+            for key, answer in zip(group, written, strict=True):
+                answers[key] = answer
+                self._answers.put(key, answer, _ANSWER_BYTES)
+        return [answers[key] for key in keys]
 
     def confidences(self, asked: Sequence[AskedState]) -> NDArray[np.float32]:
         """How sure the LLM is of the next token, had it stopped after the layers executed so far.

@@ -52,7 +52,7 @@ class DeviceProfile:
         if device.type == "cpu":
             memory = min(_HOST_BYTES, int(_HOST_SHARE * psutil.virtual_memory().total))
             return cls(
-                batch_tokens=1024, merge_below=128, padding=0.03, small_tokens=128, read_out_rows=64, decode_rows=32,
+                batch_tokens=1024, merge_below=128, padding=0.03, small_tokens=128, read_out_rows=64, decode_rows=64,
                 memory_bytes=memory,
             )  # fmt: skip
         return cls(

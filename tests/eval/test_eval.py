@@ -151,7 +151,7 @@ def test_every_table_has_the_identity_and_the_best_static_programs(world: LiveWo
     cards = {Path("mine"): cast("AgentCard", SimpleNamespace(results=results))}
     names = [method.name for method in methods_of(world, ["static:0-1 3", "static:0 3"], cards, 0)]
     assert names == [
-        "identity", "best-static", "best-static-per-task", "random", "majority 2", "best-of 2", "static 0 3"
+        "identity", "best-static", "best-static-per-task", "static 0 3", "random", "majority 2", "best-of 2"
     ]  # fmt: skip
     results = {"best-static": "0-3", "best-static-per-task": {}}
     methods = methods_of(world, [], {Path("mine"): cast("AgentCard", SimpleNamespace(results=results))}, 0)

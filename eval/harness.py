@@ -1,0 +1,143 @@
+"""Programs and agents in lm-evaluation-harness, as its model ``polar``.
+
+    python -m eval.harness --model polar --model_args "pretrained=smollm2-135m,program=0-12 14-29" --tasks arc_easy
+
+is lm-eval's own command line with one model more: tokenizing, batching, stop strings and scores are lm-eval's, and the
+identity gives the numbers of its model ``hf``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lm_eval.api.registry import register_model
+from lm_eval.models.huggingface import HFLM
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from agents.base import Responder
+from agents.registry import find_agents, load_agent, read_cards
+from polar_env.errors import ConfigError
+from polar_env.llm import load_llm
+from polar_env.program import Program
+from polar_env.questions import Ask, Prompt, Prompts
+from polar_env.runner import Runner, generate
+from polar_env.worlds import LiveWorld
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+
+__all__ = ["PolarLM"]
+
+
+@register_model("polar")
+class PolarLM(HFLM):  # type: ignore[misc]
+    """A frozen LLM under a program, or under the program that an agent chooses for each document.
+
+    Args:
+        pretrained: a named model, a local folder, or a hub id.
+        program: the program of all documents; empty is the identity.
+        agent: the folder of a saved agent, or an agent's name; it decides on the question alone, the program then
+            executes lm-eval's own context.
+        ask_field: the field of a document that holds the question that the agent reads.
+        dtype: floating-point type of the LLM.
+        device: device of the LLM.
+        batch_size: rows that are executed together.
+        max_length: most tokens of context and continuation; None is the model's.
+
+    Raises:
+        ConfigError: for a program and an agent at once, or an agent that answers out of several runs.
+    """
+
+    def __init__(
+        self,
+        pretrained: str = "smollm2-135m",
+        program: str = "",
+        agent: str = "",
+        ask_field: str = "question",
+        dtype: str = "float32",
+        device: str | None = "cpu",
+        batch_size: int | str = 8,
+        max_length: int | None = None,
+        max_batch_size: int | None = None,
+    ) -> None:
+        if program and agent:
+            raise ConfigError("give a program or an agent, not both.")
+        self.frozen = load_llm(pretrained, dtype=dtype, device=device or "cpu")
+        super().__init__(
+            pretrained=self.frozen.model, tokenizer=self.frozen.tokenizer, backend="causal", batch_size=batch_size,
+            max_length=max_length,
+        )  # fmt: skip
+        self.ask_field = ask_field
+        self._program = Program.parse(program, self.frozen.depth) if program else self.frozen.identity
+        self._agent = None
+        if agent:
+            cards = read_cards([agent])
+            prompts = next(iter(cards.values())).prompts if cards else Prompts.for_all(Prompt(style="qa"))
+            folder = str(find_agents(agent)[0]) if cards else agent
+            loaded = load_agent(folder, LiveWorld(Runner(self.frozen), prompts))
+            if isinstance(loaded, Responder):
+                raise ConfigError(f"'{agent}' answers out of several runs; lm-eval wants one program for a document.")
+            self._agent = loaded
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Log-likelihood of continuations; see lm-eval."""
+        return self._by_program(requests, lambda some: super(PolarLM, self).loglikelihood(some, disable_tqdm))
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Log-likelihood of whole texts; see lm-eval."""
+        return self._by_program(requests, lambda some: super(PolarLM, self).loglikelihood_rolling(some, disable_tqdm))
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Continuations up to a stop string; see lm-eval."""
+        return self._by_program(requests, lambda some: super(PolarLM, self).generate_until(some, disable_tqdm))
+
+    def _by_program(self, requests: list[Instance], answer: Callable[[list[Instance]], list[Any]]) -> list[Any]:
+        """Let lm-eval answer requests, those of one program together; in the requests' order."""
+        programs = self._programs(requests)
+        answers: dict[int, Any] = {}
+        for program in dict.fromkeys(programs):
+            rows = [i for i, each in enumerate(programs) if each == program]
+            self._program = program
+            answers |= zip(rows, answer([requests[i] for i in rows]), strict=True)
+        return [answers[i] for i in range(len(requests))]
+
+    def _programs(self, requests: Sequence[Instance]) -> list[Program]:
+        """The program of each request."""
+        if self._agent is None:
+            return [self._program] * len(requests)
+        for request in requests:
+            if self.ask_field not in request.doc:
+                raise ConfigError(
+                    f"documents of {request.task_name} have no field '{self.ask_field}' for the agent; they have "
+                    f"{', '.join(request.doc)}. Give ask_field=FIELD in --model_args."
+                )
+        asks = [Ask.typed(str(request.doc[self.ask_field]), str(request.task_name)) for request in requests]
+        distinct = list(dict.fromkeys(asks))
+        decisions = self._agent.decide(distinct)
+        chosen = {ask: decision.program for ask, decision in zip(distinct, decisions, strict=True)}
+        return [chosen[ask] for ask in asks]
+
+    def _model_call(self, inps: Tensor, attn_mask: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+        return self.frozen.logits(inps, self._program)
+
+    def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **generation: Any) -> Tensor:
+        """The context and what is written behind it, padded on the right."""
+        mask = generation.pop("attention_mask").bool()
+        prompts = [row[real].tolist() for row, real in zip(context, mask, strict=True)]
+        sampled = generation.get("do_sample") or generation.get("temperature", 0.0) > 0
+        written = generate(
+            self.frozen, prompts, self._program, stop=stop, max_new_tokens=max_length - context.shape[1],
+            temperature=generation.get("temperature", 1.0) if sampled else 0.0, top_p=generation.get("top_p", 1.0),
+        )  # fmt: skip
+        rows = [torch.tensor(each.tokens) for each in written]
+        new = pad_sequence(rows, batch_first=True, padding_value=self.tokenizer.pad_token_id)
+        return torch.cat([context.cpu(), new], dim=1)
+
+
+if __name__ == "__main__":
+    from lm_eval.__main__ import cli_evaluate
+
+    cli_evaluate()
