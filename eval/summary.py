@@ -107,8 +107,8 @@ class Summary:
 
     @property
     def agents(self) -> list[str]:
-        """Names of the learned agents."""
-        return [name for name, method in self.methods.items() if method.role == "agent"]
+        """Names of the learned agents, the last one first."""
+        return [name for name, method in reversed(self.methods.items()) if method.role == "agent"]
 
     @property
     def sentences(self) -> list[str]:
@@ -172,9 +172,15 @@ def summarise(
         for name, of_method in rows.groupby("method", sort=False)
     }
     peers = [name for name in methods if roles[name] != "oracle"]
+    agents = [name for name in reversed(peers) if roles[name] == "agent"]
+    others = [name for name in peers if name not in agents]
     return Summary(
         methods=methods,
-        comparisons={key: compare_with(base, rows, peers, seed) for key, base in BASES.items() if base in methods},
+        comparisons={  # Holm's families are the agents and the baselines, apart: what is claimed is claimed of agents
+            key: compare_with(base, rows, agents, seed) | compare_with(base, rows, others, seed)
+            for key, base in BASES.items()
+            if base in methods
+        },
         at_equal_cost=_at_equal_cost(rows, roles, seed),
         form_repair=_form_repair(rows, peers),
         agreement={
@@ -265,8 +271,13 @@ def method_table(summary: Summary) -> Table:
     )  # fmt: skip
 
 
-def comparison_table(comparisons: Comparisons) -> Table:
-    """All methods beside one baseline, all questions first, then task by task."""
+def comparison_table(comparisons: Comparisons, by_task: Sequence[str] | None = None) -> Table:
+    """Methods beside one baseline over all questions, and some of them task by task.
+
+    Args:
+        comparisons: of one baseline.
+        by_task: names of the methods that get a row for each task; None for all.
+    """
     return Table(
         ("method", "task", "points, 95 % interval", "won", "lost", "p", "p (Holm)", "could show", "it"),
         [
@@ -281,8 +292,9 @@ def comparison_table(comparisons: Comparisons) -> Table:
                 f"{100 * each.smallest:.1f}",
                 each.verdict,
             )
-            for by_task in comparisons.values()
-            for each in by_task.values()
+            for method, of_method in comparisons.items()
+            for each in of_method.values()
+            if each.task == ALL_TASKS or by_task is None or method in by_task
         ],
     )
 

@@ -106,7 +106,7 @@ def contrasts(rows: pd.DataFrame, summary: Summary, count: int = 6) -> tuple[str
     Returns:
         The method's and the baseline's name, and the questions, those won first.
     """
-    peers = [name for name in (*summary.agents[-1:], BEST_STATIC, IDENTITY) if name in summary.methods]
+    peers = [name for name in (*summary.agents[:1], BEST_STATIC, IDENTITY) if name in summary.methods]
     if len(peers) < 2:
         return IDENTITY, IDENTITY, []
     method, base = peers[:2]

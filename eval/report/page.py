@@ -82,7 +82,8 @@ def write_report(folder: Path, results: Results, title: str = "Programs of layer
     """
     rows, meta, summary = results.rows(), results.meta, summary_of(results)
     depth, timings = int(meta["depth"]), read_timings(results.folder.parent / TIMINGS)
-    comparisons = {f"Against {of_base}": comparison_table(each) for of_base, each in _by_base(summary).items()}
+    shown = [*summary.agents, *([] if summary.agents else [BEST_STATIC])]
+    comparisons = {f"Against {base}": comparison_table(each, shown) for base, each in _by_base(summary).items()}
     tables = {
         "methods": method_table(summary),
         "tasks": task_table(summary),
@@ -133,7 +134,7 @@ def _by_base(summary: Summary) -> dict[str, Any]:
 
 def _last_chooser(rows: pd.DataFrame, summary: Summary) -> str | None:
     """The last learned agent, if it chose more than one program."""
-    return next((name for name in reversed(summary.agents) if summary.methods[name].programs > 1), None)
+    return next((name for name in summary.agents if summary.methods[name].programs > 1), None)
 
 
 def _figures(rows: pd.DataFrame, summary: Summary, depth: int) -> dict[str, Callable[..., Any]]:
@@ -145,11 +146,11 @@ def _figures(rows: pd.DataFrame, summary: Summary, depth: int) -> dict[str, Call
     if IDENTITY in methods:
         figures["tasks"] = partial(tasks_figure, methods)
     figures["executions"] = partial(executions_figure, methods)
-    last = next((name for name in reversed(methods) if methods[name].role == "agent"), None)
+    last = next(iter(summary.agents), None)
     if last is not None:
         by_task = {str(task): _executions(of, depth) for task, of in rows[rows["method"] == last].groupby("task")}
         figures["task_executions"] = partial(task_executions_figure, by_task, last)
-    calibrated = [name for name in (IDENTITY, BEST_STATIC, *summary.agents[-1:]) if name in methods]
+    calibrated = [name for name in (IDENTITY, BEST_STATIC, *summary.agents[:1]) if name in methods]
     if rows["question_id"].nunique() >= 10:
         figures["calibration"] = partial(calibration_figure, rows, calibrated)
     return figures
@@ -172,7 +173,7 @@ def _notes(meta: dict[str, Any], summary: Summary) -> list[str]:
         "pass@1: a method answers without seeing the gold answer. Open questions are answered by greedy decoding and "
         "judged by the task's verifier; of choices the likeliest per token counts. Intervals: Wilson for shares, "
         "paired bootstrap over questions (10,000 resamples) for differences; p: McNemar's exact test, corrected by "
-        "Holm over all methods and tasks that are compared with the same baseline.",
+        "Holm over all agents (and apart over all baselines) and tasks that are compared with the same baseline.",
         "Could show: the smallest difference that as many questions, with as many that differ, show in four of five "
         "evaluations. GFLOPs: of LLM and agent for one answer, the worked examples left out. ms / question: timed on a "
         "few questions, in batches of 32, worked examples ready.",
