@@ -24,8 +24,9 @@ def evaluations(gain: float, discordant: float, questions: int, seed: int) -> li
     """
     rng = np.random.default_rng(seed)
     won, lost = (discordant + gain) / 2, (discordant - gain) / 2
-    kinds = rng.choice(4, size=(SIMULATIONS, questions), p=[won, lost, 0.3, 0.7 - discordant])
-    return [((kind == 0) | (kind == 2), (kind == 1) | (kind == 2)) for kind in kinds]
+    counts = rng.multinomial(questions, [won, lost, 0.3, 0.7 - discordant], size=SIMULATIONS)
+    ours, theirs = np.array([True, False, True, False]), np.array([False, True, True, False])
+    return [(ours.repeat(each), theirs.repeat(each)) for each in counts]
 
 
 def test_wilson_interval() -> None:
