@@ -130,7 +130,7 @@ def import_traces(path: Path, llm: FrozenLLM, prompts: Prompts, folder: Path, *,
     Args:
         path: the file.
         llm: the LLM that its paths are of.
-        prompts: the prompts that the trace set names.
+        prompts: the prompts that the trace set names, of its tasks.
         folder: gets ``traces`` and ``questions.jsonl``.
         skip_bad: leave out what is no question or no program, instead of refusing the file.
 
@@ -154,7 +154,9 @@ def import_traces(path: Path, llm: FrozenLLM, prompts: Prompts, folder: Path, *,
     ]
     write_whole(file, "\n".join([*lines, ""]).encode())
     origin = {"imported_from": path.name, "questions": [f"jsonl:{file}"]}
-    TraceSet.start(folder / "traces", new_meta(llm, prompts, origin)).append(imported.rows)
+    tasks = {question.task for question in imported.questions}
+    own = prompts.model_copy(update={"by_task": {t: each for t, each in prompts.by_task.items() if t in tasks}})
+    TraceSet.start(folder / "traces", new_meta(llm, own, origin)).append(imported.rows)
     return imported
 
 
