@@ -59,6 +59,8 @@ class AgentCard(Config):
     """Hashes of the canonical forms of all asks that it was trained on."""
     validation_asks: list[str]
     """Hashes of the canonical forms of all asks that chose among its versions."""
+    prose_asks: list[str] = []  # noqa: RUF012 - pydantic copies defaults
+    """Of train and validation asks in prose, what near-duplicates are known by; see `polar_env.questions.near_hash`."""
     seed: int
     """Seed of its training and of whatever it draws."""
     versions: dict[str, str]

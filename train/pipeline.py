@@ -15,7 +15,7 @@ from agents.policy.network import weights_of
 from polar_env.envs import ProgramRules, ProgramVectorEnv
 from polar_env.envs.sb3 import ProgramVecEnv
 from polar_env.errors import FingerprintError, TraceError
-from polar_env.questions import Question, twin_hash
+from polar_env.questions import Question, near_hash, twin_hash
 from polar_env.tables import read_json, write_whole
 from polar_env.traces import TraceSet, VerdictMatrix
 from polar_env.worlds import LiveWorld
@@ -167,6 +167,7 @@ def _blank_card(
         questions=list(specs),
         train_asks=list(dict.fromkeys(twin_hash(question.ask) for question in train)),
         validation_asks=[twin_hash(question.ask) for question in validation],
+        prose_asks=_prose_hashes([*train, *validation]),
         seed=config.seed,
         versions=library_versions(),
         config=config.model_dump(mode="json"),
@@ -178,6 +179,12 @@ def _blank_card(
             "static_questions": static.questions,
         },
     )
+
+
+def _prose_hashes(questions: Sequence[Question]) -> list[str]:
+    """Hashes of asks in prose; what a procedure fills into one template is near to one another, and no twins."""
+    hashes = [near_hash(question.ask) for question in questions if question.entry is None]
+    return list(dict.fromkeys(each for each in hashes if each is not None))
 
 
 def _save(model: MaskablePPO, name: str, validation: Score, step: int, card: AgentCard, agents: Path) -> None:

@@ -14,7 +14,18 @@ from polar_env.questions.prompts import (
 from polar_env.questions.question import Question, mixed_order
 from polar_env.questions.sources import QuestionPool, load_pool, load_questions
 from polar_env.questions.spec import QuestionSpec, builtin_mixtures, parse_spec
-from polar_env.questions.twins import SPLITS, Split, have_twins, normalise, split_of, twin_clusters, twin_hash, twin_key
+from polar_env.questions.twins import (
+    SPLITS,
+    Split,
+    have_twins,
+    near_hash,
+    near_twins,
+    normalise,
+    split_of,
+    twin_clusters,
+    twin_hash,
+    twin_key,
+)
 from polar_env.questions.verifiers import VERIFIERS, is_right, is_right_in_any_form
 
 __all__ = [
@@ -37,6 +48,8 @@ __all__ = [
     "make_prompt",
     "make_prompts",
     "mixed_order",
+    "near_hash",
+    "near_twins",
     "normalise",
     "parse_spec",
     "read_prompts",

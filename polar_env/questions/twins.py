@@ -8,15 +8,33 @@ and names, and a Jaccard similarity of their word 5-grams of at least `SIMILARIT
 from __future__ import annotations
 
 import ast
+import base64
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from polar_env.questions.ask import Ask, equation_of
 
-__all__ = ["SPLITS", "Split", "have_twins", "normalise", "split_of", "twin_clusters", "twin_hash", "twin_key"]
+if TYPE_CHECKING:
+    from datasketch import MinHash
+
+__all__ = [
+    "SPLITS",
+    "Split",
+    "have_twins",
+    "near_hash",
+    "near_twins",
+    "normalise",
+    "split_of",
+    "twin_clusters",
+    "twin_hash",
+    "twin_key",
+]
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -138,28 +156,68 @@ def _factors(node: ast.expr) -> list[str]:
 
 def _near_duplicates(asks: dict[str, Ask]) -> list[tuple[str, str]]:
     """Pairs of canonical forms of prose that are likely rewordings of each other."""
-    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    groups: dict[str, list[str]] = defaultdict(list)
     for key, ask in asks.items():
-        marks = sorted(_NUMBER.findall(ask.text)) + sorted(_NAME.findall(ask.text))
-        groups[(*marks, "|", *sorted(map(_words, ask.choices)))].append(key)
+        groups[_marks(ask)].append(key)
     pairs: list[tuple[str, str]] = []
     for group in groups.values():
         if len(group) > 1:
-            pairs += _similar(group, [_words(asks[key].text).split() for key in group])
+            pairs += _similar(group, [asks[key] for key in group])
     return pairs
 
 
-def _similar(keys: Sequence[str], words: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
-    from datasketch import MinHash, MinHashLSH
+def _marks(ask: Ask) -> str:
+    """The numbers, names and choices of an ask: near-duplicates have the same."""
+    marks = sorted(_NUMBER.findall(ask.text)) + sorted(_NAME.findall(ask.text))
+    return "\x1f".join([*marks, "|", *sorted(map(_words, ask.choices))])
+
+
+def _similar(keys: Sequence[str], asks: Sequence[Ask]) -> list[tuple[str, str]]:
+    from datasketch import MinHashLSH
 
     index = MinHashLSH(threshold=SIMILARITY, num_perm=_PERMUTATIONS)
     pairs: list[tuple[str, str]] = []
-    for key, row in zip(keys, words, strict=True):
-        sketch = MinHash(num_perm=_PERMUTATIONS)
-        sketch.update_batch([" ".join(row[i : i + _SHINGLE]).encode() for i in range(max(1, len(row) - _SHINGLE + 1))])
+    for key, ask in zip(keys, asks, strict=True):
+        sketch = _sketch(ask)
         pairs += [(key, other) for other in index.query(sketch)]
         index.insert(key, sketch)
     return pairs
+
+
+def _sketch(ask: Ask) -> MinHash:
+    from datasketch import MinHash
+
+    row, sketch = _words(ask.text).split(), MinHash(num_perm=_PERMUTATIONS)
+    sketch.update_batch([" ".join(row[i : i + _SHINGLE]).encode() for i in range(max(1, len(row) - _SHINGLE + 1))])
+    return sketch
+
+
+def near_hash(ask: Ask) -> str | None:
+    """What shows that an ask in prose was reworded, for files that may not hold the text itself: a hash of its numbers,
+    names and choices, and its MinHash; None for arithmetic, whose twins `twin_hash` shows.
+    """
+    if twin_key(ask).startswith(_VALUE):
+        return None
+    values = _sketch(ask).hashvalues.astype("<u4").tobytes()
+    return f"{hashlib.sha256(_marks(ask).encode()).hexdigest()[:16]}:{base64.b64encode(values).decode()}"
+
+
+def near_twins(hashes: Sequence[str | None], others: Iterable[str]) -> list[bool]:
+    """Which asks are near-duplicates of others, all by their `near_hash`."""
+    by_marks: dict[str, list[NDArray[np.uint32]]] = defaultdict(list)
+    for other in others:
+        marks, values = _values_of(other)
+        by_marks[marks].append(values)
+    found = []
+    for each in hashes:
+        marks, values = _values_of(each) if each else ("", np.zeros(0, np.uint32))
+        found.append(any((values == other).mean() >= SIMILARITY for other in by_marks.get(marks, [])))
+    return found
+
+
+def _values_of(text: str) -> tuple[str, NDArray[np.uint32]]:
+    marks, _, values = text.partition(":")
+    return marks, np.frombuffer(base64.b64decode(values), "<u4")
 
 
 def twin_hash(ask: Ask) -> str:

@@ -21,7 +21,7 @@ from eval.summary import shorter_share, slower_notes, summarise
 from eval.timing import Timing, read_timings, time_methods
 from polar_env.errors import ConfigError, FingerprintError, LeakError
 from polar_env.program import Program
-from polar_env.questions import Ask, Example, Prompt, Prompts, Question, is_right, twin_hash
+from polar_env.questions import Ask, Example, Prompt, Prompts, Question, is_right, near_hash, twin_hash
 from polar_env.worlds import LiveWorld
 
 IDENTITY = method_of(StaticAgent(Program.identity(4), "identity"))
@@ -226,10 +226,26 @@ def test_oracle_takes_the_shortest_right_program(results: Results) -> None:
 def test_training_questions_are_refused(questions: list[Question]) -> None:
     twin = twin_hash(Ask("WHAT IS 1 + 4?", equation="1 + 4 ="))
     for split in ("train", "validation"):
-        card = SimpleNamespace(name="mine", train_asks=[], validation_asks=[])
+        card = SimpleNamespace(name="mine", train_asks=[], validation_asks=[], prose_asks=[])
         setattr(card, f"{split}_asks", [twin])
         with pytest.raises(LeakError, match=f"1 of {len(questions)} questions are {split} questions of the agent"):
             refuse_leaks(questions, [cast("AgentCard", card)], Prompts.for_all(Prompt(style="qa")))
+
+
+def test_reworded_training_questions_are_refused() -> None:
+    """A near-duplicate in prose is no twin by its canonical form; its MinHash is in the card."""
+    words = (
+        "A farmer in Kent has 12 apple trees and each of them bears about 30 apples in a good year; how many is that"
+    )
+    other = words.replace("about", "roughly")
+    card = SimpleNamespace(name="mine", train_asks=[twin_hash(Ask(words))], validation_asks=[], prose_asks=[])
+    asked, prompts = [Question.of(f"{other}?", "360")], Prompts.for_all(Prompt(style="qa"))
+    refuse_leaks(asked, [cast("AgentCard", card)], prompts)
+    card.prose_asks = [near_hash(Ask(words))]
+    with pytest.raises(LeakError, match=r"1 of 1 questions are train or validation questions .* in other words"):
+        refuse_leaks(asked, [cast("AgentCard", card)], prompts)
+    refuse_leaks([Question.of(other.replace("30", "31"), "372")], [cast("AgentCard", card)], prompts)
+    assert near_hash(Ask("What is 3 + 4?")) is None
 
 
 def test_a_repaired_form_is_told_from_a_better_answer() -> None:
