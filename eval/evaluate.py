@@ -19,7 +19,7 @@ from polar_env.runner import Answer
 from polar_env.traces.tree import best_programs
 from polar_env.worlds import AskWorld, LiveWorld
 
-__all__ = ["BATCH", "evaluate", "evaluate_oracle", "respond"]
+__all__ = ["BATCH", "answer_is_right", "evaluate", "evaluate_oracle", "respond"]
 
 BATCH = 128
 """Questions that all methods answer before the next ones."""
@@ -139,7 +139,6 @@ def _row(
     programs: int | None = None,
 ) -> dict[str, Any]:
     answer, layers = response.answer, sum(map(len, response.programs)) + response.layers
-    right, in_any_form = _judged(answer, question, leniently=method.name == IDENTITY)
     llm_flops = sum(world.answer_flops(question.ask, program, answer.tokens) for program in response.programs)
     return {
         "method_id": method.id,
@@ -149,8 +148,8 @@ def _row(
         "text": question.text,
         "gold": question.answer,
         "answer": answer.text,
-        "right": right,
-        "right_in_any_form": in_any_form,
+        "right": answer_is_right(answer, question),
+        "right_in_any_form": _in_any_form(answer, question) if method.name == IDENTITY else None,
         "forced": forced,
         "program": str(response.programs[0]),
         "programs": len(response.programs) if programs is None else programs,
@@ -163,11 +162,15 @@ def _row(
     }
 
 
-def _judged(answer: Answer, question: Question, leniently: bool) -> tuple[bool, bool | None]:
-    """Whether an answer is right, and whether it is in any form: of a choice by another scoring, else of the text."""
-    if question.choices:
-        right = answer.text == question.answer
-        sums = answer.choice_log_probs
-        other = bool(sums) and question.choices[max(range(len(sums)), key=sums.__getitem__)] == question.answer
-        return right, (right or other) if leniently else None
-    return is_right(answer.text, question), is_right_in_any_form(answer.text, question) if leniently else None
+def answer_is_right(answer: Answer, question: Question) -> bool:
+    """Whether a written answer is right by the question's verifier, or a choice is the gold one."""
+    return answer.text == question.answer if question.choices else is_right(answer.text, question)
+
+
+def _in_any_form(answer: Answer, question: Question) -> bool:
+    """The same, leniently: a choice also by the likelihood of all its tokens together."""
+    if not question.choices:
+        return is_right_in_any_form(answer.text, question)
+    sums = answer.choice_log_probs
+    other = bool(sums) and question.choices[max(range(len(sums)), key=sums.__getitem__)] == question.answer
+    return other or answer_is_right(answer, question)

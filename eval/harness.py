@@ -8,7 +8,10 @@ identity gives the numbers of its model ``hf``.
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,16 +23,16 @@ from torch.nn.utils.rnn import pad_sequence
 from agents.base import Responder
 from agents.registry import find_agents, load_agent, read_cards
 from polar_env.errors import ConfigError
-from polar_env.llm import load_llm
+from polar_env.llm import FrozenLLM, load_llm
 from polar_env.program import Program
-from polar_env.questions import Ask, Prompt, Prompts
+from polar_env.questions import Ask, Prompt, Prompts, Question
 from polar_env.runner import Runner, generate
 from polar_env.worlds import LiveWorld
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
-__all__ = ["PolarLM"]
+__all__ = ["PolarLM", "right_in_harness"]
 
 
 @register_model("polar")
@@ -37,11 +40,12 @@ class PolarLM(HFLM):  # type: ignore[misc]
     """A frozen LLM under a program, or under the program that an agent chooses for each document.
 
     Args:
-        pretrained: a named model, a local folder, or a hub id.
+        pretrained: a named model, a local folder, a hub id, or an LLM that is loaded.
         program: the program of all documents; empty is the identity.
         agent: the folder of a saved agent, or an agent's name; it decides on the question alone, the program then
             executes lm-eval's own context.
         ask_field: the field of a document that holds the question that the agent reads.
+        program_field: the field of a document that holds its program; empty where documents have none.
         dtype: floating-point type of the LLM.
         device: device of the LLM.
         batch_size: rows that are executed together.
@@ -53,10 +57,11 @@ class PolarLM(HFLM):  # type: ignore[misc]
 
     def __init__(
         self,
-        pretrained: str = "smollm2-135m",
+        pretrained: str | FrozenLLM = "smollm2-135m",
         program: str = "",
         agent: str = "",
         ask_field: str = "question",
+        program_field: str = "",
         dtype: str = "float32",
         device: str | None = "cpu",
         batch_size: int | str = 8,
@@ -65,22 +70,23 @@ class PolarLM(HFLM):  # type: ignore[misc]
     ) -> None:
         if program and agent:
             raise ConfigError("give a program or an agent, not both.")
-        self.frozen = load_llm(pretrained, dtype=dtype, device=device or "cpu")
+        loaded = pretrained if isinstance(pretrained, FrozenLLM) else None
+        self.frozen = loaded or load_llm(str(pretrained), dtype=dtype, device=device or "cpu")
         super().__init__(
             pretrained=self.frozen.model, tokenizer=self.frozen.tokenizer, backend="causal", batch_size=batch_size,
             max_length=max_length,
         )  # fmt: skip
-        self.ask_field = ask_field
+        self.ask_field, self.program_field = ask_field, program_field
         self._program = Program.parse(program, self.frozen.depth) if program else self.frozen.identity
         self._agent = None
         if agent:
             cards = read_cards([agent])
             prompts = next(iter(cards.values())).prompts if cards else Prompts.for_all(Prompt(style="qa"))
             folder = str(find_agents(agent)[0]) if cards else agent
-            loaded = load_agent(folder, LiveWorld(Runner(self.frozen), prompts))
-            if isinstance(loaded, Responder):
+            chooses = load_agent(folder, LiveWorld(Runner(self.frozen), prompts))
+            if isinstance(chooses, Responder):
                 raise ConfigError(f"'{agent}' answers out of several runs; lm-eval wants one program for a document.")
-            self._agent = loaded
+            self._agent = chooses
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Log-likelihood of continuations; see lm-eval."""
@@ -106,6 +112,8 @@ class PolarLM(HFLM):  # type: ignore[misc]
 
     def _programs(self, requests: Sequence[Instance]) -> list[Program]:
         """The program of each request."""
+        if self.program_field:
+            return [Program.parse(str(each.doc[self.program_field]), self.frozen.depth) for each in requests]
         if self._agent is None:
             return [self._program] * len(requests)
         for request in requests:
@@ -135,6 +143,60 @@ class PolarLM(HFLM):  # type: ignore[misc]
         rows = [torch.tensor(each.tokens) for each in written]
         new = pad_sequence(rows, batch_first=True, padding_value=self.tokenizer.pad_token_id)
         return torch.cat([context.cpu(), new], dim=1)
+
+
+def right_in_harness(world: LiveWorld, questions: Sequence[Question], programs: Sequence[Program]) -> list[bool]:
+    """Whether lm-eval finds each program's answer right, under the world's prompts.
+
+    Open questions are its ``generate_until`` with ``exact_match`` (case and punctuation ignored), multiple choice its
+    ``acc_norm``: the likelihood of a choice per byte.
+    """
+    right: dict[int, bool] = {}
+    for is_choice in (False, True):
+        rows = [i for i, question in enumerate(questions) if bool(question.choices) == is_choice]
+        if rows:
+            of_kind = _run_task(world, [questions[i] for i in rows], [programs[i] for i in rows], is_choice)
+            right |= dict(zip(rows, of_kind, strict=True))
+    return [right[i] for i in range(len(questions))]
+
+
+def _run_task(
+    world: LiveWorld, questions: Sequence[Question], programs: Sequence[Program], is_choice: bool
+) -> list[bool]:
+    """Run one kind of question as a task of lm-eval from a local file."""
+    import lm_eval
+
+    rendered = [world.prompts[q.task].render(world.llm.tokenizer, q.ask) for q in questions]
+    documents = [
+        {"prompt": each.prompt, "lead": each.lead, "program": str(program), "answer": question.answer,
+         "choices": list(question.choices), "gold": question.gold}
+        for each, question, program in zip(rendered, questions, programs, strict=True)
+    ]  # fmt: skip
+    ends = sorted({each.end for each in rendered if each.end})
+    most = max(world.prompts[question.task].max_new_tokens for question in questions)
+    kind: dict[str, Any] = (
+        {"output_type": "multiple_choice", "doc_to_target": "{{gold}}", "doc_to_choice": "{{choices}}",
+         "metric_list": [{"metric": "acc_norm"}]}
+        if is_choice
+        else {"output_type": "generate_until", "doc_to_target": "{{answer}}",
+              "generation_kwargs": {"until": ends, "max_gen_toks": most, "do_sample": False},
+              "metric_list": [{"metric": "exact_match", "ignore_case": True, "ignore_punctuation": True}],
+              "filter_list": [{"name": "strip", "filter": [{"function": "remove_whitespace"},
+                                                           {"function": "take_first"}]}]}
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "documents.jsonl"
+        path.write_text("\n".join(map(json.dumps, documents)), encoding="utf-8")
+        data = {"data_files": {"test": str(path)}, "cache_dir": folder}
+        task = {"task": "polar", "dataset_path": "json", "dataset_kwargs": data, "test_split": "test",
+                "doc_to_text": "{{prompt}}", "target_delimiter": rendered[0].lead} | kind  # fmt: skip
+        model = PolarLM(world.llm, program_field="program")
+        done = lm_eval.simple_evaluate(
+            model=model, tasks=[task], bootstrap_iters=0, log_samples=True, verbosity="ERROR"
+        )
+    metric = "acc_norm" if is_choice else "exact_match"
+    samples = sorted(done["samples"]["polar"], key=lambda sample: sample["doc_id"])
+    return [bool(sample[metric]) for sample in samples]
 
 
 if __name__ == "__main__":

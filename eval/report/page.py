@@ -41,12 +41,15 @@ from eval.summary import (
     task_table,
 )
 from eval.timing import read_timings, timing_table
+from eval.variations import VARIATIONS, read_variations, variation_table
 from polar_env.program import Program
 from polar_env.questions import Prompts
 from polar_env.tables import write_whole
 
 __all__ = ["TIMINGS", "summary_of", "write_report"]
 
+_FEW = 30
+"""Questions below which a task is said to be small."""
 TIMINGS = "timing.json"
 """File of the timings, beside the results' folder."""
 
@@ -82,6 +85,7 @@ def write_report(folder: Path, results: Results, title: str = "Programs of layer
     """
     rows, meta, summary = results.rows(), results.meta, summary_of(results)
     depth, timings = int(meta["depth"]), read_timings(results.folder.parent / TIMINGS)
+    varied = read_variations(results.folder.parent / VARIATIONS)
     shown = [*summary.agents, *([] if summary.agents else [BEST_STATIC])]
     comparisons = {f"Against {base}": comparison_table(each, shown) for base, each in _by_base(summary).items()}
     tables = {
@@ -89,6 +93,7 @@ def write_report(folder: Path, results: Results, title: str = "Programs of layer
         "tasks": task_table(summary),
         "verdicts": agreement_table(rows),
         "timings": timing_table(timings) if timings else None,
+        "variations": variation_table(varied) if varied else None,
     }
     notes = [*_notes(meta, summary), *slower_notes(summary), *_shorter_note(rows, depth)]
     parts = [
@@ -178,12 +183,27 @@ def _notes(meta: dict[str, Any], summary: Summary) -> list[str]:
         "evaluations. GFLOPs: of LLM and agent for one answer, the worked examples left out. ms / question: timed on a "
         "few questions, in batches of 32, worked examples ready.",
     ]
+    small = {t: n for t, n in _task_sizes(summary).items() if n < _FEW}
+    if small:
+        notes.append(
+            f"Fewer than {_FEW} questions: {', '.join(f'{task} ({count})' for task, count in small.items())}. What is "
+            "said of these tasks alone is next to nothing."
+        )
     if ORACLE in summary.methods:
         notes.append(
             f"The oracle is a search that sees the gold answer of {summary.methods[ORACLE].pass_at_1.count} of the "
             "questions. It is an upper bound; do not compare an agent with it as with a peer."
         )
     return notes
+
+
+def _task_sizes(summary: Summary) -> dict[str, int]:
+    """Questions of each task, by the method that answered most of them."""
+    sizes: dict[str, int] = {}
+    for method in summary.methods.values():
+        for task, estimate in method.by_task.items():
+            sizes[task] = max(sizes.get(task, 0), estimate.count)
+    return sizes
 
 
 def _shorter_note(rows: pd.DataFrame, depth: int) -> list[str]:

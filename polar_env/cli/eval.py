@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
+from pydantic import Field
 
 from eval.config import EvaluationConfig
 from polar_env.cli.bars import bars, console
 from polar_env.cli.flags import QuestionsConfig, with_model
 from polar_env.cli.opening import open_prompts, open_questions, open_world
-from polar_env.questions import Split
+from polar_env.questions import Question, Split, mixed_order
+
+if TYPE_CHECKING:
+    from polar_env.worlds import LiveWorld
 
 __all__ = ["CONFIG", "EvalConfig", "run"]
 
@@ -24,6 +30,11 @@ class EvalConfig(QuestionsConfig, EvaluationConfig):
     identity, random programs and the identity sampled are always measured."""
     tasks: str = ""
     """Built-in mixtures or task files, with commas between them, e.g. skills,choices,words; as --questions."""
+    variations: bool = False
+    """Also execute the chosen programs again under two other prompts, shuffled examples, another dtype, and in
+    lm-evaluation-harness where it is installed, and say what survives."""
+    variation_questions: Annotated[int, Field(ge=1)] = 256
+    """On how many questions."""
     split: Split = "test"
     """Which split of the questions."""
 
@@ -51,7 +62,28 @@ def run(config: EvalConfig) -> dict[str, Any]:
         summary = evaluate_agents(world, names, questions, folder, settings, bars(world.stats))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{folder} keeps what was measured; run the same command to go on.") from None
+    if config.variations:
+        summary |= {"variations": _vary(config, world, questions, folder)}
     if not config.json_output:
         print((folder / "table.md").read_text(encoding="utf-8"))
     console.print(f"report: {summary['report']}", markup=False)
     return summary
+
+
+def _vary(config: EvalConfig, world: LiveWorld, questions: list[Question], folder: Path) -> list[dict[str, Any]]:
+    """Measure again under other conditions; the report gets the table."""
+    from eval.report import write_report
+    from eval.results import Results
+    from eval.variations import variations_of, vary
+
+    results = Results.open(folder)
+    chat = bool(world.llm.tokenizer.chat_template)
+    varied = vary(
+        lambda prompts, dtype: open_world(config.model_copy(update={"dtype": dtype}), prompts),
+        results,
+        mixed_order(questions, config.seed)[: config.variation_questions],
+        variations_of(world.prompts, world.llm.dtype_name, chat, config.seed),
+        bars(world.stats),
+    )
+    write_report(folder, results)
+    return [asdict(each) for each in varied]
