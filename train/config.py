@@ -80,6 +80,8 @@ class MatrixConfig(Config):
     """Questions of the first heat; each later heat has twice as many and half the programs."""
     combine: int = Field(default=0, ge=0)
     """Survivors, the best first, whose pairs race against them in the end; 0 combines none."""
+    grow: int = Field(default=0, ge=0)
+    """Rounds of greedy growth after that: the best program with each other survivor's changes races against them."""
     layer_cost: float = Field(default=0.1, ge=0)
     """Reward lost per executed layer / D; the race is for mean verdict minus this."""
 
@@ -90,7 +92,8 @@ class SearchConfig(Config):
     mcts: MctsConfig = PRESETS["fast"]
     """The tree search."""
     race: MatrixConfig = MatrixConfig(candidates=64)
-    """The race of shared programs; with --matrix all single edits start, and the eight best are combined."""
+    """The race of shared programs; with --matrix all single edits start, then pairs of the eight best, and the best
+    grows twice."""
     matrix: bool = False
     """Race shared programs only, without trees."""
     trees: bool = False

@@ -65,9 +65,10 @@ def race(
     scores = _Scores(world, traces, config.layer_cost, measured, candidates)
     order = mixed_order(questions, seed)
     survivors = _heats(scores, order, candidates, config, on_verdicts)
-    if config.combine > 1:
-        # Ranked by the heats alone: a race that was stopped later must come to the same pairs.
-        pairs = combinations(survivors[: config.combine], 2)
+    # Ranked by the heats alone: a race that was stopped later must come to the same combinations.
+    rounds = [config.combine] * (config.combine > 1) + [0] * config.grow
+    for most in rounds:
+        pairs = combinations(survivors[:most], 2) if most else ((survivors[0], other) for other in survivors[1:])
         grown = [new for a, b in pairs if (new := combined(a, b, world.depth)) is not None]
         everyone = list(dict.fromkeys([*survivors, *grown]))
         survivors = _heats(scores, order, [p for p in everyone if p != identity], config, on_verdicts)

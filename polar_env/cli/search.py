@@ -49,7 +49,7 @@ def defaults(arguments: list[str], given: dict[str, Any]) -> dict[str, Any]:
         raise UnknownNameError("preset", name, PRESETS)
     race = SearchConfig().race
     if "--matrix" in arguments or given.get("matrix") is True:
-        race = MatrixConfig(candidates=0, combine=8)
+        race = MatrixConfig(candidates=0, combine=8, grow=2)
     start = {"mcts": PRESETS[name].model_dump(), "race": race.model_dump()}
     own = {key: given[key] for key in start if isinstance(given.get(key), dict)}
     return given | {"preset": name} | {key: settings | own.get(key, {}) for key, settings in start.items()}

@@ -83,6 +83,20 @@ def test_stopped_training_goes_on_and_finished_training_stays(
     assert (tmp_path / "agents" / "ppo" / WEIGHTS).read_bytes() == before
 
 
+def test_baselines_lie_beside_the_agents(world: tuple[PlantedWorld, TraceSet], tmp_path: Path) -> None:
+    """Every one of them loads, and its card names the questions of the training."""
+    train(world, tmp_path, lambda *_: None)
+    names = {folder.name for folder in (tmp_path / "agents").iterdir()}
+    baselines = {"best-static", "best-static-per-task", "ensemble", "shortgpt-10", "shortgpt-25", "early-exit"}
+    assert names == baselines | {"imitation", "ppo"}
+    ppo = read_card(tmp_path / "agents" / "ppo")
+    for name in baselines:
+        assert load_agent(str(tmp_path / "agents" / name), world[0])
+        card = read_card(tmp_path / "agents" / name)
+        assert card.train_asks == ppo.train_asks
+        assert card.results["best-static-per-task"].keys() == {"sums", "products"}
+
+
 def test_another_training_in_the_same_folder_is_refused(world: tuple[PlantedWorld, TraceSet], tmp_path: Path) -> None:
     train(world, tmp_path, lambda *_: None)
     with pytest.raises(FingerprintError, match="differs in: seed, config"):
