@@ -120,6 +120,14 @@ class Results(ShardedTable):
         """The role of each method, by name, in the order of the table."""
         return {method["name"]: method["role"] for method in self.meta["methods"].values()}
 
+    def families(self) -> dict[str, list[str]]:
+        """Names of the learned agents that their cards call by one name: trainings of several seeds."""
+        families: dict[str, list[str]] = {}
+        for method in self.meta["methods"].values():
+            if method["role"] == "agent":
+                families.setdefault(method["family"], []).append(method["name"])
+        return families
+
     def chosen_on(self, name: str) -> dict[str, Any] | None:
         """What a method was trained and chosen on, as its card says; None without a card."""
         chosen: dict[str, dict[str, Any] | None] = {
@@ -155,7 +163,8 @@ def _about(method: Method) -> dict[str, Any]:
         "versions": card.versions,
         "results": card.results,
     }  # fmt: skip
-    return {"name": method.name, "role": method.role, "chosen_on": chosen_on}
+    family = method.name if card is None else card.name
+    return {"name": method.name, "role": method.role, "family": family, "chosen_on": chosen_on}
 
 
 def _require_version(meta: dict[str, Any], folder: Path) -> None:

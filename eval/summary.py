@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from eval.comparison import ALL_TASKS, Comparisons, compare_with
 from eval.frontier import Family, gap
 from eval.methods import BEST_STATIC, BEST_STATIC_PER_TASK, IDENTITY, ORACLE
-from eval.statistics import Estimate, share
+from eval.statistics import Estimate, interquartile_mean, share
 from eval.table import Table
 from eval.timing import Timing
 from polar_env.program import Program
@@ -21,6 +21,7 @@ from polar_env.program import Program
 __all__ = [
     "BASES",
     "MethodSummary",
+    "OverSeeds",
     "Summary",
     "comparison_table",
     "method_table",
@@ -87,6 +88,39 @@ class MethodSummary:
 
 
 @dataclass(frozen=True)
+class OverSeeds:
+    """An agent that was trained with several seeds: interquartile means, with intervals over seeds.
+
+    Attributes:
+        name: the name that the trainings share.
+        pass_at_1: share of right answers.
+        lowest, highest: the same of the worst and of the best seed.
+        deltas: the difference to each baseline, by its name.
+    """
+
+    name: str
+    pass_at_1: Estimate
+    lowest: float
+    highest: float
+    deltas: dict[str, Estimate]
+
+    @property
+    def sentence(self) -> str:
+        """The finding in words."""
+        deltas = "; ".join(f"against {base} {delta.percent(sign=True)} points" for base, delta in self.deltas.items())
+        return (
+            f"Over {self.pass_at_1.count} seeds {self.name} is right on {self.pass_at_1.percent()} % (interquartile "
+            f"mean; the seeds go from {100 * self.lowest:.1f} to {100 * self.highest:.1f}); {deltas}."
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The keys that scripts read."""
+        deltas = {base: _interval_json(delta) for base, delta in self.deltas.items()}
+        spread = {"lowest": self.lowest, "highest": self.highest}
+        return {"pass_at_1": _interval_json(self.pass_at_1), **spread, "deltas": deltas}
+
+
+@dataclass(frozen=True)
 class Summary:
     """All numbers of an evaluation.
 
@@ -97,6 +131,7 @@ class Summary:
         form_repair: of each method's questions that the identity gets wrong and it gets right, the share that the
             identity has right in another form; only methods that win any.
         agreement: of each method, how often the teacher-forced verdict is the generated one.
+        over_seeds: of agents that were trained with several seeds, by the name that they share.
     """
 
     methods: dict[str, MethodSummary]
@@ -104,6 +139,7 @@ class Summary:
     at_equal_cost: dict[str, Estimate]
     form_repair: dict[str, Estimate]
     agreement: dict[str, Estimate]
+    over_seeds: dict[str, OverSeeds]
 
     @property
     def agents(self) -> list[str]:
@@ -113,7 +149,7 @@ class Summary:
     @property
     def sentences(self) -> list[str]:
         """What it shows, in words, the headline first."""
-        texts = []
+        texts = [each.sentence for each in self.over_seeds.values()]
         for name in self.agents:
             compared = [of[name][ALL_TASKS].sentence for of in self.comparisons.values() if name in of]
             texts += compared
@@ -144,7 +180,7 @@ class Summary:
         ):
             for name, estimate in estimates.items():
                 values[name][key] = _interval_json(estimate)
-        return values
+        return values | {"over_seeds": {name: each.as_json() for name, each in self.over_seeds.items()}}
 
 
 def summarise(
@@ -154,6 +190,7 @@ def summarise(
     *,
     remarks: Mapping[str, str] | None = None,
     timings: Sequence[Timing] = (),
+    families: Mapping[str, Sequence[str]] | None = None,
     seed: int = 0,
 ) -> Summary:
     """Summarise the rows of an evaluation.
@@ -164,6 +201,7 @@ def summarise(
         roles: the role of each method, by name.
         remarks: what a method's row must say beside its name.
         timings: wall-clock of some methods.
+        families: names of the agents that are one training with several seeds, by the name that they share.
         seed: of the bootstraps.
     """
     timed = {each.method: each for each in timings if each.batch == _TIMED_BATCH}
@@ -174,18 +212,44 @@ def summarise(
     peers = [name for name in methods if roles[name] != "oracle"]
     agents = [name for name in reversed(peers) if roles[name] == "agent"]
     others = [name for name in peers if name not in agents]
+    comparisons = {  # Holm's families are the agents and the baselines, apart: what is claimed is claimed of agents
+        key: compare_with(base, rows, agents, seed) | compare_with(base, rows, others, seed)
+        for key, base in BASES.items()
+        if base in methods
+    }
     return Summary(
         methods=methods,
-        comparisons={  # Holm's families are the agents and the baselines, apart: what is claimed is claimed of agents
-            key: compare_with(base, rows, agents, seed) | compare_with(base, rows, others, seed)
-            for key, base in BASES.items()
-            if base in methods
-        },
+        comparisons=comparisons,
         at_equal_cost=_at_equal_cost(rows, roles, seed),
         form_repair=_form_repair(rows, peers),
         agreement={
             str(name): share(judged["right"].eq(judged["forced"].astype(bool)).to_numpy())
             for name, judged in rows[rows["forced"].notna()].groupby("method", sort=False)
+        },
+        over_seeds={
+            name: _over_seeds(name, members, methods, comparisons, seed)
+            for name, members in (families or {}).items()
+            if len(members) > 1
+        },
+    )
+
+
+def _over_seeds(
+    name: str,
+    members: Sequence[str],
+    methods: Mapping[str, MethodSummary],
+    comparisons: dict[str, Comparisons],
+    seed: int,
+) -> OverSeeds:
+    shares = [methods[member].pass_at_1.value for member in members]
+    return OverSeeds(
+        name=name,
+        pass_at_1=interquartile_mean(shares, seed),
+        lowest=min(shares),
+        highest=max(shares),
+        deltas={
+            BASES[key]: interquartile_mean([of[member][ALL_TASKS].delta.value for member in members], seed)
+            for key, of in comparisons.items()
         },
     )
 

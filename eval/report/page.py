@@ -67,7 +67,7 @@ def summary_of(results: Results) -> Summary:
     meta = results.meta
     return summarise(
         results.rows(), int(meta["depth"]), results.roles(),
-        remarks=meta["remarks"], timings=read_timings(results.folder.parent / TIMINGS),
+        remarks=meta["remarks"], timings=read_timings(results.folder.parent / TIMINGS), families=results.families(),
         seed=int(meta["config"].get("seed", 0)),
     )  # fmt: skip
 

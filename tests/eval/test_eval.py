@@ -248,6 +248,29 @@ def test_reworded_training_questions_are_refused() -> None:
     assert near_hash(Ask("What is 3 + 4?")) is None
 
 
+def test_several_seeds_are_one_agent() -> None:
+    """Four trainings of one name: their interquartile mean leaves the best and the worst out."""
+    right = {"identity": 0.2, "ppo": 0.3, "ppo (1)": 0.4, "ppo (2)": 0.5, "ppo (3)": 1.0}
+    rows = pd.DataFrame(
+        [
+            {"method": method, "question_id": f"q{i}", "task": "t", "right": i < 100 * share, "right_in_any_form": None,
+             "forced": None, "program": "0-3", "cost": 1.0, "flops": 1.0, "agent_flops": 0.0}
+            for method, share in right.items()
+            for i in range(100)
+        ]
+    )  # fmt: skip
+    roles = {method: "static" if method == "identity" else "agent" for method in right}
+    rows["right_in_any_form"] = rows["right"]
+    families = {"ppo": [method for method in right if method != "identity"]}
+    (over,) = summarise(rows, 4, roles, families=families).over_seeds.values()
+    assert over.pass_at_1.value == pytest.approx(0.45)
+    assert over.pass_at_1.count == 4
+    assert (over.lowest, over.highest) == (0.3, 1.0)
+    assert over.deltas["identity"].value == pytest.approx(0.25)
+    assert "Over 4 seeds ppo is right on 45.0" in over.sentence
+    assert summarise(rows, 4, roles, families={"ppo": ["ppo"]}).over_seeds == {}
+
+
 def test_a_repaired_form_is_told_from_a_better_answer() -> None:
     """Of the questions that a method wins, those that the identity has right in another form."""
     answers = {"q0": (False, True), "q1": (False, False), "q2": (True, True), "q3": (False, False)}

@@ -39,7 +39,9 @@ def meta_of(*methods: str) -> dict[str, Any]:
         "device": "cpu",
         "versions": {"torch": "2"},
         "prompts": {"default": {"style": "bare", "examples": []}},
-        "methods": {method: {"name": method, "role": ROLES[method], "chosen_on": None} for method in methods},
+        "methods": {
+            method: {"name": method, "role": ROLES[method], "family": method, "chosen_on": None} for method in methods
+        },
         "remarks": {ORACLE: "upper bound"},
         "config": {"seed": 0},
     }
