@@ -20,6 +20,7 @@ from polar_env.program import Program
 from polar_env.worlds import LiveWorld
 
 __all__ = [
+    "ALSO_BEST_STATIC",
     "BEST_STATIC",
     "BEST_STATIC_PER_TASK",
     "IDENTITY",
@@ -36,6 +37,8 @@ IDENTITY, BEST_STATIC, BEST_STATIC_PER_TASK = "identity", "best-static", "best-s
 """Names of what every report compares with."""
 ORACLE = "oracle"
 """Name of the search that sees the gold answer: an upper bound, never a result."""
+ALSO_BEST_STATIC = "also the best static program"
+"""What the identity's row says where no other static program was better."""
 _LEAST_SAMPLING = 1.01
 """Below this cost, sampling at an agent's cost would be the identity on all but a few questions."""
 Role = Literal["agent", "static", "baseline", "oracle"]
@@ -131,7 +134,7 @@ def methods_of(
         if BEST_STATIC in card.results and len(methods) == 1:
             methods += _static_methods(card, world)
     if len(methods) > 1 and methods[1].id == identity.id:  # one row for both
-        methods[:2] = [replace(identity, remark="also the best static program")]
+        methods[:2] = [replace(identity, remark=ALSO_BEST_STATIC)]
     sampling = [f"{kind}:{cost:g}" for cost in _sampling_costs(cards) for kind in ("majority", "best-of")]
     baselines = [method_of(load_agent(name, world, seed)) for name in ("random", *sampling)]
     learned = []

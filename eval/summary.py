@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from eval.comparison import ALL_TASKS, Comparisons, compare_with
 from eval.frontier import Family, gap
-from eval.methods import BEST_STATIC, BEST_STATIC_PER_TASK, IDENTITY, ORACLE
+from eval.methods import ALSO_BEST_STATIC, BEST_STATIC, BEST_STATIC_PER_TASK, IDENTITY, ORACLE
 from eval.statistics import Estimate, interquartile_mean, share
 from eval.table import Table
 from eval.timing import Timing
@@ -46,6 +46,7 @@ class MethodSummary:
         remark: what its row must say beside the name.
         pass_at_1: share of questions right, with a Wilson interval.
         by_task: the same for each task.
+        task_means: mean ``cost`` and ``flops`` on each task.
         mean_cost: mean executed layers / D.
         flops: mean floating-point operations per question, of LLM and agent.
         agent_flops: of these, the agent's.
@@ -60,6 +61,7 @@ class MethodSummary:
     remark: str
     pass_at_1: Estimate
     by_task: dict[str, Estimate]
+    task_means: dict[str, dict[str, float]]
     mean_cost: float
     flops: float
     agent_flops: float
@@ -83,7 +85,11 @@ class MethodSummary:
             "seconds_per_question": self.seconds,
             "token_layers": self.token_layers,
             "programs": self.programs,
-            "tasks": {task: _share_json(estimate) for task, estimate in self.by_task.items()},
+            "tasks": {
+                task: _share_json(estimate)
+                | {"mean_cost": self.task_means[task]["cost"], "flops": self.task_means[task]["flops"]}
+                for task, estimate in self.by_task.items()
+            },
         }
 
 
@@ -151,8 +157,7 @@ class Summary:
         """What it shows, in words, the headline first."""
         texts = [each.sentence for each in self.over_seeds.values()]
         for name in self.agents:
-            compared = [of[name][ALL_TASKS].sentence for of in self.comparisons.values() if name in of]
-            texts += compared
+            texts += dict.fromkeys(of[name][ALL_TASKS].sentence for of in self.comparisons.values() if name in of)
             if name in self.at_equal_cost:
                 texts.append(_equal_cost_sentence(name, self.at_equal_cost[name]))
             if name in self.form_repair and self.form_repair[name].count:
@@ -212,9 +217,12 @@ def summarise(
     peers = [name for name in methods if roles[name] != "oracle"]
     agents = [name for name in reversed(peers) if roles[name] == "agent"]
     others = [name for name in peers if name not in agents]
+    bases = dict(BASES)
+    if (remarks or {}).get(IDENTITY) == ALSO_BEST_STATIC:
+        bases["vs_static"] = IDENTITY
     comparisons = {  # Holm's families are the agents and the baselines, apart: what is claimed is claimed of agents
         key: compare_with(base, rows, agents, seed) | compare_with(base, rows, others, seed)
-        for key, base in BASES.items()
+        for key, base in bases.items()
         if base in methods
     }
     return Summary(
@@ -248,7 +256,9 @@ def _over_seeds(
         lowest=min(shares),
         highest=max(shares),
         deltas={
-            BASES[key]: interquartile_mean([of[member][ALL_TASKS].delta.value for member in members], seed)
+            of[members[0]][ALL_TASKS].base: interquartile_mean(
+                [of[member][ALL_TASKS].delta.value for member in members], seed
+            )
             for key, of in comparisons.items()
         },
     )
@@ -266,6 +276,7 @@ def _of_method(
         remark=remark,
         pass_at_1=share(rows["right"].to_numpy()),
         by_task={str(task): share(each.to_numpy()) for task, each in rows.groupby("task", sort=False)["right"]},
+        task_means=rows.groupby("task", sort=False)[["cost", "flops"]].mean().to_dict("index"),
         mean_cost=float(rows["cost"].mean()),
         flops=float(rows["flops"].mean()),
         agent_flops=float(rows["agent_flops"].mean()),

@@ -11,17 +11,20 @@ import pytest
 from agents.base import Response
 from agents.card import AgentCard
 from agents.fixed import StaticAgent
+from agents.registry import load_agent
 from agents.search.config import MctsConfig
 from eval.agreement import agreement_table, disagreements
 from eval.evaluate import evaluate, evaluate_oracle
 from eval.leaks import refuse_leaks
-from eval.methods import ORACLE, Method, method_of, methods_of, oracle_method, with_distinct_names
+from eval.methods import ALSO_BEST_STATIC, ORACLE, Method, method_of, methods_of, oracle_method, with_distinct_names
 from eval.results import Results
 from eval.summary import shorter_share, slower_notes, summarise
 from eval.timing import Timing, read_timings, time_methods
 from polar_env.errors import ConfigError, FingerprintError, LeakError
 from polar_env.program import Program
 from polar_env.questions import Ask, Example, Prompt, Prompts, Question, is_right, near_hash, twin_hash
+from polar_env.runner.batches import Target
+from polar_env.runner.schedule import Execution
 from polar_env.worlds import LiveWorld
 
 IDENTITY = method_of(StaticAgent(Program.identity(4), "identity"))
@@ -56,6 +59,9 @@ def test_rows_are_what_programs_write(results: Results, world: LiveWorld, questi
     assert summary.methods["short"].executions.tolist() == [1, 1, 0, 1]
     assert summary.methods["short"].flops < summary.methods["identity"].flops
     assert summary.methods[ORACLE].pass_at_1.count == 6
+    of_task = summary.as_json()["short"]["tasks"]["questions"]
+    assert of_task["mean_cost"] == 0.75
+    assert of_task["flops"] == pytest.approx(summary.methods["short"].flops)
     assert list(summary.comparisons["vs_identity"]) == ["short"]  # neither itself nor the oracle
 
 
@@ -76,32 +82,35 @@ def test_teacher_forced_verdicts_stand_beside(results: Results, world: LiveWorld
     assert agreement_table(rows.assign(forced=None)) is None
 
 
-def test_interrupted_evaluation_goes_on_to_the_same_files(
+def test_an_evaluation_stopped_20_times_gives_the_same_files(
     tmp_path: Path, world: LiveWorld, questions: list[Question], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped after any number of answers, it comes to the same bytes."""
+    """Stopped at any layer of any answer or verdict, it comes to the same bytes."""
     monkeypatch.setattr("eval.evaluate.BATCH", 6)
-    methods = METHODS[:2]
+    methods = [*METHODS[:2], method_of(load_agent("majority:2", world))]
+    execute, calls, stop_at = Execution._execute, [0], [0]
 
-    def run(folder: Path, stop_after: int | None) -> dict[str, bytes]:
-        results, answered = Results(folder), []
+    def counted(self: Execution, layer: int, batch: list[Target]) -> None:
+        calls[0] += 1
+        if calls[0] == stop_at[0]:
+            raise KeyboardInterrupt
+        execute(self, layer, batch)
+
+    monkeypatch.setattr(Execution, "_execute", counted)
+
+    def run(folder: Path, stop: int = 0) -> dict[str, bytes]:
+        calls[0], stop_at[0] = 0, stop
+        results = Results(folder)
         results.begin(world, questions, methods, {})
-
-        def count(number: int) -> None:
-            answered.append(number)
-            if len(answered) == stop_after:
-                raise KeyboardInterrupt
-
-        evaluate(world, methods, questions, results, on_questions=count)
+        evaluate(world, methods, questions, results, forced={question.id for question in questions[::2]})
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    whole = run(tmp_path / "whole", None)
+    whole = run(tmp_path / "whole")
     assert len(whole) == 1 + len(questions) / 6
-    for stop_after in range(1, 7):
-        folder = tmp_path / str(stop_after)
+    for number, stop in enumerate(np.random.default_rng(0).integers(1, calls[0] + 1, size=20)):
         with pytest.raises(KeyboardInterrupt):
-            run(folder, stop_after)
-        assert run(folder, None) == whole
+            run(tmp_path / str(number), int(stop))
+        assert run(tmp_path / str(number)) == whole
 
 
 def test_results_of_other_questions_are_refused(results: Results, world: LiveWorld, questions: list[Question]) -> None:
@@ -157,6 +166,16 @@ def test_every_table_has_the_identity_and_the_best_static_programs(world: LiveWo
     methods = methods_of(world, [], {Path("mine"): cast("AgentCard", SimpleNamespace(results=results))}, 0)
     assert (methods[0].name, methods[0].remark) == ("identity", "also the best static program")
     assert methods[1].name == "random"
+
+
+def test_the_identity_may_be_the_best_static_program(results: Results) -> None:
+    """Then the headline compares with it, and is said once."""
+    roles = {**ROLES, "short": "agent"}
+    summary = summarise(results.rows(), 4, roles, remarks={"identity": ALSO_BEST_STATIC})
+    assert summary.comparisons["vs_static"]["short"]["all"].base == "identity"
+    assert summary.as_json()["short"]["vs_static"] == summary.as_json()["short"]["vs_identity"]
+    assert sum(sentence.startswith("short ") for sentence in summary.sentences) == 1
+    assert "vs_static" not in summarise(results.rows(), 4, roles).as_json()["short"]
 
 
 def test_methods_that_run_several_programs_pay_for_all(
