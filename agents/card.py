@@ -6,6 +6,7 @@ safetensors.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -71,6 +72,11 @@ class AgentCard(Config):
     """What its training measured: scores on validation questions, the best static program, the step that was chosen."""
     weights: dict[str, str] = {}  # noqa: RUF012 - pydantic copies defaults
     """The sha256 of each file beside the card."""
+
+    @property
+    def digest(self) -> str:
+        """A hash of all that it says."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
     def setting(self, name: str) -> Any:
         """An entry of its configuration that its kind needs.

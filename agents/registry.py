@@ -23,7 +23,7 @@ from polar_env.errors import ConfigError, FingerprintError, UnknownNameError
 from polar_env.program import Program
 from polar_env.worlds import AskWorld, LiveAsks, LiveWorld
 
-__all__ = ["GROUP", "NAMES", "Loader", "find_agents", "load_agent", "loader_of", "read_cards"]
+__all__ = ["GROUP", "NAMES", "Loader", "find_agent", "find_agents", "load_agent", "loader_of", "read_cards"]
 
 GROUP = "polar_env.agents"
 """Entry-point group of loaders."""
@@ -40,11 +40,24 @@ Loader = Callable[[Path, AgentCard, LiveAsks], Agent | Responder]
 
 
 def find_agents(name: str) -> list[Path]:
-    """The agent folders at a path: itself, or those of a run (``DIR/agents/*``), imitation before PPO."""
+    """The agent folders at a path: itself, or those of a run (``DIR/agents/*``), in alphabetical order."""
     folder = Path(name).expanduser()
     candidates = [folder, *sorted(folder.glob("agents/*")), *sorted(folder.glob("*"))]
     folders = [candidate for candidate in candidates if (candidate / CARD).is_file()]
     return folders[:1] if folders[:1] == [folder] else list(dict.fromkeys(folders))
+
+
+def find_agent(name: str) -> Path | None:
+    """The folder of the one agent at a path; None where there is none.
+
+    Raises:
+        UnknownNameError: if there are several.
+    """
+    folders = find_agents(name)
+    if len(folders) > 1:
+        several = ", ".join(map(str, folders))
+        raise UnknownNameError("agent", name, NAMES, f"The folder holds several agents; give one of them: {several}.")
+    return folders[0] if folders else None
 
 
 def read_cards(names: Sequence[str]) -> dict[Path, AgentCard]:
@@ -116,7 +129,8 @@ def load_agent(name: str, world: LiveWorld, seed: int = 0) -> Agent | Responder:
         seed: of random agents that are given by name; a saved one has its own.
 
     Raises:
-        UnknownNameError: for a name that is none of these, or a card of a kind that no installed package has.
+        UnknownNameError: for a name that is none of these, a folder of several agents, or a card of a kind that no
+            installed package has.
         FingerprintError: for a card of another version, LLM, prompt or weights.
         ProgramError: for a program that does not fit the model.
         ConfigError: for a card that is damaged, or a setting in a name that is out of range or no number.
@@ -124,15 +138,13 @@ def load_agent(name: str, world: LiveWorld, seed: int = 0) -> Agent | Responder:
     kind, _, setting = name.partition(":")
     if kind in _BY_NAME and bool(setting) == (kind not in ("identity", "random")):
         return _BY_NAME[kind](world.asks, setting, seed)
-    folders = find_agents(name)
-    if len(folders) != 1:
+    folder = find_agent(name)
+    if folder is None:
         hint = "Or give the folder of a saved agent, e.g. runs/quickstart/agents/ppo."
-        if folders:
-            hint = f"The folder holds several agents: {', '.join(map(str, folders))}."
         raise UnknownNameError("agent", name, NAMES, hint)
-    card = read_card(folders[0])
-    _require_same_world(card, folders[0], world)
-    return loader_of(card.kind)(folders[0], card, world.asks)
+    card = read_card(folder)
+    _require_same_world(card, folder, world)
+    return loader_of(card.kind)(folder, card, world.asks)
 
 
 def _require_same_world(card: AgentCard, folder: Path, world: LiveWorld) -> None:

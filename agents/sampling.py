@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
@@ -34,21 +35,24 @@ class SamplingAgent:
         seed: with an ask's id it seeds its samples.
 
     Raises:
-        ConfigError: for a cost below 1.
+        ConfigError: for a cost below 1 or without end.
     """
 
     def __init__(
         self, world: AskWorld, cost: float = 2.0, choose: Literal["majority", "confidence"] = "majority", seed: int = 0
     ) -> None:
-        if cost < 1:
-            raise ConfigError(f"sampling at a cost of {cost}: the identity itself costs 1; give 1 or more.")
+        if not 1 <= cost < math.inf:
+            raise ConfigError(f"sampling at a cost of {cost}: the identity itself costs 1; give 1 or more, e.g. 2.")
         self.world, self.cost, self.choose, self.seed = world, cost, choose, seed
         self.name = f"{'majority' if choose == 'majority' else 'best-of'} {cost:g}"
 
     def respond(self, asks: Sequence[Ask]) -> list[Response]:
         """The answer chosen among the identity's."""
         streams = [seeded_rng(self.seed, ask.id) for ask in asks]
-        runs = [int(self.cost) + (stream.random() < self.cost % 1) for stream in streams]
+        runs = [
+            1 if ask.choices else int(self.cost) + (stream.random() < self.cost % 1)
+            for ask, stream in zip(asks, streams, strict=True)
+        ]
         answers = [[answer] for answer in self.world.answers(asks, self.world.identity)]
         for run in range(1, max(runs, default=0)):
             some = [i for i, count in enumerate(runs) if count > run]

@@ -18,6 +18,8 @@ __all__ = ["ALL_TASKS", "Comparison", "Comparisons", "compare", "compare_with"]
 
 ALL_TASKS = "all"
 """Task of a comparison over all questions."""
+LEVEL = 0.05
+"""Largest corrected p-value of a difference that is claimed."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,9 @@ class Comparison:
         won: questions that only the method answers rightly.
         lost: questions that only the baseline answers rightly.
         p: McNemar's exact test of these two.
-        p_holm: the same, corrected by Holm for all methods and tasks that are compared with this baseline.
-        smallest: the smallest difference that so many questions show in four of five evaluations.
+        p_holm: the same, corrected by Holm: over all questions for all methods that are compared with this baseline,
+            on one task for all methods and tasks.
+        smallest: the smallest difference that so many questions show in four of five evaluations; 1 where none could.
     """
 
     method: str
@@ -48,10 +51,10 @@ class Comparison:
 
     @property
     def verdict(self) -> Literal["adds", "takes", "no difference"]:
-        """What the paired interval says."""
-        if self.delta.low > 0:
-            return "adds"
-        return "takes" if self.delta.high < 0 else "no difference"
+        """What interval and corrected test say together; where they disagree, nothing is claimed."""
+        if self.p_holm > LEVEL or self.delta.low <= 0 <= self.delta.high:
+            return "no difference"
+        return "adds" if self.delta.value > 0 else "takes"
 
     @property
     def sentence(self) -> str:
@@ -60,10 +63,14 @@ class Comparison:
         points = f"{self.delta.percent(sign=True)} points"
         where = "" if self.task == ALL_TASKS else f" on {self.task}"
         if self.verdict == "no difference":
+            shows = (
+                f"They would show one of {100 * self.smallest:.1f} points in four of five evaluations."
+                if self.smallest < 1
+                else "So few could show none."
+            )
             return (
                 f"{self.method} against {self.base}{where}: no difference that {self.delta.count:,} questions can show "
-                f"({points}; {counts}). They would show one of {100 * self.smallest:.1f} points in four of five "
-                "evaluations."
+                f"({points}; {counts}). {shows}"
             )
         return (
             f"{self.method} {self.verdict} {points} to {self.base}{where} ({counts}; {self.delta.count:,} questions)."
@@ -109,7 +116,10 @@ def compare(
 
 
 def compare_with(base: str, rows: pd.DataFrame, methods: Sequence[str], seed: int = 0) -> Comparisons:
-    """Compare methods with a baseline, over all questions and task by task, corrected by Holm over all of these.
+    """Compare methods with a baseline, over all questions and task by task.
+
+    Holm's correction has two families: what is said of all questions, over the methods; and what is said of single
+    tasks, over methods and tasks. So the headline loses nothing to the tasks that stand below it.
 
     Args:
         base: name of the baseline.
@@ -134,6 +144,8 @@ def compare_with(base: str, rows: pd.DataFrame, methods: Sequence[str], seed: in
                 pair = of_task[method].to_list(), of_task[base].to_list()
                 compared.append(compare(*pair, (method, base), task, seed))
     by_method: Comparisons = {}
-    for comparison, p_holm in zip(compared, holm([each.p for each in compared]), strict=True):
-        by_method.setdefault(comparison.method, {})[comparison.task] = replace(comparison, p_holm=p_holm)
+    for of_all in (True, False):
+        family = [each for each in compared if (each.task == ALL_TASKS) == of_all]
+        for each, p_holm in zip(family, holm([each.p for each in family]), strict=True):
+            by_method.setdefault(each.method, {})[each.task] = replace(each, p_holm=p_holm)
     return by_method

@@ -12,7 +12,7 @@ import json
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from lm_eval.api.registry import register_model
@@ -21,11 +21,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from agents.base import Responder
-from agents.registry import find_agents, load_agent, read_cards
+from agents.card import read_card
+from agents.registry import find_agent, load_agent
 from polar_env.errors import ConfigError
 from polar_env.llm import FrozenLLM, load_llm
 from polar_env.program import Program
 from polar_env.questions import Ask, Prompt, Prompts, Question
+from polar_env.questions.prompts import RenderedPrompt
 from polar_env.runner import Runner, generate
 from polar_env.worlds import LiveWorld
 
@@ -53,6 +55,7 @@ class PolarLM(HFLM):  # type: ignore[misc]
 
     Raises:
         ConfigError: for a program and an agent at once, or an agent that answers out of several runs.
+        UnknownNameError: for an agent that does not exist, or a folder of several.
     """
 
     def __init__(
@@ -80,10 +83,9 @@ class PolarLM(HFLM):  # type: ignore[misc]
         self._program = Program.parse(program, self.frozen.depth) if program else self.frozen.identity
         self._agent = None
         if agent:
-            cards = read_cards([agent])
-            prompts = next(iter(cards.values())).prompts if cards else Prompts.for_all(Prompt(style="qa"))
-            folder = str(find_agents(agent)[0]) if cards else agent
-            chooses = load_agent(folder, LiveWorld(Runner(self.frozen), prompts))
+            folder = find_agent(agent)
+            prompts = Prompts.for_all(Prompt(style="qa")) if folder is None else read_card(folder).prompts
+            chooses = load_agent(agent, LiveWorld(Runner(self.frozen), prompts))
             if isinstance(chooses, Responder):
                 raise ConfigError(f"'{agent}' answers out of several runs; lm-eval wants one program for a document.")
             self._agent = chooses
@@ -151,35 +153,48 @@ def right_in_harness(world: LiveWorld, questions: Sequence[Question], programs: 
     Open questions are its ``generate_until`` with ``exact_match`` (case and punctuation ignored), multiple choice its
     ``acc_norm``: the likelihood of a choice per byte.
     """
+    rendered = [world.prompts[q.task].render(world.llm.tokenizer, q.ask) for q in questions]
+    groups: dict[_Form, list[int]] = {}
+    for i, (question, each) in enumerate(zip(questions, rendered, strict=True)):
+        form = _Form(bool(question.choices), each.lead, each.end, world.prompts[question.task].max_new_tokens)
+        groups.setdefault(form, []).append(i)
     right: dict[int, bool] = {}
-    for is_choice in (False, True):
-        rows = [i for i, question in enumerate(questions) if bool(question.choices) == is_choice]
-        if rows:
-            of_kind = _run_task(world, [questions[i] for i in rows], [programs[i] for i in rows], is_choice)
-            right |= dict(zip(rows, of_kind, strict=True))
+    for form, rows in groups.items():
+        documents = [_document(questions[i], rendered[i], programs[i]) for i in rows]
+        right |= dict(zip(rows, _run_task(world.llm, form, documents), strict=True))
     return [right[i] for i in range(len(questions))]
 
 
-def _run_task(
-    world: LiveWorld, questions: Sequence[Question], programs: Sequence[Program], is_choice: bool
-) -> list[bool]:
-    """Run one kind of question as a task of lm-eval from a local file."""
+class _Form(NamedTuple):
+    """What questions of one task of lm-eval have in common."""
+
+    is_choice: bool
+    lead: str
+    end: str
+    max_new_tokens: int
+
+
+def _document(question: Question, rendered: RenderedPrompt, program: Program) -> dict[str, Any]:
+    return {
+        "prompt": rendered.prompt,
+        "program": str(program),
+        "answer": question.answer,
+        "choices": list(question.choices),
+        "gold": question.gold,
+    }
+
+
+def _run_task(llm: FrozenLLM, form: _Form, documents: Sequence[dict[str, Any]]) -> list[bool]:
+    """Run questions of one form as a task of lm-eval from a local file."""
     import lm_eval
 
-    rendered = [world.prompts[q.task].render(world.llm.tokenizer, q.ask) for q in questions]
-    documents = [
-        {"prompt": each.prompt, "lead": each.lead, "program": str(program), "answer": question.answer,
-         "choices": list(question.choices), "gold": question.gold}
-        for each, question, program in zip(rendered, questions, programs, strict=True)
-    ]  # fmt: skip
-    ends = sorted({each.end for each in rendered if each.end})
-    most = max(world.prompts[question.task].max_new_tokens for question in questions)
     kind: dict[str, Any] = (
         {"output_type": "multiple_choice", "doc_to_target": "{{gold}}", "doc_to_choice": "{{choices}}",
          "metric_list": [{"metric": "acc_norm"}]}
-        if is_choice
+        if form.is_choice
         else {"output_type": "generate_until", "doc_to_target": "{{answer}}",
-              "generation_kwargs": {"until": ends, "max_gen_toks": most, "do_sample": False},
+              "generation_kwargs": {"until": [form.end] if form.end else [], "max_gen_toks": form.max_new_tokens,
+                                    "do_sample": False},
               "metric_list": [{"metric": "exact_match", "ignore_case": True, "ignore_punctuation": True}],
               "filter_list": [{"name": "strip", "filter": [{"function": "remove_whitespace"},
                                                            {"function": "take_first"}]}]}
@@ -189,12 +204,12 @@ def _run_task(
         path.write_text("\n".join(map(json.dumps, documents)), encoding="utf-8")
         data = {"data_files": {"test": str(path)}, "cache_dir": folder}
         task = {"task": "polar", "dataset_path": "json", "dataset_kwargs": data, "test_split": "test",
-                "doc_to_text": "{{prompt}}", "target_delimiter": rendered[0].lead} | kind  # fmt: skip
-        model = PolarLM(world.llm, program_field="program")
+                "doc_to_text": "{{prompt}}", "target_delimiter": form.lead} | kind  # fmt: skip
+        model = PolarLM(llm, program_field="program")
         done = lm_eval.simple_evaluate(
             model=model, tasks=[task], bootstrap_iters=0, log_samples=True, verbosity="ERROR"
         )
-    metric = "acc_norm" if is_choice else "exact_match"
+    metric = "acc_norm" if form.is_choice else "exact_match"
     samples = sorted(done["samples"]["polar"], key=lambda sample: sample["doc_id"])
     return [bool(sample[metric]) for sample in samples]
 

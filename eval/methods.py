@@ -130,11 +130,15 @@ def methods_of(
     """
     identity = method_of(load_agent(IDENTITY, world))
     methods = [identity]
-    for card in cards.values():
-        if BEST_STATIC in card.results and len(methods) == 1:
-            methods += _static_methods(card, world)
+    of_trainings = [card for card in cards.values() if BEST_STATIC in card.results]
+    if of_trainings:
+        methods += _static_methods(of_trainings[0], world)
+    if len({card.results[BEST_STATIC] for card in of_trainings}) > 1:
+        methods[1:] = [
+            replace(method, remark=f"of the first training, in {next(iter(cards))}") for method in methods[1:]
+        ]
     if len(methods) > 1 and methods[1].id == identity.id:  # one row for both
-        methods[:2] = [replace(identity, remark=ALSO_BEST_STATIC)]
+        methods[:2] = [replace(methods[0], remark=ALSO_BEST_STATIC)]
     sampling = [f"{kind}:{cost:g}" for cost in _sampling_costs(cards) for kind in ("majority", "best-of")]
     baselines = [method_of(load_agent(name, world, seed)) for name in ("random", *sampling)]
     learned = []
@@ -142,10 +146,20 @@ def methods_of(
         folders = find_agents(name)
         saved = [method_of(load_agent(str(folder), world), folder) for folder in folders]
         baselines += [method for method in saved if method.role != "agent"]
-        learned += [method for method in saved if method.role == "agent"]
+        learned += _without_unchanged_starts([method for method in saved if method.role == "agent"])
         methods += [] if folders else [method_of(load_agent(name, world, seed))]
     limited = [replace(method, limit=baseline_limit) for method in baselines]
     return with_distinct_names([*methods, *limited, *learned])
+
+
+def _without_unchanged_starts(learned: Sequence[Method]) -> list[Method]:
+    """The agents without the warm starts that training left as they were: the trained agent's row says so."""
+    unchanged = [method.card.weights for method in learned if method.card and method.remark and method.chosen_step == 0]
+    return [
+        method
+        for method in learned
+        if not (method.card and method.card.name == WARM_START and method.card.weights in unchanged)
+    ]
 
 
 def _sampling_costs(cards: dict[Path, AgentCard]) -> list[float]:
@@ -169,7 +183,8 @@ def with_distinct_names(methods: Sequence[Method]) -> list[Method]:
     distinct: dict[str, Method] = {}
     first: dict[str, str] = {}
     for method in methods:
-        distinct.setdefault(method.id, method)
+        same = distinct.setdefault(method.id, method)
+        distinct[method.id] = replace(same, card=same.card or method.card)
         first.setdefault(method.name, method.id)
     return [
         method if first[method.name] == method.id else replace(method, name=f"{method.name} ({method.id[:6]})")

@@ -8,16 +8,16 @@ import pandas as pd
 
 from eval.comparison import Comparison, compare_with
 from eval.results import Results
-from polar_env.errors import FingerprintError, UnknownNameError
+from polar_env.errors import ConfigError, FingerprintError, UnknownNameError
 
 __all__ = ["as_json", "compare_results", "last_method"]
 
 
 def last_method(results: Results) -> str:
-    """What a folder is about: its last learned agent, else its last method that is no oracle."""
-    roles = results.roles()
-    agents = [name for name, role in roles.items() if role == "agent"]
-    return (agents or [name for name, role in roles.items() if role != "oracle"])[-1]
+    """What a folder is about: its last learned agent, else the last method, no oracle, that answered all questions."""
+    methods: list[dict[str, Any]] = list(results.meta["methods"].values())
+    agents: list[str] = [each["name"] for each in methods if each["role"] == "agent"]
+    return (agents or [each["name"] for each in methods if each["role"] != "oracle" and each["limit"] is None])[-1]
 
 
 def compare_results(
@@ -37,8 +37,14 @@ def compare_results(
     Raises:
         FingerprintError: if they asked different questions, or hold other gold answers to the same ones.
         UnknownNameError: for a method that an evaluation does not have.
+        ConfigError: if both are the same method of the same folder.
     """
     names = tuple(name or last_method(results) for name, results in zip(methods, (first, second), strict=True))
+    if names[0] == names[1] and first.folder.resolve() == second.folder.resolve():
+        raise ConfigError(
+            f"'{names[0]}' of {first.folder} would be compared with itself. Give another folder, or another method "
+            f"with --other: {', '.join(each for each in second.roles() if each != names[0])}."
+        )
     frames = [_rows_of(results, name) for results, name in zip((first, second), names, strict=True)]
     _require_same_questions(frames, (first, second), common)
     shown = [f"{name} ({results.folder})" if names[0] == names[1] else name
@@ -73,9 +79,9 @@ def _require_same_questions(frames: list[pd.DataFrame], folders: tuple[Results, 
         raise FingerprintError(f"{folders[0].folder} and {folders[1].folder} have no question in common.")
     if ids[0] != ids[1] and not common:
         raise FingerprintError(
-            f"{folders[0].folder} and {folders[1].folder} asked different questions: {len(shared)} are in both, "
-            f"{len(ids[0] - shared)} only in the first, {len(ids[1] - shared)} only in the second. Give --common to "
-            f"compare on the {len(shared)}."
+            f"the methods answered different questions, in {folders[0].folder} and in {folders[1].folder}: "
+            f"{len(shared)} are in both, {len(ids[0] - shared)} only in the first, {len(ids[1] - shared)} only in the "
+            f"second. Give --common to compare on the {len(shared)}."
         )
     gold = [frame.set_index("question_id")["gold"] for frame in frames]
     both = sorted(shared)

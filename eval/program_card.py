@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from agents.card import read_card
-from agents.registry import find_agents
+from agents.registry import find_agent
 from eval.comparison import ALL_TASKS
-from eval.report import TIMINGS, summary_of
+from eval.methods import ALSO_BEST_STATIC, BEST_STATIC, IDENTITY
+from eval.prompts import MEASURED
+from eval.report import summary_of
 from eval.report.rendering import render
 from eval.results import Results
 from eval.summary import comparison_table
 from eval.timing import read_timings, timing_table
-from polar_env.errors import ProgramError, UnknownNameError
+from eval.variations import read_variations, variation_table
+from polar_env.errors import ConfigError, ProgramError, UnknownNameError
 from polar_env.program import Program
 from polar_env.questions import Prompts
 from polar_env.tables import write_whole
@@ -38,12 +41,14 @@ def write_card(results: Results, name: str, folder: Path) -> tuple[Path, dict[st
         The path of the page, and the content of the JSON file.
 
     Raises:
-        UnknownNameError: if it was not measured there.
+        UnknownNameError: if it was not measured there, or for a folder of several agents.
+        ConfigError: if it has no answers there yet.
     """
     method, meta, rows, summary = _method(results, name), results.meta, results.rows(), summary_of(results)
     programs = rows.loc[rows["method"] == method, "program"].value_counts()
     comparisons = {of[method][ALL_TASKS].base: of[method] for of in summary.comparisons.values() if method in of}
-    timings = [each for each in read_timings(results.folder.parent / TIMINGS) if each.method in (method, "identity")]
+    timings = [each for each in read_timings(results.folder) if each.method in (method, IDENTITY)]
+    varied = [each for each in read_variations(results.folder) if each.method == method]
     values = {
         "method": method,
         **{key: meta[key] for key in ("model", "fingerprint", "depth", "dtype", "device", "versions")},
@@ -53,6 +58,7 @@ def write_card(results: Results, name: str, folder: Path) -> tuple[Path, dict[st
         "chosen": {str(program): int(count) for program, count in programs.head(_SHOWN).items()},
         **summary.as_json()[method],
         "timings": [asdict(each) for each in timings],
+        "variations": [asdict(each) for each in varied],
         "chosen_on": results.chosen_on(method),
         "findings": [each[ALL_TASKS].sentence for each in comparisons.values()],
     }
@@ -62,6 +68,8 @@ def write_card(results: Results, name: str, folder: Path) -> tuple[Path, dict[st
         numbers=summary.methods[method],
         comparisons={base: comparison_table({method: of}).markdown() for base, of in comparisons.items()},
         timings=timing_table(timings).markdown() if timings else None,
+        variations=variation_table(varied).markdown() if varied else None,
+        few=MEASURED,
         form_repair=summary.form_repair.get(method),
         agreement=summary.agreement.get(method),
     )
@@ -72,17 +80,29 @@ def write_card(results: Results, name: str, folder: Path) -> tuple[Path, dict[st
 
 def _method(results: Results, name: str) -> str:
     """The name in the results of what a user calls by name, program or folder."""
-    roles, folders = results.roles(), find_agents(name)
-    if folders:
-        name = read_card(folders[0]).name
+    method = _method_called(results, name)
+    if method is None:
+        raise UnknownNameError("method", name, results.roles(), f"These are the methods of {results.folder}.")
+    if not results.rows()["method"].eq(method).any():
+        raise ConfigError(f"{results.folder} holds no answers of '{method}' yet; let `polar eval` finish first.")
+    return method
+
+
+def _method_called(results: Results, name: str) -> str | None:
+    roles, methods = results.roles(), results.meta["methods"].values()
+    folder = None if name in roles else find_agent(name)
+    if folder is not None:
+        card = read_card(folder)
+        of_card = [method["name"] for method in methods if method["card"] == card.digest]
+        return of_card[0] if of_card else None
     if name in roles:
         return name
+    if name == BEST_STATIC and results.meta["remarks"].get(IDENTITY) == ALSO_BEST_STATIC:
+        return IDENTITY
     try:
         program = str(Program.parse(name, int(results.meta["depth"])))
     except ProgramError:
-        program = ""
+        return None
     rows = results.rows()
-    for method, role in roles.items():
-        if role == "static" and program and rows.loc[rows["method"] == method, "program"].eq(program).all():
-            return method
-    raise UnknownNameError("method", name, roles, f"These are the methods of {results.folder}.")
+    static = (method for method, role in roles.items() if role == "static")
+    return next((each for each in static if rows.loc[rows["method"] == each, "program"].eq(program).all()), None)

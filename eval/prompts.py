@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from eval.comparison import ALL_TASKS
 from eval.statistics import Estimate, paired_difference, share
+from polar_env.errors import ConfigError
 from polar_env.llm import FrozenLLM
 from polar_env.questions import Prompt, Prompts, Question
 from polar_env.runner import Runner
@@ -23,6 +24,7 @@ from polar_env.worlds import LiveWorld
 __all__ = ["MEASURED", "PromptChoice", "choose_prompts"]
 
 _MEMORY = 1 << 29
+_SPLITS = 20
 MEASURED = 300
 """Questions that a choice should rest on."""
 
@@ -37,8 +39,8 @@ class PromptChoice:
         shares: the identity's share of right answers under each prompt, by name.
         behind: the best prompt's share minus each other one's, paired.
         ties: prompts that these questions cannot tell from the best one.
-        loss: what choosing costs: the best prompt of one half of the questions is so much worse on the other half than
-            the best one there; mean of both ways.
+        loss: what choosing costs: the best prompt of a random half of the questions, taken within each task, is so much
+            worse on the other half than the best one there; mean over halves.
         questions: how many questions it rests on.
     """
 
@@ -73,10 +75,16 @@ def choose_prompts(
 
     Raises:
         QuestionTooLongError: if a question does not fit under one of them; nothing has run then.
+        ConfigError: if none of the candidates can be used.
     """
     usable = {
         name: prompts for name, prompts in candidates.items() if llm.tokenizer.chat_template or not _chats(prompts)
     }
+    if not usable:
+        raise ConfigError(
+            f"none of the prompts {', '.join(candidates)} can be used: they are chat prompts, and {llm.name} has no "
+            "chat template. Give qa-6 or bare-6."
+        )
     runner = Runner(llm, memory_bytes=_MEMORY)
     worlds = {name: LiveWorld(runner, prompts) for name, prompts in usable.items()}
     for world in worlds.values():
@@ -88,11 +96,11 @@ def choose_prompts(
         on_prompt(name, share(columns[name]))
         runner.clear()  # no other prompt has use for its states
     tasks = np.array([question.task for question in questions])
-    overall = _choose(ALL_TASKS, columns)
+    overall = _choose(ALL_TASKS, columns, tasks)
     choices = [overall]
     if per_task:
         choices += [
-            _choose(task, {name: right[tasks == task] for name, right in columns.items()})
+            _choose(task, {name: right[tasks == task] for name, right in columns.items()}, tasks[tasks == task])
             for task in dict.fromkeys(tasks.tolist())
         ]
     best: dict[str, Prompt] = {each.task: usable[each.best][each.task] for each in choices[1:]}
@@ -103,14 +111,28 @@ def _chats(prompts: Prompts) -> bool:
     return any(prompt.is_chat for prompt in (prompts.default, *prompts.by_task.values()))
 
 
-def _choose(task: str, right: Mapping[str, NDArray[np.bool_]]) -> PromptChoice:
+def _choose(task: str, right: Mapping[str, NDArray[np.bool_]], tasks: NDArray[np.str_]) -> PromptChoice:
     shares = {name: share(column) for name, column in right.items()}
     best = max(shares, key=lambda name: shares[name].value)
     behind = {
         name: paired_difference(right[best].tolist(), column.tolist()) for name, column in right.items() if name != best
     }
     matrix = np.stack(list(right.values()), axis=1)  # [Q, P]
-    halves = [matrix[::2].mean(0), matrix[1::2].mean(0)] if len(matrix) > 1 else [matrix.mean(0)] * 2
-    losses = [other.max() - other[one.argmax()] for one, other in (halves, halves[::-1])]
     ties = [name for name, difference in behind.items() if difference.low <= 0]
-    return PromptChoice(task, best, shares, behind, ties, float(np.mean(losses)), len(matrix))
+    return PromptChoice(task, best, shares, behind, ties, _loss_of_choosing(matrix, tasks), len(matrix))
+
+
+def _loss_of_choosing(right: NDArray[np.bool_], tasks: NDArray[np.str_]) -> float:
+    """See `PromptChoice.loss`; 0 where a single question has no halves."""
+    if len(right) < 2:
+        return 0.0
+    rng, losses = np.random.default_rng(0), []
+    for _ in range(_SPLITS):
+        order = rng.permutation(len(right))
+        turn = np.empty(len(right), int)  # of a question among those of its task, in random order
+        for task in np.unique(tasks):
+            of_task = order[tasks[order] == task]
+            turn[of_task] = np.arange(len(of_task)) + rng.integers(2)  # an odd one falls to either half
+        chosen_on, elsewhere = right[turn % 2 == 0].mean(0), right[turn % 2 == 1].mean(0)
+        losses.append(elsewhere.max() - elsewhere[chosen_on.argmax()])
+    return float(np.mean(losses))

@@ -12,7 +12,7 @@ from eval.config import EvaluationConfig
 from eval.evaluate import evaluate, evaluate_oracle
 from eval.leaks import refuse_leaks
 from eval.methods import BEST_STATIC, IDENTITY, Method, methods_of, oracle_method, with_distinct_names
-from eval.report import TIMINGS, summary_of, write_report
+from eval.report import summary_of, write_report
 from eval.results import Results
 from eval.summary import shorter_share
 from eval.timing import time_methods
@@ -40,7 +40,7 @@ def evaluate_agents(
         world: executes programs.
         names: agents, as `agents.registry.load_agent` takes them, or folders of training runs.
         questions: held-out questions.
-        folder: gets ``results``, ``timing.json``, ``report.html``, ``table.md``, ``figures`` and ``summary.json``.
+        folder: gets ``results``, ``report.html``, ``table.md``, ``figures`` and ``summary.json``.
         config: the settings.
         progress: shows how far it is.
 
@@ -73,7 +73,7 @@ def evaluate_agents(
     timed = [method for method in methods if method.role == "agent" or method.name in (IDENTITY, BEST_STATIC)]
     asks = [question.ask for question in mixed[: 1 + config.timing_questions]]
     if config.timing_questions and len(asks) > 1:
-        time_methods(world, timed, asks, folder / TIMINGS, progress)
+        time_methods(world, timed, asks, results.folder, progress)
     report = write_report(folder, results)
     summary = _summary(results, report, methods)
     write_whole(folder / "summary.json", json.dumps(summary, indent=2).encode())

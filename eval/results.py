@@ -121,12 +121,17 @@ class Results(ShardedTable):
         return {method["name"]: method["role"] for method in self.meta["methods"].values()}
 
     def families(self) -> dict[str, list[str]]:
-        """Names of the learned agents that their cards call by one name: trainings of several seeds."""
-        families: dict[str, list[str]] = {}
+        """Names of the learned agents that differ in nothing but the seed, by what their cards call them."""
+        families: dict[str, dict[int, str]] = {}
         for method in self.meta["methods"].values():
-            if method["role"] == "agent":
-                families.setdefault(method["family"], []).append(method["name"])
-        return families
+            if method["role"] == "agent" and method["family"]:
+                families.setdefault(method["family"], {}).setdefault(method["chosen_on"]["seed"], method["name"])
+        several = {family: list(by_seed.values()) for family, by_seed in families.items() if len(by_seed) > 1}
+        names = [family.rsplit(" ", 1)[0] for family in several]  # the hash behind it is shown where names clash
+        return {
+            name if names.count(name) == 1 else family: members
+            for name, (family, members) in zip(names, several.items(), strict=True)
+        }
 
     def chosen_on(self, name: str) -> dict[str, Any] | None:
         """What a method was trained and chosen on, as its card says; None without a card."""
@@ -153,8 +158,12 @@ class Results(ShardedTable):
 
 def _about(method: Method) -> dict[str, Any]:
     """What a report may say of a method, its card included, without the hashes of its questions."""
+    about = {"name": method.name, "role": method.role, "limit": method.limit}
     card = method.card
-    chosen_on = None if card is None else {
+    if card is None:
+        return about | {"card": None, "family": None, "chosen_on": None}
+    same_but_seed = {"config": card.config | {"seed": None}, "train_asks": card.train_asks}
+    chosen_on = {
         "tasks": card.tasks,
         "questions": card.questions,
         "train_asks": len(card.train_asks),
@@ -162,9 +171,9 @@ def _about(method: Method) -> dict[str, Any]:
         "seed": card.seed,
         "versions": card.versions,
         "results": card.results,
-    }  # fmt: skip
-    family = method.name if card is None else card.name
-    return {"name": method.name, "role": method.role, "family": family, "chosen_on": chosen_on}
+    }
+    family = f"{card.name} {hashlib.sha256(json.dumps(same_but_seed, sort_keys=True).encode()).hexdigest()[:6]}"
+    return about | {"card": card.digest, "family": family, "chosen_on": chosen_on}
 
 
 def _require_version(meta: dict[str, Any], folder: Path) -> None:

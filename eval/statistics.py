@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from scipy import optimize, stats
 from statsmodels.stats.multitest import multipletests
 
 __all__ = [
+    "FEWEST_SEEDS",
     "Estimate",
     "discordant",
     "holm",
@@ -24,6 +26,8 @@ __all__ = [
     "smallest_difference",
 ]
 
+FEWEST_SEEDS = 5
+"""Seeds below which there is no interval over seeds."""
 _RESAMPLES = 10_000
 _RESAMPLES_OF_POOLS = 1_000
 
@@ -38,8 +42,10 @@ class Estimate:
     count: int = 0
 
     def percent(self, sign: bool = False) -> str:
-        """As text in percent, e.g. ``39.1 [35.4, 42.8]``."""
+        """As text in percent, e.g. ``39.1 [35.4, 42.8]``; without an interval that is not a number."""
         form = "+.1f" if sign else ".1f"
+        if math.isnan(self.low):
+            return f"{100 * self.value:{form}}"
         return f"{100 * self.value:{form}} [{100 * self.low:{form}}, {100 * self.high:{form}}]"
 
 
@@ -156,6 +162,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def interquartile_mean(values: ArrayLike, seed: int = 0) -> Estimate:
     """The mean of the middle half of some seeds' scores, with a percentile bootstrap over seeds (Agarwal et al. 2021).
 
+    Of fewer than four it is the plain mean; of fewer than `FEWEST_SEEDS` the bootstrap says next to nothing, so the
+    interval is not a number.
+
     Args:
         values: one of each seed, at least one.
         seed: of the resampling.
@@ -166,7 +175,9 @@ def interquartile_mean(values: ArrayLike, seed: int = 0) -> Estimate:
         return stats.trim_mean(drawn, 0.25, axis=axis)
 
     value = float(middle(sample))
-    if len(sample) < 2 or (sample == sample[0]).all():
+    if len(sample) < FEWEST_SEEDS:
+        return Estimate(value, math.nan, math.nan, len(sample))
+    if (sample == sample[0]).all():
         return Estimate(value, value, value, len(sample))
     interval = stats.bootstrap(
         (sample,), middle, n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from eval.comparison import ALL_TASKS, Comparisons, compare_with
 from eval.frontier import Family, gap
 from eval.methods import ALSO_BEST_STATIC, BEST_STATIC, BEST_STATIC_PER_TASK, IDENTITY, ORACLE
-from eval.statistics import Estimate, interquartile_mean, share
+from eval.statistics import FEWEST_SEEDS, Estimate, interquartile_mean, share
 from eval.table import Table
 from eval.timing import Timing
 from polar_env.program import Program
@@ -24,6 +25,7 @@ __all__ = [
     "OverSeeds",
     "Summary",
     "comparison_table",
+    "mean_executions",
     "method_table",
     "shorter_share",
     "slower_notes",
@@ -114,16 +116,19 @@ class OverSeeds:
     def sentence(self) -> str:
         """The finding in words."""
         deltas = "; ".join(f"against {base} {delta.percent(sign=True)} points" for base, delta in self.deltas.items())
+        seeds = self.pass_at_1.count
+        mean = "interquartile mean" if seeds > 3 else "mean"
+        few = "" if seeds >= FEWEST_SEEDS else " So few seeds give no interval."
         return (
-            f"Over {self.pass_at_1.count} seeds {self.name} is right on {self.pass_at_1.percent()} % (interquartile "
-            f"mean; the seeds go from {100 * self.lowest:.1f} to {100 * self.highest:.1f}); {deltas}."
+            f"Over {seeds} seeds {self.name} is right on {self.pass_at_1.percent()} % ({mean}; the seeds go from "
+            f"{100 * self.lowest:.1f} to {100 * self.highest:.1f}); {deltas}.{few}"
         )
 
     def as_json(self) -> dict[str, Any]:
         """The keys that scripts read."""
-        deltas = {base: _interval_json(delta) for base, delta in self.deltas.items()}
+        deltas = {base: _interval_json(delta, "seeds") for base, delta in self.deltas.items()}
         spread = {"lowest": self.lowest, "highest": self.highest}
-        return {"pass_at_1": _interval_json(self.pass_at_1), **spread, "deltas": deltas}
+        return {"pass_at_1": _interval_json(self.pass_at_1, "seeds"), **spread, "deltas": deltas}
 
 
 @dataclass(frozen=True)
@@ -267,8 +272,6 @@ def _over_seeds(
 def _of_method(
     name: str, rows: pd.DataFrame, depth: int, role: str, remark: str, timed: Mapping[str, Timing]
 ) -> MethodSummary:
-    counts = rows["program"].value_counts()
-    executions = np.stack([np.array(Program.parse(program).executions(depth)) for program in counts.index])  # [N, D]
     timing = timed.get(name)
     return MethodSummary(
         method=name,
@@ -282,9 +285,16 @@ def _of_method(
         agent_flops=float(rows["agent_flops"].mean()),
         seconds=timing.seconds if timing else None,
         token_layers=timing.token_layers if timing else None,
-        executions=np.average(executions, axis=0, weights=counts.to_numpy()),
-        programs=len(counts),
+        executions=mean_executions(rows, depth),
+        programs=rows["program"].nunique(),
     )
+
+
+def mean_executions(rows: pd.DataFrame, depth: int) -> NDArray[np.float64]:
+    """Mean executions of each layer by the programs of some rows, ``[D]``."""
+    counts = rows["program"].value_counts()
+    executions = [Program.parse(program).executions(depth) for program in counts.index]
+    return np.average(np.array(executions, float), axis=0, weights=counts.to_numpy())
 
 
 def _at_equal_cost(rows: pd.DataFrame, roles: Mapping[str, str], seed: int) -> dict[str, Estimate]:
@@ -397,10 +407,8 @@ def slower_notes(summary: Summary) -> list[str]:
     if identity is None or identity.seconds is None or identity.token_layers is None:
         return []
     return [
-        f"{each.method} runs programs of fewer layers than the identity ({each.mean_cost:.3f} of it) and yet takes "
-        f"{each.seconds / identity.seconds:.2f} times as long per question: it executed {each.token_layers:.0f} "
-        f"token-layers to the identity's {identity.token_layers:.0f}, since programs of its own share fewer states, "
-        f"and spent {each.agent_flops / 1e6:.2f} MFLOPs on deciding."
+        f"{each.method} executes fewer layers than the identity ({each.mean_cost:.3f} of it) and yet takes "
+        f"{each.seconds / identity.seconds:.2f} times as long per question. {_why_slower(each, identity.token_layers)}"
         for each in summary.methods.values()
         if each.seconds is not None
         and each.token_layers is not None
@@ -409,11 +417,17 @@ def slower_notes(summary: Summary) -> list[str]:
     ]
 
 
+def _why_slower(method: MethodSummary, of_identity: float) -> str:
+    executed = f"It executed {method.token_layers or 0:.0f} token-layers to the identity's {of_identity:.0f}"
+    shares_less = ", since programs of its own share fewer states" if (method.token_layers or 0) > of_identity else ""
+    return f"{executed}{shares_less}, and spent {method.agent_flops / 1e6:.2f} MFLOPs on deciding."
+
+
 def _equal_cost_sentence(name: str, distance: Estimate) -> str:
-    where = "above" if distance.low > 0 else "below" if distance.high < 0 else "on"
+    where = "above" if distance.low > 0 else "below" if distance.high < 0 else "not told from"
     return (
-        f"At equal cost {name} is {where} the frontier of the static programs ({distance.percent(sign=True)} points "
-        "between the two)."
+        f"At equal cost {name} is {where} the accuracy-cost frontier of the static programs "
+        f"({distance.percent(sign=True)} points between the two)."
     )
 
 
@@ -421,5 +435,6 @@ def _share_json(estimate: Estimate) -> dict[str, Any]:
     return {"pass_at_1": estimate.value, "low": estimate.low, "high": estimate.high, "questions": estimate.count}
 
 
-def _interval_json(estimate: Estimate) -> dict[str, Any]:
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "questions": estimate.count}
+def _interval_json(estimate: Estimate, of: str = "questions") -> dict[str, Any]:
+    low, high = (None if math.isnan(end) else end for end in (estimate.low, estimate.high))
+    return {"value": estimate.value, "low": low, "high": high, of: estimate.count}

@@ -11,10 +11,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 
 from agents.base import Responder
 from eval.methods import Method
 from eval.table import Table
+from polar_env.program import Program
 from polar_env.progress import Progress, no_progress
 from polar_env.questions import Ask
 from polar_env.runner import Decoding
@@ -24,6 +26,7 @@ from polar_env.worlds import LiveWorld
 __all__ = ["BATCH_SIZES", "Timing", "read_timings", "time_methods", "timing_table"]
 
 BATCH_SIZES = (1, 8, 32)
+_FILE = "timing.json"
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,8 @@ class Timing:
         questions: how many were timed.
         seconds: in all, deciding included.
         decide_seconds: of these, until the program is chosen; a policy executes its program's layers meanwhile.
-        first_token: seconds from the question until the first token of its answer; None where none is written, or by a
-            method that answers out of several runs.
+        first_token: seconds from a batch's questions until the first token of an answer; None where none is written, or
+            by a method that answers out of several runs.
         tokens_per_second: tokens that all rows of a batch write in a second after their first; None as above.
         token_layers: tokens through layers of the LLM, really executed; worked examples of its own programs included.
     """
@@ -56,31 +59,32 @@ def time_methods(
     world: LiveWorld,
     methods: Sequence[Method],
     asks: Sequence[Ask],
-    path: Path,
+    folder: Path,
     progress: Progress = no_progress,
 ) -> list[Timing]:
-    """Time methods; those that the file has already are left out.
+    """Time methods; those that the folder has already are left out.
 
     Args:
         world: executes.
         methods: what to time.
         asks: at least two questions; all but the first are timed, at most four batches of each size.
-        path: JSON file that keeps the timings.
+        folder: that of the methods' results; a JSON file there keeps the timings.
         progress: shows how far it is.
     """
-    timings = read_timings(path)
+    timings = read_timings(folder)
     done = {(each.method, each.batch) for each in timings}
     todo = [(m, size) for m in methods for size in BATCH_SIZES if (m.name, size) not in done and m.agent is not None]
     with progress("timing", len(todo), "batch sizes") as advance:
         for method, size in todo:
             timings.append(_time(world, method, asks, size))
-            write_whole(path, json.dumps([asdict(each) for each in timings], indent=2).encode())
+            write_whole(folder / _FILE, json.dumps([asdict(each) for each in timings], indent=2).encode())
             advance(1)
     return timings
 
 
-def read_timings(path: Path) -> list[Timing]:
-    """The timings that a file keeps; none where there is no file."""
+def read_timings(folder: Path) -> list[Timing]:
+    """The timings beside some results; none where nothing was timed."""
+    path = folder / _FILE
     return [Timing(**each) for each in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
 
 
@@ -93,48 +97,76 @@ def _time(world: LiveWorld, method: Method, asks: Sequence[Ask], size: int) -> T
         measured = [_answer(world, method, batch) for batch in batches]
         token_layers = world.stats.since(before).executed_tokens
     count = sum(map(len, batches))
-    seconds, decide, to_first, decoding, tokens = (sum(column) for column in zip(*measured, strict=True))
+    first_tokens = [each.first_token for each in measured if each.first_token is not None]
+    decoding = sum(each.decoding for each in measured)
     return Timing(
         method=method.name,
         batch=size,
         questions=count,
-        seconds=seconds / count,
-        decide_seconds=decide / count,
-        first_token=to_first / len(batches) if to_first else None,
-        tokens_per_second=tokens / decoding if decoding else None,
+        seconds=sum(each.seconds for each in measured) / count,
+        decide_seconds=sum(each.decide for each in measured) / count,
+        first_token=fmean(first_tokens) if first_tokens else None,
+        tokens_per_second=sum(each.tokens for each in measured) / decoding if decoding else None,
         token_layers=token_layers / count,
     )
 
 
-def _answer(world: LiveWorld, method: Method, asks: Sequence[Ask]) -> tuple[float, float, float, float, int]:
-    """Answer once: seconds in all, deciding, until the first token, decoding after it, and tokens written then."""
+@dataclass(frozen=True)
+class _Batch:
+    """Seconds of one batch: in all, until the programs are chosen, until the first token of an answer, and decoding
+    after it; and the tokens that were written then.
+    """
+
+    seconds: float
+    decide: float = 0.0
+    first_token: float | None = None
+    decoding: float = 0.0
+    tokens: int = 0
+
+
+def _answer(world: LiveWorld, method: Method, asks: Sequence[Ask]) -> _Batch:
+    """Answer one batch: choices are chosen among, the others written, those of one answer length together."""
     started = time.perf_counter()
     if isinstance(method.agent, Responder):
         method.agent.respond(asks)
-        return time.perf_counter() - started, 0.0, 0.0, 0.0, 0
+        return _Batch(time.perf_counter() - started)
     assert method.agent is not None
     programs = [decision.program for decision in method.agent.decide(asks)]
     decided = time.perf_counter() - started
-    open_asks = [(ask, program) for ask, program in zip(asks, programs, strict=True) if not ask.choices]
-    choices = [(ask, program) for ask, program in zip(asks, programs, strict=True) if ask.choices]
+    groups: dict[int, list[tuple[Ask, Program]]] = {}  # by most tokens; 0 for choices
+    for ask, program in zip(asks, programs, strict=True):
+        groups.setdefault(0 if ask.choices else world.prompts[ask.task].max_new_tokens, []).append((ask, program))
+    choices = groups.pop(0, [])
+    first_token, decoding, tokens = None, 0.0, 0
+    for most, group in groups.items():
+        until_group = time.perf_counter() - started
+        written = world.generate([ask for ask, _ in group], [program for _, program in group], Decoding(most))
+        if first_token is None:
+            first_token = until_group + written[0].prefill_seconds
+        decoding += max(each.decode_seconds for each in written)
+        tokens += sum(len(each.tokens) - 1 for each in written)
     world.answers([ask for ask, _ in choices], [program for _, program in choices])
-    if not open_asks:
-        return time.perf_counter() - started, decided, 0.0, 0.0, 0
-    most = max(world.prompts[ask.task].max_new_tokens for ask, _ in open_asks)
-    written = world.generate([ask for ask, _ in open_asks], [program for _, program in open_asks], Decoding(most))
-    decoding = max(each.decode_seconds for each in written)
-    first = decided + written[0].prefill_seconds
-    return time.perf_counter() - started, decided, first, decoding, sum(len(each.tokens) - 1 for each in written)
+    return _Batch(time.perf_counter() - started, decided, first_token, decoding, tokens)
 
 
 def timing_table(timings: Sequence[Timing]) -> Table:
     """The timings, a row for each method and batch size."""
     return Table(
-        ("method", "batch", "ms / question", "of it deciding", "ms to first token", "tokens / s", "token-layers"),
+        (
+            "method",
+            "batch",
+            "questions",
+            "ms / question",
+            "of it deciding",
+            "ms to first token",
+            "tokens / s",
+            "token-layers",
+        ),
         [
             (
                 each.method,
                 str(each.batch),
+                str(each.questions),
                 f"{1000 * each.seconds:.0f}",
                 f"{1000 * each.decide_seconds:.0f}",
                 "" if each.first_token is None else f"{1000 * each.first_token:.0f}",

@@ -30,10 +30,9 @@ from polar_env.questions.prompts import STYLES
 from polar_env.tables import write_whole
 from polar_env.worlds import LiveWorld
 
-__all__ = ["VARIATIONS", "Variation", "Varied", "read_variations", "variation_table", "variations_of", "vary"]
+__all__ = ["Variation", "Varied", "read_variations", "variation_table", "variations_of", "vary"]
 
-VARIATIONS = "variations.json"
-"""File of the findings, beside the results' folder."""
+_FILE = "variations.json"
 _BASES = (BEST_STATIC, IDENTITY)
 OpenWorld = Callable[[Prompts, str], LiveWorld]
 """Makes the world of some prompts and a floating-point type."""
@@ -76,17 +75,19 @@ class Varied:
 
 
 def variations_of(prompts: Prompts, dtype: str, chat: bool, seed: int = 0) -> list[Variation]:
-    """What is varied: two other styles, the worked examples' order, the floating-point type, and the harness.
+    """What is varied: two other prompts, the worked examples' order, the floating-point type, and the harness.
 
     Args:
         prompts: the prompts of the evaluation.
         dtype: its floating-point type.
-        chat: whether the LLM has a chat template.
+        chat: whether the LLM has a chat template; without one, the second prompt has half of the worked examples.
         seed: of the shuffling.
     """
     default = prompts.default
     styles = [style for style in STYLES if style != default.style and (chat or style not in ("chat", "restate"))]
     changed = [Variation(f"prompt {style}", _changed(prompts, partial(_styled, style)), dtype) for style in styles[:2]]
+    if len(changed) < 2 and default.examples:
+        changed.append(Variation("half the examples", _changed(prompts, _halved), dtype))
     if len(default.examples) > 1:
         order = np.random.default_rng(seed).permutation(len(default.examples)).tolist()
         shuffled = _changed(prompts, partial(_shuffled, order))
@@ -108,6 +109,10 @@ def _styled(style: str, prompt: Prompt) -> dict[str, Any]:
     return {"style": style}
 
 
+def _halved(prompt: Prompt) -> dict[str, Any]:
+    return {"examples": prompt.examples[: len(prompt.examples) // 2]}
+
+
 def _shuffled(order: Sequence[int], prompt: Prompt) -> dict[str, Any]:
     """A prompt's examples in another order; those that the order does not know come last."""
     known = [i for i in order if i < len(prompt.examples)]
@@ -121,8 +126,8 @@ def vary(
     variations: Sequence[Variation],
     progress: Progress = no_progress,
 ) -> list[Varied]:
-    """Execute the programs that the identity, the best static program and the agents chose again; what the file beside
-    the results has already is left out.
+    """Execute the programs that the identity, the best static program and the agents chose again; what lies beside the
+    results already is left out.
 
     Args:
         open_world: makes the world of a variation.
@@ -131,8 +136,9 @@ def vary(
         variations: see `variations_of`.
         progress: shows how far it is.
     """
-    path = results.folder.parent / VARIATIONS
-    varied = read_variations(path)
+    varied = read_variations(results.folder)
+    if any(each.pass_at_1.count != len(questions) for each in varied):
+        varied = []  # of other questions
     rows = results.rows()
     rows = rows[rows["question_id"].isin([question.id for question in questions])]
     roles = results.roles()
@@ -145,7 +151,7 @@ def vary(
         for variation in todo:
             world = open_world(variation.prompts, variation.dtype)
             varied += _compared(variation.name, _again(world, variation, rows, questions), methods)
-            write_whole(path, json.dumps([asdict(each) for each in varied], indent=2).encode())
+            write_whole(results.folder / _FILE, json.dumps([asdict(each) for each in varied], indent=2).encode())
             advance(1)
     return varied
 
@@ -185,8 +191,9 @@ def _compared(name: str, rows: pd.DataFrame, methods: Sequence[str]) -> list[Var
     return varied
 
 
-def read_variations(path: Path) -> list[Varied]:
-    """The findings that a file keeps; none where there is no file."""
+def read_variations(folder: Path) -> list[Varied]:
+    """The findings beside some results; none where nothing was varied."""
+    path = folder / _FILE
     if not path.is_file():
         return []
     return [
@@ -204,7 +211,7 @@ def variation_table(varied: Sequence[Varied]) -> Table:
     cells = []
     for each in varied:
         deltas = [each.deltas[base].percent(sign=True) if base in each.deltas else "" for base in _BASES]
-        same = each.verdicts == measured.get(each.method)
-        cells.append((each.variation, each.method, each.pass_at_1.percent(), *deltas, "yes" if same else "no"))
+        same = "yes" if each.verdicts == measured.get(each.method) else "no"
+        cells.append((each.variation, each.method, each.pass_at_1.percent(), *deltas, same if each.verdicts else ""))
     header = ("variation", "method", "pass@1 %", *(f"points against {base}" for base in _BASES), "says the same")
     return Table(header, cells)

@@ -46,22 +46,25 @@ def save_baselines(
         agents: gets a folder for each.
     """
 
+    def missing(name: str) -> bool:
+        return not (agents / name / CARD).is_file()
+
     def save(kind: str, name: str, config: dict[str, Any]) -> None:
-        card = blank.model_copy(update={"kind": kind, "name": name, "config": config})
-        save_agent(card, agents / name, {})
+        if missing(name):
+            card = blank.model_copy(update={"kind": kind, "name": name, "config": config})
+            save_agent(card, agents / name, {})
 
     best, by_task = str(choice.program), {task: str(program) for task, program in choice.by_task.items()}
-    if not (agents / "best-static" / CARD).is_file():
-        save("static", "best-static", {"program": best})
-        save("static-per-task", "best-static-per-task", {"program": best, "by_task": by_task})
-        others = [str(program) for program in choice.finalists if program != choice.program][:1]
-        save("ensemble", "ensemble", {"programs": list(dict.fromkeys([str(world.identity), best, *others]))})
-    if not (agents / "shortgpt-25" / CARD).is_file():
+    others = [str(program) for program in choice.finalists if program != choice.program][:1]
+    save("static", "best-static", {"program": best})
+    save("static-per-task", "best-static-per-task", {"program": best, "by_task": by_task})
+    save("ensemble", "ensemble", {"programs": list(dict.fromkeys([str(world.identity), best, *others]))})
+    pruned = {f"shortgpt-{round(100 * share)}": max(1, round(share * world.depth)) for share in _PRUNED}
+    if any(map(missing, pruned)):
         influence = block_influence(world, [question.ask for question in mixed_order(train, 0)[:_ASKS]])
-        for share in _PRUNED:
-            program = without_weakest(influence, max(1, round(share * world.depth)))
-            save("static", f"shortgpt-{round(100 * share)}", {"program": str(program)})
-    if not (agents / "early-exit" / CARD).is_file():
+        for name, count in pruned.items():
+            save("static", name, {"program": str(without_weakest(influence, count))})
+    if missing("early-exit"):
         some = mixed_order(validation, 0)[:_EXIT_QUESTIONS]
         save("early-exit", "early-exit", {"threshold": choose_threshold(world, some)})
 
@@ -70,6 +73,8 @@ def choose_threshold(world: LiveWorld, questions: Sequence[Question]) -> float:
     """The lowest confidence at which stopping early loses next to nothing on some questions; 1 where there is none."""
     first, depth = world.depth // 2, world.depth
     programs = [Program(tuple(range(length))) for length in range(first + 1, depth + 1)]
+    if len(programs) < 2:
+        return 1.0
     sure = np.stack(
         [world.asks.confidences([(q.ask, program.layers) for q in questions]) for program in programs[:-1]], axis=1
     )

@@ -68,7 +68,7 @@ def race(
     # Ranked by the heats alone: a race that was stopped later must come to the same combinations.
     rounds = [config.combine] * (config.combine > 1) + [0] * config.grow
     for most in rounds:
-        pairs = combinations(survivors[:most], 2) if most else ((survivors[0], other) for other in survivors[1:])
+        pairs = combinations(survivors[:most], 2) if most else [(survivors[0], other) for other in survivors[1:]]
         grown = [new for a, b in pairs if (new := combined(a, b, world.depth)) is not None]
         everyone = list(dict.fromkeys([*survivors, *grown]))
         survivors = _heats(scores, order, [p for p in everyone if p != identity], config, on_verdicts)
@@ -79,13 +79,13 @@ def race(
 def _heats(
     scores: _Scores, order: list[Question], programs: list[Program], config: MatrixConfig, on_verdicts: Advance
 ) -> list[Program]:
-    """The survivors of one race, the best first."""
-    count = min(config.first_questions, len(order))
-    while len(programs) > config.survivors:
+    """The survivors of one race, the best first; at least one heat ranks them."""
+    count, ranked = min(config.first_questions, len(order)), False
+    while len(programs) > config.survivors or (programs and not ranked):
         heat = order[:count]
         scores.evaluate(heat, [scores.identity, *programs], on_verdicts)
         programs = scores.best(heat, programs, max(config.survivors, math.ceil(len(programs) / 2)))
-        count = min(2 * count, len(order))
+        count, ranked = min(2 * count, len(order)), True
     return programs
 
 

@@ -106,6 +106,7 @@ def train_agents(
     env.seed(config.seed)
     with Tracker(folder, f"ppo-seed{config.seed}", card.config) as tracker:
         model = make_model(env, config.ppo, config.env.gamma, config.seed)
+        save_baselines(world, questions, validation, static, card, agents)
         if has_checkpoint(checkpoints):
             report("resumed", steps_done(checkpoints), {})
         else:
@@ -115,7 +116,6 @@ def train_agents(
                 report("imitation", epoch, metrics)
 
             _warm_start(model, rules, questions, matrix, config, on_epoch)
-            save_baselines(world, questions, validation, static, card, agents)
             _save(model, "imitation", score(model, rules, validation), 0, card, agents)
         warm = Score(**read_card(agents / "imitation").results["validation"])
 

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from eval.comparison import ALL_TASKS, Comparisons
 from eval.frontier import frontier
-from eval.methods import IDENTITY
 from eval.report.examples import Example
 from eval.summary import MethodSummary
 from polar_env.envs.rendering import COLOURS, draw_program
@@ -112,6 +111,7 @@ def accuracy_figure(summaries: Mapping[str, MethodSummary], theme: Theme) -> Fig
     figure = _figure(6.8, 4.2)
     axes = figure.add_subplot()
     peers = [summary for summary in summaries.values() if summary.role != "oracle"]
+    everything = max(summary.pass_at_1.count for summary in peers)
     for marker, summary in zip(itertools.cycle("os^vP*XD<>"), peers, strict=False):
         estimate = summary.pass_at_1
         low, high = estimate.value - estimate.low, estimate.high - estimate.value
@@ -120,11 +120,11 @@ def accuracy_figure(summaries: Mapping[str, MethodSummary], theme: Theme) -> Fig
             100 * estimate.value,
             yerr=[[100 * low], [100 * high]],
             capsize=4,
-            label=summary.method,
+            label=summary.method + ("" if estimate.count == everything else f" ({estimate.count} questions)"),
             fmt=marker,
             alpha=0.8,
         )
-    static = [summary for summary in peers if summary.role == "static"]
+    static = [each for each in peers if each.role == "static" and each.pass_at_1.count == everything]
     if static:
         costs, shares = (np.array(v) for v in zip(*((s.mean_cost, s.pass_at_1.value) for s in static), strict=True))
         at = np.linspace(costs.min(), max(summary.mean_cost for summary in peers), 100)
@@ -136,17 +136,20 @@ def accuracy_figure(summaries: Mapping[str, MethodSummary], theme: Theme) -> Fig
     return figure
 
 
-def tasks_figure(summaries: Mapping[str, MethodSummary], theme: Theme) -> Figure:
-    """Draw pass@1 of each method on each task minus that of the identity, as a heat map."""
+def tasks_figure(comparisons: Comparisons, theme: Theme) -> Figure:
+    """Draw how many points methods are above the identity on each task, paired, as a heat map.
+
+    Args:
+        comparisons: with the identity.
+        theme: the colours.
+    """
     from matplotlib.colors import LinearSegmentedColormap
 
-    peers = [summary for summary in summaries.values() if summary.role != "oracle"]
-    tasks = list(dict.fromkeys(task for summary in peers for task in summary.by_task))
-    base = summaries[IDENTITY].by_task
+    tasks = list(dict.fromkeys(task for of in comparisons.values() for task in of))
     values = np.array(
-        [[100 * (s.by_task[t].value - base[t].value) if t in s.by_task else np.nan for s in peers] for t in tasks]
+        [[100 * of[task].delta.value if task in of else np.nan for of in comparisons.values()] for task in tasks]
     )
-    figure = _figure(2.5 + 0.75 * len(peers), 1.8 + 0.32 * len(tasks))
+    figure = _figure(2.5 + 0.75 * len(comparisons), 1.8 + 0.32 * len(tasks))
     axes = figure.add_subplot()
     colours = LinearSegmentedColormap.from_list("points", theme.diverging)
     image = axes.imshow(values, aspect="auto", cmap=colours, vmin=-20, vmax=20)
@@ -154,9 +157,9 @@ def tasks_figure(summaries: Mapping[str, MethodSummary], theme: Theme) -> Figure
         if np.isfinite(value):
             axes.text(column, row, f"{value:+.0f}", ha="center", va="center", fontsize=8)
     axes.set_yticks(range(len(tasks)), tasks, fontsize=9)
-    axes.set_xticks(range(len(peers)), [s.method for s in peers], rotation=35, ha="right", fontsize=9)
+    axes.set_xticks(range(len(comparisons)), list(comparisons), rotation=35, ha="right", fontsize=9)
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(image, ax=axes, label="points against the identity")
+    bar = figure.colorbar(image, ax=axes, label="points against the identity, paired")
     bar.outline.set_visible(False)
     return figure
 

@@ -9,9 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from eval.agreement import agreement_table, disagreements
 from eval.choices import choice_table
@@ -34,6 +32,7 @@ from eval.results import Results
 from eval.summary import (
     Summary,
     comparison_table,
+    mean_executions,
     method_table,
     shorter_share,
     slower_notes,
@@ -41,17 +40,14 @@ from eval.summary import (
     task_table,
 )
 from eval.timing import read_timings, timing_table
-from eval.variations import VARIATIONS, read_variations, variation_table
-from polar_env.program import Program
+from eval.variations import read_variations, variation_table
 from polar_env.questions import Prompts
 from polar_env.tables import write_whole
 
-__all__ = ["TIMINGS", "summary_of", "write_report"]
+__all__ = ["summary_of", "write_report"]
 
 _FEW = 30
 """Questions below which a task is said to be small."""
-TIMINGS = "timing.json"
-"""File of the timings, beside the results' folder."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ def summary_of(results: Results) -> Summary:
     meta = results.meta
     return summarise(
         results.rows(), int(meta["depth"]), results.roles(),
-        remarks=meta["remarks"], timings=read_timings(results.folder.parent / TIMINGS), families=results.families(),
+        remarks=meta["remarks"], timings=read_timings(results.folder), families=results.families(),
         seed=int(meta["config"].get("seed", 0)),
     )  # fmt: skip
 
@@ -84,8 +80,8 @@ def write_report(folder: Path, results: Results, title: str = "Programs of layer
         The path of the page.
     """
     rows, meta, summary = results.rows(), results.meta, summary_of(results)
-    depth, timings = int(meta["depth"]), read_timings(results.folder.parent / TIMINGS)
-    varied = read_variations(results.folder.parent / VARIATIONS)
+    depth, timings = int(meta["depth"]), read_timings(results.folder)
+    varied = read_variations(results.folder)
     shown = [*summary.agents, *([] if summary.agents else [BEST_STATIC])]
     comparisons = {f"Against {base}": comparison_table(each, shown) for base, each in _by_base(summary).items()}
     tables = {
@@ -148,24 +144,17 @@ def _figures(rows: pd.DataFrame, summary: Summary, depth: int) -> dict[str, Call
     if any(name in of for of in summary.comparisons.values() for name in shown):
         figures["headline"] = partial(headline_figure, summary.comparisons, shown)
     figures["accuracy"] = partial(accuracy_figure, methods)
-    if IDENTITY in methods:
-        figures["tasks"] = partial(tasks_figure, methods)
+    if summary.comparisons.get("vs_identity"):
+        figures["tasks"] = partial(tasks_figure, summary.comparisons["vs_identity"])
     figures["executions"] = partial(executions_figure, methods)
     last = next(iter(summary.agents), None)
     if last is not None:
-        by_task = {str(task): _executions(of, depth) for task, of in rows[rows["method"] == last].groupby("task")}
+        by_task = {str(task): mean_executions(of, depth) for task, of in rows[rows["method"] == last].groupby("task")}
         figures["task_executions"] = partial(task_executions_figure, by_task, last)
     calibrated = [name for name in (IDENTITY, BEST_STATIC, *summary.agents[:1]) if name in methods]
     if rows["question_id"].nunique() >= 10:
         figures["calibration"] = partial(calibration_figure, rows, calibrated)
     return figures
-
-
-def _executions(rows: pd.DataFrame, depth: int) -> NDArray[np.float64]:
-    """Mean executions of each layer, ``[D]``."""
-    counts = rows["program"].value_counts()
-    executions = [Program.parse(program).executions(depth) for program in counts.index]
-    return np.average(np.array(executions, float), axis=0, weights=counts.to_numpy())
 
 
 def _notes(meta: dict[str, Any], summary: Summary) -> list[str]:

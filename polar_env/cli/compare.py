@@ -21,7 +21,7 @@ class CompareConfig(Config):
     method: str = ""
     """The method of A; by default its last learned agent, else its last method."""
     other: str = ""
-    """The method of B; by default as --method."""
+    """The method of B; by default that of --method, else B's last learned agent or method."""
     common: bool = False
     """Compare on the questions of both, where they asked different ones."""
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False
@@ -40,7 +40,8 @@ def run(config: CompareConfig) -> dict[str, Any]:
     from eval.summary import comparison_table
 
     first, second = (Results.open(folder) for folder in config.folders)
-    compared = compare_results(first, second, (config.method or None, config.other or None), common=config.common)
+    methods = (config.method or None, config.other or config.method or None)
+    compared = compare_results(first, second, methods, common=config.common)
     result = as_json(compared)
     if not config.json_output:
         print(f"{result['finding']}\n\n{comparison_table({result['method']: compared}).markdown()}")

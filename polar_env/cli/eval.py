@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +16,7 @@ from polar_env.cli.bars import bars, console
 from polar_env.cli.flags import QuestionsConfig, with_model
 from polar_env.cli.opening import open_prompts, open_questions, open_world
 from polar_env.questions import Question, Split, mixed_order
+from polar_env.tables import write_whole
 
 if TYPE_CHECKING:
     from polar_env.worlds import LiveWorld
@@ -48,7 +51,8 @@ def run(config: EvalConfig) -> dict[str, Any]:
     from eval.protocol import evaluate_agents
 
     if config.tasks:
-        config = config.model_copy(update={"questions": (*config.questions, *config.tasks.split(","))})
+        specs = re.split(r",(?![^{]*\})", config.tasks)  # commas between braces are a spec's own
+        config = config.model_copy(update={"questions": (*config.questions, *specs)})
     names = config.agent or ((str(config.out),) if find_agents(str(config.out)) else ())
     card = next(iter(read_cards(names).values()), None)
     if card is not None:
@@ -64,6 +68,7 @@ def run(config: EvalConfig) -> dict[str, Any]:
         raise KeyboardInterrupt(f"{folder} keeps what was measured; run the same command to go on.") from None
     if config.variations:
         summary |= {"variations": _vary(config, world, questions, folder)}
+        write_whole(folder / "summary.json", json.dumps(summary, indent=2).encode())
     if not config.json_output:
         print((folder / "table.md").read_text(encoding="utf-8"))
     console.print(f"report: {summary['report']}", markup=False)

@@ -43,11 +43,13 @@ CONFIG = RunConfig
 
 def run(config: RunConfig) -> dict[str, Any]:
     """Ask the agent for a program, and generate under it and under the identity."""
-    from agents.registry import find_agents, load_agent, read_cards
+    from agents.card import read_card
+    from agents.registry import find_agent, load_agent
 
     if not config.question.strip():
         raise ConfigError('there is no question; write e.g. polar run "What is 17 + 25?".')
-    card = next(iter(read_cards([str(folder) for folder in find_agents(config.agent)[:1]]).values()), None)
+    folder = find_agent(config.agent)
+    card = None if folder is None else read_card(folder)
     prompts = card.prompts if card is not None and not config.prompt else open_prompts(config)
     config = with_model(config, card.model, card.dtype) if card is not None else config
     world = open_world(config, prompts)

@@ -34,6 +34,12 @@ def _regular_expression(pattern: str | None) -> str | None:
     return pattern
 
 
+def _task(name: str | None) -> str | None:
+    if name == "all":
+        raise ValueError("reports call all tasks together 'all'; give the task another name")
+    return name
+
+
 def _template(text: str | None) -> str | None:
     try:
         (text or "").format(expression="1 + 1")
@@ -47,7 +53,7 @@ class QuestionSpec(Config):
 
     source: str
     """``rg:NAME``, ``jsonl:PATH``, ``hub:OWNER/NAME`` or ``wheel:PACKAGE==VERSION/PATH.arrow``."""
-    task: str | None = None
+    task: Annotated[str | None, AfterValidator(_task)] = None
     """Name of the task in reports; by default the source's own name."""
     size: int | None = Field(default=None, ge=1)
     """How many distinct questions to take, over all splits; by default a whole file, or 400 of a procedural data set

@@ -59,6 +59,10 @@ def test_common_questions_are_compared_when_asked(tmp_path: Path, capsys: pytest
     assert json.loads(capsys.readouterr().out)["questions"] == 3
     assert main(["compare", str(tmp_path)]) == 2
     assert "takes two folders, not 1" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path), str(tmp_path)]) == 2
+    assert "would be compared with itself" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path), str(tmp_path), "--other", "identity"]) == 0
+    capsys.readouterr()
     assert main(["compare", str(tmp_path), str(tmp_path / "nothing")]) == 2
     assert "holds no results" in capsys.readouterr().err
 

@@ -50,11 +50,39 @@ def test_the_headline_says_what_is_there() -> None:
 
 def test_p_values_are_corrected_over_methods_and_tasks() -> None:
     compared = compare_with("best-static", planted_rows(), ["reader", "same", "worse"])
-    cells = [each for of in compared.values() for each in of.values()]
-    assert len(cells) == 9
-    smallest = min(cells, key=lambda each: each.p)
-    assert smallest.p_holm == pytest.approx(9 * smallest.p)
-    assert all(each.p <= each.p_holm <= 1 for each in cells)
+    overall = [of[ALL_TASKS] for of in compared.values()]
+    by_task = [each for of in compared.values() for task, each in of.items() if task != ALL_TASKS]
+    for family, size in ((overall, 3), (by_task, 6)):
+        assert len(family) == size
+        smallest = min(family, key=lambda each: each.p)
+        assert smallest.p_holm == pytest.approx(size * smallest.p)
+        assert all(each.p <= each.p_holm <= 1 for each in family)
+
+
+@pytest.mark.parametrize("won", range(1, 6))
+def test_too_few_questions_claim_nothing(won: int) -> None:
+    compared = compare([True] * won, [False] * won, ("agent", "best-static"))
+    assert compared.delta.low > 0  # a bootstrap of equal values has no width
+    assert compared.verdict == "no difference"
+    assert compared.sentence.endswith("So few could show none.")
+
+
+def test_six_questions_of_one_kind_are_the_fewest_that_claim_something() -> None:
+    assert compare([True] * 6, [False] * 6, ("agent", "best-static")).verdict == "adds"
+    assert compare([False] * 6, [True] * 6, ("agent", "best-static")).verdict == "takes"
+
+
+def test_what_the_correction_takes_back_is_not_claimed() -> None:
+    right, base = [True] * 30 + [False] * 30, [False] * 9 + [True] * 21 + [True] + [False] * 29
+    alone = compare(right, base, ("agent", "best-static"))
+    assert alone.verdict == "adds"
+    rows = pd.concat(
+        pd.DataFrame({"method": method, "question_id": range(60), "task": "sums", "right": verdicts})
+        for method, verdicts in [("agent", right), ("best-static", base), *((f"same {i}", base) for i in range(9))]
+    )
+    among_ten = compare_with("best-static", rows, ["agent", *(f"same {i}" for i in range(9))])["agent"][ALL_TASKS]
+    assert (among_ten.p, among_ten.delta) == (alone.p, alone.delta)
+    assert among_ten.verdict == "no difference"
 
 
 def test_only_common_questions_are_compared() -> None:

@@ -203,7 +203,7 @@ def test_methods_that_run_several_programs_pay_for_all(
 
 def test_timing_keeps_what_was_timed(world: LiveWorld, questions: list[Question], tmp_path: Path) -> None:
     asks = [question.ask for question in questions[:4]]
-    timings = time_methods(world, METHODS[:2], asks, tmp_path / "timing.json")
+    timings = time_methods(world, METHODS[:2], asks, tmp_path)
     assert [(each.method, each.batch) for each in timings] == [
         (m, b) for m in ("identity", "short") for b in (1, 8, 32)
     ]
@@ -212,11 +212,7 @@ def test_timing_keeps_what_was_timed(world: LiveWorld, questions: list[Question]
         assert each.first_token is not None
         assert each.first_token > 0
         assert each.token_layers > 0
-    assert (
-        time_methods(world, METHODS[:2], asks, tmp_path / "timing.json")
-        == timings
-        == read_timings(tmp_path / "timing.json")
-    )
+    assert time_methods(world, METHODS[:2], asks, tmp_path) == timings == read_timings(tmp_path)
 
 
 def test_fewer_layers_and_slower_is_said(results: Results) -> None:
@@ -225,7 +221,7 @@ def test_fewer_layers_and_slower_is_said(results: Results) -> None:
         for name, seconds, token_layers in (("identity", 0.1, 100.0), ("short", 0.2, 130.0))
     ]
     (note,) = slower_notes(summarise(results.rows(), 4, ROLES, timings=timings))
-    assert note.startswith("short runs programs of fewer layers than the identity (0.750 of it) and yet takes 2.00")
+    assert note.startswith("short executes fewer layers than the identity (0.750 of it) and yet takes 2.00")
     assert slower_notes(summarise(results.rows(), 4, ROLES)) == []
 
 
@@ -286,7 +282,9 @@ def test_several_seeds_are_one_agent() -> None:
     assert over.pass_at_1.count == 4
     assert (over.lowest, over.highest) == (0.3, 1.0)
     assert over.deltas["identity"].value == pytest.approx(0.25)
-    assert "Over 4 seeds ppo is right on 45.0" in over.sentence
+    assert "Over 4 seeds ppo is right on 45.0 % (interquartile mean; " in over.sentence
+    assert over.sentence.endswith("So few seeds give no interval.")
+    assert over.as_json()["pass_at_1"] == {"value": pytest.approx(0.45), "low": None, "high": None, "seeds": 4}
     assert summarise(rows, 4, roles, families={"ppo": ["ppo"]}).over_seeds == {}
 
 

@@ -40,7 +40,15 @@ def meta_of(*methods: str) -> dict[str, Any]:
         "versions": {"torch": "2"},
         "prompts": {"default": {"style": "bare", "examples": []}},
         "methods": {
-            method: {"name": method, "role": ROLES[method], "family": method, "chosen_on": None} for method in methods
+            method: {
+                "name": method,
+                "role": ROLES[method],
+                "limit": None,
+                "card": None,
+                "family": None,
+                "chosen_on": None,
+            }
+            for method in methods
         },
         "remarks": {ORACLE: "upper bound"},
         "config": {"seed": 0},

@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from eval.comparison import compare
 from eval.statistics import (
     holm,
     interquartile_mean,
@@ -67,14 +68,15 @@ def test_mcnemar_counts_discordant_pairs() -> None:
 
 
 def test_equal_agents_are_no_difference_in_95_of_100_evaluations() -> None:
-    """An agent as good as the static program, which is right on other questions: coverage of the interval."""
-    intervals = [paired_difference(*pair) for pair in evaluations(0.0, 0.15, 1500, seed=0)]
-    assert np.mean([each.low <= 0 <= each.high for each in intervals]) == pytest.approx(0.95, abs=0.015)
+    """An agent as good as the static program, which is right on other questions: the word and the interval."""
+    compared = [compare(*pair, ("agent", "best-static")) for pair in evaluations(0.0, 0.15, 1500, seed=0)]
+    assert np.mean([each.verdict == "no difference" for each in compared]) == pytest.approx(0.95, abs=0.015)
+    assert np.mean([each.delta.low <= 0 <= each.delta.high for each in compared]) == pytest.approx(0.95, abs=0.015)
 
 
 def test_a_gain_of_4_points_is_seen_in_80_of_100_evaluations() -> None:
     pairs = evaluations(0.04, 0.2, 1500, seed=1)
-    assert np.mean([paired_difference(*pair).low > 0 for pair in pairs]) >= 0.8
+    assert np.mean([compare(*pair, ("agent", "best-static")).verdict == "adds" for pair in pairs]) >= 0.8
 
 
 def test_the_smallest_difference_is_seen_in_80_of_100_evaluations() -> None:

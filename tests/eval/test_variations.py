@@ -25,7 +25,10 @@ PROMPTS = Prompts(default=Prompt(style="qa", examples=EXAMPLES, max_new_tokens=3
 
 def test_what_is_varied() -> None:
     varied = {each.name: each for each in variations_of(PROMPTS, "float32", chat=False)}
-    assert list(varied) == ["prompt bare", "examples shuffled", "bfloat16", "lm-evaluation-harness"]
+    assert list(varied) == [
+        "prompt bare", "half the examples", "examples shuffled", "bfloat16", "lm-evaluation-harness"
+    ]  # fmt: skip
+    assert varied["half the examples"].prompts.default.examples == EXAMPLES[:1]
     assert varied["prompt bare"].prompts.default.examples == EXAMPLES
     shuffled = varied["examples shuffled"].prompts.default.examples
     assert shuffled != EXAMPLES
@@ -71,7 +74,7 @@ def test_what_survives(tiny_llm: FrozenLLM, made_questions: list[Question], tmp_
     table = variation_table(varied)
     assert [row[-1] for row in table.rows if row[0] == "the same"] == ["yes"] * 3
     assert "no" in [row[-1] for row in table.rows if row[0] == "prompt bare"]
-    assert vary(open_world, results, made_questions, same) == varied == read_variations(tmp_path / "variations.json")
+    assert vary(open_world, results, made_questions, same) == varied == read_variations(results.folder)
     assert opened == ["float32"] * 2  # what was done is not done again
 
 
