@@ -106,7 +106,6 @@ def train_agents(
     env.seed(config.seed)
     with Tracker(folder, f"ppo-seed{config.seed}", card.config) as tracker:
         model = make_model(env, config.ppo, config.env.gamma, config.seed)
-        save_baselines(world, questions, validation, static, card, agents)
         if has_checkpoint(checkpoints):
             report("resumed", steps_done(checkpoints), {})
         else:
@@ -117,6 +116,7 @@ def train_agents(
 
             _warm_start(model, rules, questions, matrix, config, on_epoch)
             _save(model, "imitation", score(model, rules, validation), 0, card, agents)
+        save_baselines(world, questions, validation, static, card, agents)
         warm = Score(**read_card(agents / "imitation").results["validation"])
 
         def on_rollout(step: int, metrics: dict[str, float]) -> None:
