@@ -20,15 +20,13 @@ from lm_eval.models.huggingface import HFLM
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from agents.base import Responder
-from agents.card import read_card
-from agents.registry import find_agent, load_agent
+from eval.choosers import program_or_agent
 from polar_env.errors import ConfigError
 from polar_env.llm import FrozenLLM, load_llm
 from polar_env.program import Program
-from polar_env.questions import Ask, Prompt, Prompts, Question
+from polar_env.questions import Ask, Question
 from polar_env.questions.prompts import RenderedPrompt
-from polar_env.runner import Runner, generate
+from polar_env.runner import generate
 from polar_env.worlds import LiveWorld
 
 if TYPE_CHECKING:
@@ -54,8 +52,7 @@ class PolarLM(HFLM):  # type: ignore[misc]
         max_length: most tokens of context and continuation; None is the model's.
 
     Raises:
-        ConfigError: for a program and an agent at once, or an agent that answers out of several runs.
-        UnknownNameError: for an agent that does not exist, or a folder of several.
+        ConfigError, ProgramError, UnknownNameError, FingerprintError: see `eval.choosers.program_or_agent`.
     """
 
     def __init__(
@@ -71,8 +68,6 @@ class PolarLM(HFLM):  # type: ignore[misc]
         max_length: int | None = None,
         max_batch_size: int | None = None,
     ) -> None:
-        if program and agent:
-            raise ConfigError("give a program or an agent, not both.")
         loaded = pretrained if isinstance(pretrained, FrozenLLM) else None
         self.frozen = loaded or load_llm(str(pretrained), dtype=dtype, device=device or "cpu")
         super().__init__(
@@ -80,15 +75,7 @@ class PolarLM(HFLM):  # type: ignore[misc]
             max_length=max_length,
         )  # fmt: skip
         self.ask_field, self.program_field = ask_field, program_field
-        self._program = Program.parse(program, self.frozen.depth) if program else self.frozen.identity
-        self._agent = None
-        if agent:
-            folder = find_agent(agent)
-            prompts = Prompts.for_all(Prompt(style="qa")) if folder is None else read_card(folder).prompts
-            chooses = load_agent(agent, LiveWorld(Runner(self.frozen), prompts))
-            if isinstance(chooses, Responder):
-                raise ConfigError(f"'{agent}' answers out of several runs; lm-eval wants one program for a document.")
-            self._agent = chooses
+        self._program, self._agent = program_or_agent(self.frozen, program, agent)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Log-likelihood of continuations; see lm-eval."""

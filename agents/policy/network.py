@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from safetensors import SafetensorError
-from safetensors.torch import load_file, load_model, save_model
+from safetensors.torch import load_file, load_model, save, save_model
 from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
@@ -75,11 +75,11 @@ def new_policy(observer: Observer) -> MaskableMultiInputActorCriticPolicy:
 
 
 def weights_of(module: nn.Module) -> bytes:
-    """A module's weights as the content of a safetensors file."""
+    """A module's weights as the content of a safetensors file, the same bytes for the same weights."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights"
         save_model(module, str(path))  # once where actor and critic share a tensor
-        return path.read_bytes()
+        return save(load_file(path))  # without the names of shared tensors, which come in random order
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
