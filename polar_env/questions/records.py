@@ -51,6 +51,8 @@ class Fields(Config):
     """Index of the gold choice, from 0."""
     difficulty: Expression | None = None
     """How hard it is."""
+    task: Expression | None = None
+    """The task, where it differs from record to record, e.g. by level."""
 
     @model_validator(mode="after")
     def _open_or_choices(self) -> Fields:

@@ -48,7 +48,7 @@ def test_splits_of_the_mixture_do_not_overlap() -> None:
 
 
 def test_every_mixture_answers_its_own_questions() -> None:
-    for name in builtin_mixtures():
+    for name in set(builtin_mixtures()) - {"gsm8k", "math"}:  # those come from the hub
         questions = load_questions([name])
         assert len({q.id for q in questions}) == len(questions)
         for question in questions[::37]:

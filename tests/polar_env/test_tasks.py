@@ -15,7 +15,7 @@ from reasoning_gym.factory import CURRICULA, DATASETS
 from polar_env import assets
 from polar_env.cli import main
 from polar_env.errors import AssetError, ConfigError, QuestionFileError
-from polar_env.questions import builtin_mixtures, load_pool, make_prompts, parse_spec
+from polar_env.questions import builtin_mixtures, is_right, load_pool, make_prompts, parse_spec
 
 ROWS = [
     {"goal": f"How to do {n}?", "sol1": f"with {n}", "sol2": f"without {n}", "label": n % 2, "hard": "very"}
@@ -141,7 +141,35 @@ def test_the_mixtures_that_ship_can_be_read() -> None:
     for name in builtin_mixtures():
         specs: list[Any] = parse_spec(name)
         assert specs
-        assert all(spec.task for spec in specs), name
+        assert all(spec.task or spec.fields.task for spec in specs), name
+
+
+GSM8K = {"question": "How many eggs, {n}?", "answer": "Some.\nSum: <<1+1=2>>2.\n#### 1,{n:03d}"}
+MATH = {"problem": "Find $x_{n}$.", "answer": "\\frac{{{n}}}{{2}}", "subject": "Algebra", "level": 0,
+        "unique_id": "{n}"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "tasks"), [("gsm8k", GSM8K, {"GSM8K"}), ("math", MATH, {f"MATH level {n}" for n in range(1, 6)})]
+)
+def test_word_problems_of_the_hub(
+    name: str, row: dict[str, Any], tasks: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of the data sets' own form; the hub itself is not asked."""
+    datasets = pytest.importorskip("datasets")
+    first = {"test": 0, "train[:90%]": 100, "train[90%:]": 200}
+
+    def load_dataset(_: str, subset: str | None, split: str) -> list[dict[str, Any]]:
+        rows = [{k: v if k == "level" else v.format(n=first[split] + n) for k, v in row.items()} for n in range(20)]
+        return [each | ({"level": 1 + n % 5} if "level" in each else {}) for n, each in enumerate(rows)]
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    pool = load_pool([name])
+    assert {question.task for question in pool.questions} == tasks
+    assert Counter(question.split for question in pool.questions) == {"train": 20, "validation": 20, "test": 20}
+    last = pool.split("test")[-1]
+    assert is_right({"gsm8k": "1019", "math": "19/2"}[name], last)
+    assert not is_right({"gsm8k": "1018", "math": "18/2"}[name], last)
 
 
 def test_questions_for_a_test_alone_need_no_train_questions(
