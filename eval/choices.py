@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats.contingency import association
 
 from eval.table import Table
@@ -12,6 +13,7 @@ __all__ = ["choice_table"]
 
 _SHUFFLES = 50
 _BINS = 4
+Codes = NDArray[np.int64]
 
 
 def choice_table(rows: pd.DataFrame, seed: int = 0) -> Table | None:
@@ -27,10 +29,11 @@ def choice_table(rows: pd.DataFrame, seed: int = 0) -> Table | None:
     if rows["program"].nunique() < 2:
         return None
     rng = np.random.default_rng(seed)
-    programs = rows["program"].to_numpy()
+    programs = pd.factorize(rows["program"])[0]
     cells = []
-    for name, values in _features(rows).items():
-        if values.nunique() < 2:
+    for name, feature in _features(rows).items():
+        values = pd.factorize(feature)[0]
+        if values.max() < 1:
             continue
         chance = [_association(values, rng.permutation(programs)) for _ in range(_SHUFFLES)]
         highest = np.quantile(chance, 0.95)
@@ -56,5 +59,8 @@ def _features(rows: pd.DataFrame) -> dict[str, pd.Series]:
     }
 
 
-def _association(values: pd.Series, programs: np.ndarray) -> float:
-    return float(association(pd.crosstab(values.to_numpy(), programs).to_numpy(), method="cramer"))
+def _association(values: Codes, programs: Codes) -> float:
+    """Cramer's V of two codings from 0 on."""
+    width = programs.max() + 1
+    counts = np.bincount(values * width + programs, minlength=(values.max() + 1) * width)
+    return float(association(counts.reshape(-1, width), method="cramer"))

@@ -67,14 +67,16 @@ def gap(family: Family, base: Family, seed: int = 0) -> Estimate:
         base: what they are compared with, on the same questions.
         seed: of the resampling.
     """
-    questions = family.right.shape[1]
-    rng = np.random.default_rng(seed)
-    weights = np.vstack(
-        [np.ones(questions), rng.multinomial(questions, np.full(questions, 1 / questions), size=_RESAMPLES)]
+    questions, ours = family.right.shape[1], len(family.costs)
+    columns = np.vstack([family.costs, base.costs, family.right, base.right])  # [2 M, Q]
+    # Questions that are alike in all methods are drawn together: the same distribution as drawing each of them.
+    kinds, counts = np.unique(columns, axis=1, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(questions, counts / questions, size=_RESAMPLES)
+    means = np.vstack([counts, drawn]) @ kinds.T / questions  # [R + 1, 2 M]
+    costs, shares = np.split(means, 2, axis=1)
+    our_costs, their_costs, our_shares, their_shares = (
+        part for each in (costs, shares) for part in (each[:, :ours], each[:, ours:])
     )
-    our_costs, our_shares, their_costs, their_shares = (
-        weights @ values.T / questions for each in (family, base) for values in (each.costs, each.right)
-    )  # [R + 1, M] each
     cheapest = np.maximum(our_costs.min(-1), their_costs.min(-1))
     dearest = np.maximum(our_costs.max(-1), cheapest)
     at = np.linspace(cheapest, dearest, _GRID, axis=-1)  # [R + 1, G]

@@ -72,6 +72,11 @@ class Method:
         """The step of training at which validation questions chose its policy; None for what was not trained."""
         return self.card.results.get("chosen_step") if self.card and self.role == "agent" else None
 
+    @property
+    def is_unchanged_start(self) -> bool:
+        """Whether training left the policy that it started from."""
+        return self.card is not None and self.card.name != WARM_START and self.chosen_step == 0
+
 
 def method_of(agent: Agent | Responder, folder: Path | None = None) -> Method:
     """The method that an agent is.

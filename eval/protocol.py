@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from agents.card import WARM_START
 from agents.registry import read_cards
 from eval.config import EvaluationConfig
 from eval.evaluate import evaluate, evaluate_oracle
@@ -84,8 +85,12 @@ def _summary(results: Results, report: Path, methods: Sequence[Method]) -> dict[
     """The keys that scripts read: each method beside its baselines, the findings in words, what the oracle found."""
     summary, rows, depth = summary_of(results), results.rows(), int(results.meta["depth"])
     shorter = shorter_share(rows, depth)
+    values = summary.as_json()
+    for method in methods:
+        if method.is_unchanged_start:  # one row for both, which scripts find under either name
+            values.setdefault(WARM_START, values[method.name])
     return {
-        **summary.as_json(),
+        **values,
         "findings": summary.sentences,
         "chosen_step": {method.name: method.chosen_step for method in methods if method.chosen_step is not None},
         "shorter_share": shorter.value if shorter else None,

@@ -33,9 +33,7 @@ SMALL = {
     "imitation": {"epochs": 3, "value_layers": 2, "batch_size": 32},
     "ppo": {"lanes": 8, "steps": 16, "batch_size": 64, "total_steps": 512, "validate_every": 2},
     "validation_limit": 10,
-    "oracle_questions": 6,
-    "agreement_questions": 3,
-    "oracle": {"simulations": 6},
+    "evaluation": {"oracle_questions": 6, "agreement_questions": 3, "oracle": {"simulations": 6}},
 }
 
 

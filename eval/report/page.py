@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -52,10 +51,10 @@ _FEW = 30
 
 @dataclass(frozen=True)
 class _Image:
-    """A figure as data URIs, for a light and for a dark page."""
+    """A figure as PNG, for a light and for a dark page."""
 
-    light: str
-    dark: str
+    light: bytes
+    dark: bytes
 
 
 def summary_of(results: Results) -> Summary:
@@ -101,11 +100,11 @@ def write_report(folder: Path, results: Results, title: str = "Programs of layer
     ]
     write_whole(folder / "table.md", "\n\n".join(parts).encode())
     examples = choose_examples(rows, depth)
-    figures = _figures(rows, summary, depth)
+    images = {name: _image(draw) for name, draw in _figures(rows, summary, depth).items()}
+    for name, image in images.items():
+        write_whole(folder / "figures" / f"{name}.png", image.light)
     if examples:
         write_whole(folder / "figures" / "programs.png", png(partial(examples_figure, examples, depth), LIGHT))
-    for name, draw in figures.items():
-        write_whole(folder / "figures" / f"{name}.png", png(draw, LIGHT))
     follower = _last_chooser(rows, summary)
     method, base, contrasted = contrasts(rows, summary)
     page = render(
@@ -118,7 +117,7 @@ def write_report(folder: Path, results: Results, title: str = "Programs of layer
         comparisons=comparisons,
         **tables,
         disagreements=disagreements(rows),
-        images={name: _image(draw) for name, draw in figures.items()},
+        images=images,
         chooser=follower,
         choices=choice_table(rows[rows["method"] == follower]) if follower else None,
         contrasted=(method, base, contrasted),
@@ -206,4 +205,4 @@ def _shorter_note(rows: pd.DataFrame, depth: int) -> list[str]:
 
 
 def _image(draw: Callable[..., Any]) -> _Image:
-    return _Image(*(f"data:image/png;base64,{base64.b64encode(png(draw, theme)).decode()}" for theme in (LIGHT, DARK)))
+    return _Image(png(draw, LIGHT), png(draw, DARK))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -30,7 +31,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": _percent, "fraction": _fraction, "fixed": _fixed, "significant": _significant}
+    environment.filters |= {
+        "percent": _percent,
+        "fraction": _fraction,
+        "fixed": _fixed,
+        "significant": _significant,
+        "data_uri": _data_uri,
+    }
     return environment
 
 
@@ -54,3 +61,8 @@ def _fixed(value: float, digits: int = 0) -> str:
 def _significant(value: float, digits: int = 2) -> str:
     """A number with as many significant digits."""
     return f"{value:.{digits}g}"
+
+
+def _data_uri(png: bytes) -> str:
+    """An image as it stands in a page of one file."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

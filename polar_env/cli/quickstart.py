@@ -13,6 +13,7 @@ import yaml
 from pydantic import Field
 
 from agents.search.config import MctsConfig
+from eval.config import EvaluationConfig
 from polar_env.assets import ASSETS, asset_path
 from polar_env.cli import eval as eval_verb
 from polar_env.cli import prompt as prompt_verb
@@ -55,12 +56,8 @@ class QuickstartConfig(QuestionsConfig):
     """Most validation questions."""
     test_limit: Annotated[int, Field(ge=0)] = 0
     """Most test questions; 0 uses all."""
-    oracle_questions: Annotated[int, Field(ge=0)] = 128
-    """Test questions that the oracle searches."""
-    oracle: MctsConfig = MctsConfig()
-    """The oracle's search."""
-    agreement_questions: Annotated[int, Field(ge=0)] = 32
-    """Test questions on which both verdicts are compared."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """What the evaluation does beside measuring the agents."""
     ask: str = "What is 17 + 25?"
     """A question to answer at the end."""
 
@@ -115,9 +112,7 @@ def run(config: QuickstartConfig) -> dict[str, Any]:
     summary = eval_verb.run(
         eval_verb.EvalConfig(
             **{**shared, "limit": config.test_limit},
-            oracle=config.oracle,
-            oracle_questions=config.oracle_questions,
-            agreement_questions=config.agreement_questions,
+            **{name: getattr(config.evaluation, name) for name in EvaluationConfig.model_fields if name != "seed"},
         )
     )
     _say(6, f"one question: {config.ask}")
