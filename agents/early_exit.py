@@ -41,7 +41,7 @@ class EarlyExitAgent:
         exits = dict.fromkeys(range(len(asks)), self.world.depth)
         undecided = list(exits)
         for length in range(self.first + 1, self.world.depth):
-            sure = self.world.confidences([(asks[i], tuple(range(length))) for i in undecided]) >= self.threshold
+            sure = self.world.confidences([(asks[i], tuple(range(length))) for i in undecided])[:, 0] >= self.threshold
             exits |= {i: length for i, stops in zip(undecided, sure, strict=True) if stops}
             undecided = [i for i, stops in zip(undecided, sure, strict=True) if not stops]
             if not undecided:

@@ -76,7 +76,8 @@ def choose_threshold(world: LiveWorld, questions: Sequence[Question]) -> float:
     if len(programs) < 2:
         return 1.0
     sure = np.stack(
-        [world.asks.confidences([(q.ask, program.layers) for q in questions]) for program in programs[:-1]], axis=1
+        [world.asks.confidences([(q.ask, program.layers) for q in questions])[:, 0] for program in programs[:-1]],
+        axis=1,
     )
     right = run_verdicts(world, questions, programs)  # [Q, exits]
     for threshold in _THRESHOLDS:

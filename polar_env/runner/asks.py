@@ -26,7 +26,7 @@ from polar_env.runner.encoding import EncodedAsk, EncodedCandidates, Encoder, Te
 from polar_env.runner.generation import write
 from polar_env.runner.prefixes import Prefix, prefix_of
 from polar_env.runner.profile import DeviceProfile, memory_beside
-from polar_env.runner.readout import behind_ask, most_likely, pool, score
+from polar_env.runner.readout import behind_ask, next_token_confidence, pool, score
 from polar_env.runner.schedule import Execution, StateCache
 from polar_env.runner.stats import ExecutionStats
 from polar_env.runtime import torch_threads
@@ -222,17 +222,18 @@ class AskRunner:
             asked: asks, their prompts, and at least one layer each.
 
         Returns:
-            The probability of the likeliest next token, ``float32 [N]``; 0 where a program made no numbers.
+            ``float32 [N, 3]``: probability of the likeliest next token, its lead over the second one's, and entropy in
+            nats; 0, 0 and the largest entropy where a program made no numbers.
         """
         started = time.perf_counter()
         pairs = [(i, self.encode_ask(ask, p).text, prefix_of(layers)) for i, (ask, p, layers) in enumerate(asked)]
-        confidences = np.zeros(len(pairs), np.float32)
+        confidences = np.zeros((len(pairs), 3), np.float32)
         for chunk in self.chunks(pairs, lambda pair: ([pair[1]], pair[2])):
             execution = self.execute([(text, prefix) for _, text, prefix in chunk])
             last = torch.stack([execution.hidden[text.id, prefix][0, -1] for _, text, prefix in chunk])
             with torch_threads(self.threads):
-                likeliest = most_likely(self.llm, last, self.profile.read_out_rows)
-            confidences[[i for i, *_ in chunk]] = likeliest
+                of_chunk = next_token_confidence(self.llm, last, self.profile.read_out_rows)
+            confidences[[i for i, *_ in chunk]] = of_chunk
         self.stats.seconds += time.perf_counter() - started
         return confidences
 

@@ -20,7 +20,7 @@ from polar_env.llm.frozen import FrozenLLM
 from polar_env.runner.encoding import EncodedCandidates, EncodedQuestion
 from polar_env.runner.verdict import Verdict
 
-__all__ = ["CandidateScore", "behind_ask", "judge", "most_likely", "pool", "score", "whole_row"]
+__all__ = ["CandidateScore", "behind_ask", "judge", "next_token_confidence", "pool", "score", "whole_row"]
 
 
 def whole_row(question: EncodedQuestion, whole: Tensor) -> list[Tensor]:
@@ -127,7 +127,19 @@ def pool(asks: Sequence[Tensor]) -> NDArray[np.float16]:
 
 
 @torch.inference_mode()
-def most_likely(llm: FrozenLLM, hidden: Tensor, rows: int) -> NDArray[np.float32]:
-    """The probability of the likeliest token at each position ``[N, H]``; 0 where there are no numbers; ``[N]``."""
-    likeliest = [llm.read_out(some).float().softmax(-1).amax(-1) for some in hidden.split(rows)]
-    return torch.cat(likeliest).nan_to_num(0.0).cpu().numpy()
+def next_token_confidence(llm: FrozenLLM, hidden: Tensor, rows: int) -> NDArray[np.float32]:
+    """How sure the LLM is of the token behind each position ``[N, H]``.
+
+    Returns:
+        ``[N, 3]``: probability of the likeliest token, its lead over the second one's, entropy in nats; where there are
+        no numbers, 0, 0 and the largest entropy.
+    """
+    columns = []
+    for some in hidden.split(rows):
+        log_probs = llm.read_out(some).float().log_softmax(-1)  # [N, V]
+        first, second = log_probs.topk(2, dim=-1).values.exp().unbind(-1)
+        entropy = -(log_probs.exp() * log_probs).sum(-1)
+        columns.append(torch.stack([first, first - second, entropy], dim=-1))
+    confidence = torch.cat(columns)
+    unsure = confidence.new_tensor([0.0, 0.0, math.log(llm.vocabulary_size)])
+    return torch.where(confidence.isfinite().all(-1, keepdim=True), confidence, unsure).cpu().numpy()

@@ -54,7 +54,9 @@ class AskWorld(Protocol):
         """What a program answers to each ask, as its user gets it; sampled where there is a temperature."""
 
     def confidences(self, pairs: Sequence[tuple[Ask, tuple[int, ...]]]) -> NDArray[np.float32]:
-        """Probability of the likeliest next token, had the LLM stopped after the layers executed so far, ``[N]``."""
+        """How sure the LLM is of the next token, had it stopped after the layers executed so far, ``float32 [N, 3]``:
+        probability of the likeliest one, its lead over the second one's, entropy in nats.
+        """
 
 
 class World(AskWorld, Protocol):

@@ -47,7 +47,8 @@ class PlantedAsks:
 
     def confidences(self, pairs: Sequence[tuple[Ask, tuple[int, ...]]]) -> NDArray[np.float32]:
         """Asks with an even number are clear after three layers, the others never."""
-        return np.array([0.9 if len(layers) == 3 and ask.text[-1] in "02468" else 0.1 for ask, layers in pairs])
+        sure = [0.9 if len(layers) == 3 and ask.text[-1] in "02468" else 0.1 for ask, layers in pairs]
+        return np.array([[each, each, 0.0] for each in sure])
 
 
 PLANTED = cast("AskWorld", PlantedAsks())

@@ -124,7 +124,7 @@ def test_the_threshold_loses_next_to_nothing() -> None:
     questions = questions_of("validation", 40)
 
     def confidences(pairs: Sequence[Any]) -> np.ndarray:
-        return np.array([0.95 if ask.task == "sums" else 0.65 for ask, _ in pairs])
+        return np.array([[0.95 if ask.task == "sums" else 0.65, 0.0, 0.0] for ask, _ in pairs])
 
     def verdicts(pairs: Sequence[tuple[Question, Program]]) -> list[Verdict]:
         return [Verdict(question.task == "sums" or len(program) == 4, 0.0) for question, program in pairs]

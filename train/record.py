@@ -1,0 +1,156 @@
+"""Recording: shared programs are executed on many questions once; what learners may see and judges must know is kept.
+
+A recording is a folder of safetensors shards, one for each piece of questions, and ``recording.json``. It goes on where
+it stopped. Nothing in ``own``, ``choices`` and ``states`` depends on a gold answer: asks are executed by themselves.
+
+Letters: ``Q`` questions, ``P`` programs, ``S`` prefixes, ``C`` choices, ``H`` the LLM's width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save
+
+from polar_env.errors import FingerprintError
+from polar_env.program import Program
+from polar_env.questions import Question
+from polar_env.tables import read_json, write_whole
+from polar_env.worlds import LiveWorld
+
+__all__ = ["measure", "read_recording", "record"]
+
+SCHEMA_VERSION = 1
+_META = "recording.json"
+Arrays = dict[str, NDArray[Any]]
+Advance = Callable[[int], None]
+"""Called with the number of verdicts that were just recorded."""
+
+
+def record(
+    world: LiveWorld,
+    questions: Sequence[Question],
+    programs: Sequence[Program],
+    folder: Path,
+    *,
+    piece: int = 32,
+    seconds: float | None = None,
+    on_verdicts: Advance = lambda _: None,
+) -> int:
+    """Record programs on questions; pieces that the folder has already are left out.
+
+    Args:
+        world: executes programs.
+        questions: what is asked.
+        programs: the programs, the identity first.
+        folder: gets the shards.
+        piece: questions in a shard.
+        seconds: start no piece later than this; None goes on to the end.
+        on_verdicts: see `Advance`.
+
+    Returns:
+        How many questions are recorded now.
+
+    Raises:
+        FingerprintError: if the folder holds a recording of another model, prompt, set of questions or programs.
+    """
+    started, done = time.perf_counter(), 0
+    _begin(world, questions, programs, folder, piece)
+    for number, start in enumerate(range(0, len(questions), piece)):
+        some = questions[start : start + piece]
+        path = folder / f"{number:05d}.safetensors"
+        if not path.is_file():
+            if seconds is not None and time.perf_counter() - started > seconds:
+                break
+            with world.from_nothing():
+                arrays = measure(world, some, programs)
+            write_whole(path, save(arrays, {"questions": json.dumps([question.id for question in some])}))
+            on_verdicts(len(some) * len(programs))
+        done += len(some)
+    return done
+
+
+def measure(world: LiveWorld, questions: Sequence[Question], programs: Sequence[Program]) -> Arrays:
+    """What is kept of some questions.
+
+    Returns:
+        right: the verdict by teacher forcing, or of the likeliest choice, ``bool [Q, P]``.
+        log_prob: log-probability of the gold answer in nats, per token for a choice, ``float32 [Q, P]``.
+        own: how sure the LLM is of the first token of its own answer, ``float32 [Q, P, 3]``: see `AskWorld`.
+        choices: log-probability per token of each choice, ``float32 [Q, P, C]``, NaN where there is none; only where
+            any question has choices.
+        states: what an agent sees after each prefix of the identity, ``float16 [Q, S, 2 H]``.
+    """
+    asks = [question.ask for question in questions]
+    shape = len(questions), len(programs)
+    own = world.asks.confidences([(ask, program.layers) for ask in asks for program in programs])
+    verdicts = world.verdicts([(question, program) for question in questions for program in programs])
+    identity = programs[0].layers
+    prefixes = [identity[:length] for length in range(len(identity) + 1)]
+    states = world.asks.observations([(ask, prefix) for ask in asks for prefix in prefixes])
+    arrays: Arrays = {
+        "right": np.array([verdict.right for verdict in verdicts], bool).reshape(shape),
+        "log_prob": np.array([verdict.log_prob for verdict in verdicts], np.float32).reshape(shape),
+        "own": own.reshape(*shape, 3),
+        "states": states.astype(np.float16).reshape(len(questions), len(prefixes), -1),
+    }
+    most = max(len(ask.choices) for ask in asks)
+    if most:
+        answers = world.answers(
+            [ask for ask in asks for _ in programs if ask.choices], [p for ask in asks for p in programs if ask.choices]
+        )
+        scores = iter(answers)
+        arrays["choices"] = np.full((*shape, most), np.nan, np.float32)
+        for row, ask in enumerate(asks):
+            for column in range(len(programs) if ask.choices else 0):
+                means = next(scores).choice_means
+                arrays["choices"][row, column, : len(means)] = means
+    return arrays
+
+
+def read_recording(folder: Path) -> tuple[dict[str, Any], list[str], Arrays]:
+    """All that was recorded: the metadata, ids of the questions, and the arrays of `measure`."""
+    ids: list[str] = []
+    pieces: list[Arrays] = []
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="numpy") as shard:
+            ids += json.loads(shard.metadata()["questions"])
+            pieces.append({name: shard.get_tensor(name) for name in shard.keys()})  # noqa: SIM118 - no mapping
+    arrays = {name: np.concatenate([each[name] for each in pieces]) for name in pieces[0]} if pieces else {}
+    return read_json(folder / _META), ids, arrays
+
+
+def _begin(
+    world: LiveWorld, questions: Sequence[Question], programs: Sequence[Program], folder: Path, piece: int
+) -> None:
+    meta = {
+        "schema_version": SCHEMA_VERSION,
+        "model": world.llm.name,
+        "fingerprint": world.llm.fingerprint,
+        "depth": world.depth,
+        "dtype": world.llm.dtype_name,
+        "device": world.llm.device.type,
+        "versions": {name: version(name) for name in ("torch", "transformers")},
+        "prompts": world.prompts.model_dump(mode="json"),
+        "programs": [str(program) for program in programs],
+        "questions": hashlib.sha256("\x1f".join(question.id for question in questions).encode()).hexdigest()[:16],
+        "piece": piece,
+    }
+    path = folder / _META
+    if path.is_file():
+        before = read_json(path)
+        changed = [key for key in meta if before.get(key) != meta[key]]
+        if changed:
+            raise FingerprintError(
+                f"{folder} holds a recording that differs in: {', '.join(changed)}. Delete it, or give another folder."
+            )
+    write_whole(path, json.dumps(meta, indent=2).encode())
