@@ -46,18 +46,19 @@ def _batches(targets: Sequence[Target], profile: DeviceProfile) -> Iterator[list
 def _cut(targets: Sequence[Target], profile: DeviceProfile) -> Iterator[list[Target]]:
     """Rows of like length, at most `DeviceProfile.batch_tokens` tokens together, in batches with little padding."""
     batch: list[Target] = []
-    rows = tokens = past = 0
+    rows = tokens = past = longest = 0
     for target in sorted(targets, key=lambda each: (each[0].length, each[0].past, each[0].layout)):
         text = target[0]
         rows, tokens = rows + len(text.rows), tokens + text.rows.numel()
         past += text.past * len(text.rows)
         padded = rows * text.length  # this one is the longest so far
-        longest = max((each.past for each, _ in batch), default=0)
         wasteful = padded > max(profile.small_tokens, (1 + profile.padding) * tokens)
         uneven = rows * max(longest, text.past) > _UNEVEN * past
         if batch and (padded > profile.batch_tokens or wasteful or uneven):
             yield batch
             batch, rows, tokens, past = [], len(text.rows), text.rows.numel(), text.past * len(text.rows)
+            longest = 0
         batch.append(target)
+        longest = max(longest, text.past)
     if batch:
         yield batch
