@@ -64,6 +64,7 @@ def record(
         FingerprintError: if the folder holds a recording of another model, prompt, set of questions or programs.
     """
     started, done = time.perf_counter(), 0
+    choices = max((len(question.choices) for question in questions), default=0)
     _begin(world, questions, programs, folder, piece)
     for number, start in enumerate(range(0, len(questions), piece)):
         some = questions[start : start + piece]
@@ -72,22 +73,28 @@ def record(
             if seconds is not None and time.perf_counter() - started > seconds:
                 break
             with world.from_nothing():
-                arrays = measure(world, some, programs)
+                arrays = measure(world, some, programs, choices)
             write_whole(path, save(arrays, {"questions": json.dumps([question.id for question in some])}))
             on_verdicts(len(some) * len(programs))
         done += len(some)
     return done
 
 
-def measure(world: LiveWorld, questions: Sequence[Question], programs: Sequence[Program]) -> Arrays:
+def measure(world: LiveWorld, questions: Sequence[Question], programs: Sequence[Program], choices: int) -> Arrays:
     """What is kept of some questions.
+
+    Args:
+        world: executes programs.
+        questions: the questions.
+        programs: the programs, the identity first.
+        choices: most choices ``C`` of a question; 0 where none has any.
 
     Returns:
         right: the verdict by teacher forcing, or of the likeliest choice, ``bool [Q, P]``.
         log_prob: log-probability of the gold answer in nats, per token for a choice, ``float32 [Q, P]``.
         own: how sure the LLM is of the first token of its own answer, ``float32 [Q, P, 3]``: see `AskWorld`.
-        choices: log-probability per token of each choice, ``float32 [Q, P, C]``, NaN where there is none; only where
-            any question has choices.
+        choices: log-probability per token of each choice, ``float32 [Q, P, C]``, NaN where there is none; not kept where
+            ``C`` is 0.
         states: what an agent sees after each prefix of the identity, ``float16 [Q, S, 2 H]``.
     """
     asks = [question.ask for question in questions]
@@ -103,13 +110,12 @@ def measure(world: LiveWorld, questions: Sequence[Question], programs: Sequence[
         "own": own.reshape(*shape, 3),
         "states": states.astype(np.float16).reshape(len(questions), len(prefixes), -1),
     }
-    most = max(len(ask.choices) for ask in asks)
-    if most:
+    if choices:
         answers = world.answers(
             [ask for ask in asks for _ in programs if ask.choices], [p for ask in asks for p in programs if ask.choices]
         )
         scores = iter(answers)
-        arrays["choices"] = np.full((*shape, most), np.nan, np.float32)
+        arrays["choices"] = np.full((*shape, choices), np.nan, np.float32)
         for row, ask in enumerate(asks):
             for column in range(len(programs) if ask.choices else 0):
                 means = next(scores).choice_means
