@@ -93,8 +93,8 @@ def measure(world: LiveWorld, questions: Sequence[Question], programs: Sequence[
         right: the verdict by teacher forcing, or of the likeliest choice, ``bool [Q, P]``.
         log_prob: log-probability of the gold answer in nats, per token for a choice, ``float32 [Q, P]``.
         own: how sure the LLM is of the first token of its own answer, ``float32 [Q, P, 3]``: see `AskWorld`.
-        choices: log-probability per token of each choice, ``float32 [Q, P, C]``, NaN where there is none; not kept where
-            ``C`` is 0.
+        choices: log-probability per token of each choice, ``float32 [Q, P, C]``, NaN where there is none;
+            not kept where ``C`` is 0.
         states: what an agent sees after each prefix of the identity, ``float16 [Q, S, 2 H]``.
     """
     asks = [question.ask for question in questions]
