@@ -102,4 +102,6 @@ def test_interquartile_mean_leaves_outliers_out() -> None:
     seeds = [0.30, 0.31, 0.32, 0.33, 0.90]
     assert interquartile_mean(seeds).value == pytest.approx(0.32)
     assert interquartile_mean(seeds).low < 0.32 < interquartile_mean(seeds).high
-    assert interquartile_mean([0.3]).high == 0.3
+    assert interquartile_mean([0.3] * 5).high == 0.3
+    few = interquartile_mean([0.3, 0.4])  # no interval of so few seeds
+    assert (few.value, few.percent()) == (pytest.approx(0.35), "35.0")
