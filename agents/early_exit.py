@@ -22,7 +22,8 @@ class EarlyExitAgent:
 
     Args:
         world: executes.
-        threshold: least probability of the likeliest token, above 0 and at most 1.
+        threshold: it stops where the likeliest token's probability is above this; more than 0, and at most 1, at which it
+            never stops early: a probability of 1 is reached in float32.
         first: the layer after which it looks first; by default the middle.
         name: name of the row in a report.
 
@@ -41,7 +42,7 @@ class EarlyExitAgent:
         exits = dict.fromkeys(range(len(asks)), self.world.depth)
         undecided = list(exits)
         for length in range(self.first + 1, self.world.depth):
-            sure = self.world.confidences([(asks[i], tuple(range(length))) for i in undecided])[:, 0] >= self.threshold
+            sure = self.world.confidences([(asks[i], tuple(range(length))) for i in undecided])[:, 0] > self.threshold
             exits |= {i: length for i, stops in zip(undecided, sure, strict=True) if stops}
             undecided = [i for i, stops in zip(undecided, sure, strict=True) if not stops]
             if not undecided:

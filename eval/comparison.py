@@ -34,8 +34,7 @@ class Comparison:
         won: questions that only the method answers rightly.
         lost: questions that only the baseline answers rightly.
         p: McNemar's exact test of these two.
-        p_holm: the same, corrected by Holm: over all questions for all methods that are compared with this baseline,
-            on one task for all methods and tasks.
+        p_holm: the same, corrected by Holm for all methods and tasks that are compared with this baseline.
         smallest: the smallest difference that so many questions show in four of five evaluations; 1 where none could.
     """
 
@@ -118,8 +117,7 @@ def compare(
 def compare_with(base: str, rows: pd.DataFrame, methods: Sequence[str], seed: int = 0) -> Comparisons:
     """Compare methods with a baseline, over all questions and task by task.
 
-    Holm's correction has two families: what is said of all questions, over the methods; and what is said of single
-    tasks, over methods and tasks. So the headline loses nothing to the tasks that stand below it.
+    Holm's correction is over all of these: methods and tasks.
 
     Args:
         base: name of the baseline.
@@ -144,8 +142,6 @@ def compare_with(base: str, rows: pd.DataFrame, methods: Sequence[str], seed: in
                 pair = of_task[method].to_list(), of_task[base].to_list()
                 compared.append(compare(*pair, (method, base), task, seed))
     by_method: Comparisons = {}
-    for of_all in (True, False):
-        family = [each for each in compared if (each.task == ALL_TASKS) == of_all]
-        for each, p_holm in zip(family, holm([each.p for each in family]), strict=True):
-            by_method.setdefault(each.method, {})[each.task] = replace(each, p_holm=p_holm)
+    for each, p_holm in zip(compared, holm([each.p for each in compared]), strict=True):
+        by_method.setdefault(each.method, {})[each.task] = replace(each, p_holm=p_holm)
     return by_method

@@ -168,7 +168,7 @@ class Summary:
             if name in self.form_repair and self.form_repair[name].count:
                 texts.append(
                     f"Of the {self.form_repair[name].count} questions that {name} wins from the identity, the identity "
-                    f"has {100 * self.form_repair[name].value:.0f} % right in another form: that part of a gain is "
+                    f"has {100 * self.form_repair[name].value:.0f} % right in another form: so much of the gain is "
                     "form, not substance."
                 )
         if BEST_STATIC in self.methods and IDENTITY in self.methods:

@@ -81,7 +81,7 @@ def choose_threshold(world: LiveWorld, questions: Sequence[Question]) -> float:
     )
     right = run_verdicts(world, questions, programs)  # [Q, exits]
     for threshold in _THRESHOLDS:
-        exits = np.where((sure >= threshold).any(1), (sure >= threshold).argmax(1), len(programs) - 1)
+        exits = np.where((sure > threshold).any(1), (sure > threshold).argmax(1), len(programs) - 1)
         if right[np.arange(len(questions)), exits].mean() >= right[:, -1].mean() - _LOSS:
             return threshold
     return 1.0

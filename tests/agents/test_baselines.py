@@ -97,6 +97,17 @@ def test_early_exit_stops_where_the_llm_is_sure() -> None:
         EarlyExitAgent(PLANTED, 0)
 
 
+def test_early_exit_at_1_never_stops_early() -> None:
+    """Probabilities of nonsense reach 1 in float32; what no threshold saved must answer as the identity does."""
+
+    class CertainAsks(PlantedAsks):
+        def confidences(self, pairs: Sequence[tuple[Ask, tuple[int, ...]]]) -> NDArray[np.float32]:
+            return np.ones((len(pairs), 3), np.float32)
+
+    certain = cast("AskWorld", CertainAsks())
+    assert {decision.program for decision in EarlyExitAgent(certain, 1.0).decide(ASKS[:4])} == {IDENTITY}
+
+
 def test_a_program_of_each_task() -> None:
     agent = TaskStaticAgent(IDENTITY, {"sums": SKIP})
     assert [d.program for d in agent.decide([Ask("a", "sums"), Ask("b", "words")])] == [SKIP, IDENTITY]
