@@ -22,8 +22,8 @@ class EarlyExitAgent:
 
     Args:
         world: executes.
-        threshold: it stops where the likeliest token's probability is above this; more than 0, and at most 1, at which it
-            never stops early: a probability of 1 is reached in float32.
+        threshold: it stops where the likeliest token's probability is above this; more than 0, and at most 1, at which
+            it never stops early: a probability of 1 is reached in float32.
         first: the layer after which it looks first; by default the middle.
         name: name of the row in a report.
 
