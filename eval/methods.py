@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from agents.base import Agent, Responder
-from agents.card import CARD, WARM_START, AgentCard, read_card
+from agents.card import WARM_START, AgentCard, read_card
 from agents.early_exit import EarlyExitAgent
 from agents.ensemble import EnsembleAgent
 from agents.fixed import RandomAgent, StaticAgent, TaskStaticAgent
@@ -87,9 +87,9 @@ def method_of(agent: Agent | Responder, folder: Path | None = None) -> Method:
     """
     card = None if folder is None else read_card(folder)
     settings, role = _settings(agent)
-    if role != "agent" or card is None or folder is None:
+    if role != "agent" or card is None:
         return Method(_hash(settings), agent.name, agent, role, card=card)
-    method = Method(_hash((folder / CARD).read_text(encoding="utf-8")), agent.name, agent, card=card)
+    method = Method(card.digest, agent.name, agent, card=card)
     if method.chosen_step is None or card.name == WARM_START:
         return method
     unchanged = "the warm start, unchanged: no policy beat it on validation questions"
@@ -135,13 +135,12 @@ def methods_of(
     """
     identity = method_of(load_agent(IDENTITY, world))
     methods = [identity]
-    of_trainings = [card for card in cards.values() if BEST_STATIC in card.results]
+    of_trainings = {folder: card for folder, card in cards.items() if BEST_STATIC in card.results}
     if of_trainings:
-        methods += _static_methods(of_trainings[0], world)
-    if len({card.results[BEST_STATIC] for card in of_trainings}) > 1:
-        methods[1:] = [
-            replace(method, remark=f"of the first training, in {next(iter(cards))}") for method in methods[1:]
-        ]
+        folder, first = next(iter(of_trainings.items()))
+        methods += _static_methods(first, world)
+        if len({card.results[BEST_STATIC] for card in of_trainings.values()}) > 1:
+            methods[1:] = [replace(method, remark=f"of the first training, in {folder}") for method in methods[1:]]
     if len(methods) > 1 and methods[1].id == identity.id:  # one row for both
         methods[:2] = [replace(methods[0], remark=ALSO_BEST_STATIC)]
     sampling = [f"{kind}:{cost:g}" for cost in _sampling_costs(cards) for kind in ("majority", "best-of")]
@@ -151,15 +150,15 @@ def methods_of(
         folders = find_agents(name)
         saved = [method_of(load_agent(str(folder), world), folder) for folder in folders]
         baselines += [method for method in saved if method.role != "agent"]
-        learned += _without_unchanged_starts([method for method in saved if method.role == "agent"])
+        learned += [method for method in saved if method.role == "agent"]
         methods += [] if folders else [method_of(load_agent(name, world, seed))]
     limited = [replace(method, limit=baseline_limit) for method in baselines]
-    return with_distinct_names([*methods, *limited, *learned])
+    return with_distinct_names([*methods, *limited, *_without_unchanged_starts(learned)])
 
 
 def _without_unchanged_starts(learned: Sequence[Method]) -> list[Method]:
     """The agents without the warm starts that training left as they were: the trained agent's row says so."""
-    unchanged = [method.card.weights for method in learned if method.card and method.remark and method.chosen_step == 0]
+    unchanged = [method.card.weights for method in learned if method.card and method.is_unchanged_start]
     return [
         method
         for method in learned

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from agents.card import read_card
 from agents.registry import find_agent
 from eval.comparison import ALL_TASKS
@@ -44,7 +46,8 @@ def write_card(results: Results, name: str, folder: Path) -> tuple[Path, dict[st
         UnknownNameError: if it was not measured there, or for a folder of several agents.
         ConfigError: if it has no answers there yet.
     """
-    method, meta, rows, summary = _method(results, name), results.meta, results.rows(), summary_of(results)
+    meta, rows = results.meta, results.rows()
+    method, summary = _method(results, rows, name), summary_of(results)
     programs = rows.loc[rows["method"] == method, "program"].value_counts()
     comparisons = {of[method][ALL_TASKS].base: of[method] for of in summary.comparisons.values() if method in of}
     timings = [each for each in read_timings(results.folder) if each.method in (method, IDENTITY)]
@@ -78,31 +81,29 @@ def write_card(results: Results, name: str, folder: Path) -> tuple[Path, dict[st
     return folder / "card.md", values
 
 
-def _method(results: Results, name: str) -> str:
+def _method(results: Results, rows: pd.DataFrame, name: str) -> str:
     """The name in the results of what a user calls by name, program or folder."""
-    method = _method_called(results, name)
+    method = _method_called(results, rows, name)
     if method is None:
         raise UnknownNameError("method", name, results.roles(), f"These are the methods of {results.folder}.")
-    if not results.rows()["method"].eq(method).any():
+    if not rows["method"].eq(method).any():
         raise ConfigError(f"{results.folder} holds no answers of '{method}' yet; let `polar eval` finish first.")
     return method
 
 
-def _method_called(results: Results, name: str) -> str | None:
-    roles, methods = results.roles(), results.meta["methods"].values()
-    folder = None if name in roles else find_agent(name)
-    if folder is not None:
-        card = read_card(folder)
-        of_card = [method["name"] for method in methods if method["card"] == card.digest]
-        return of_card[0] if of_card else None
+def _method_called(results: Results, rows: pd.DataFrame, name: str) -> str | None:
+    roles, meta = results.roles(), results.meta
     if name in roles:
         return name
-    if name == BEST_STATIC and results.meta["remarks"].get(IDENTITY) == ALSO_BEST_STATIC:
+    folder = find_agent(name)
+    if folder is not None:
+        digest = read_card(folder).digest
+        return next((method["name"] for method in meta["methods"].values() if method["card"] == digest), None)
+    if name == BEST_STATIC and meta["remarks"].get(IDENTITY) == ALSO_BEST_STATIC:
         return IDENTITY
     try:
-        program = str(Program.parse(name, int(results.meta["depth"])))
+        program = str(Program.parse(name, int(meta["depth"])))
     except ProgramError:
         return None
-    rows = results.rows()
     static = (method for method, role in roles.items() if role == "static")
     return next((each for each in static if rows.loc[rows["method"] == each, "program"].eq(program).all()), None)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from eval.methods import Method
 from polar_env.errors import ConfigError, FingerprintError
 from polar_env.questions import Question
-from polar_env.tables import ShardedTable, read_json, write_whole
+from polar_env.tables import ShardedTable, keep_settings, read_json
 from polar_env.worlds import LiveWorld
 
 __all__ = ["PROTOCOL_VERSION", "Results"]
@@ -101,15 +101,8 @@ class Results(ShardedTable):
         }
         path = self.folder / _META
         if path.exists():
-            before = self.meta
-            _require_version(before, self.folder)
-            changed = [key for key in meta if before.get(key) != meta[key]]
-            if changed:
-                raise FingerprintError(
-                    f"{self.folder} holds results of an evaluation that differs in: {', '.join(changed)}. Delete the "
-                    "folder, or give another --out."
-                )
-        write_whole(path, json.dumps(meta, indent=2).encode())
+            _require_version(self.meta, self.folder)
+        keep_settings(path, meta, "results of an evaluation", "Delete the folder, or give another --out.")
 
     @property
     def meta(self) -> dict[str, Any]:

@@ -152,16 +152,8 @@ def _answer(world: LiveWorld, method: Method, asks: Sequence[Ask]) -> _Batch:
 def timing_table(timings: Sequence[Timing]) -> Table:
     """The timings, a row for each method and batch size."""
     return Table(
-        (
-            "method",
-            "batch",
-            "questions",
-            "ms / question",
-            "of it deciding",
-            "ms to first token",
-            "tokens / s",
-            "token-layers",
-        ),
+        ("method", "batch", "questions", "ms / question", "of it deciding", "ms to first token", "tokens / s",
+         "token-layers"),
         [
             (
                 each.method,
@@ -175,4 +167,4 @@ def timing_table(timings: Sequence[Timing]) -> Table:
             )
             for each in timings
         ],
-    )
+    )  # fmt: skip

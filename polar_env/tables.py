@@ -18,9 +18,9 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from polar_env.errors import ConfigError, TraceError
+from polar_env.errors import ConfigError, FingerprintError, TraceError
 
-__all__ = ["ShardedTable", "read_json", "sha256_of", "write_whole", "writing_whole"]
+__all__ = ["ShardedTable", "keep_settings", "read_json", "sha256_of", "write_whole", "writing_whole"]
 
 _NUMBER, _CHECKSUM = r"\d{5,}", r"[0-9a-f]{16}"
 
@@ -183,3 +183,24 @@ def read_json(path: Path) -> dict[str, Any]:
             "command again."
         ) from error
     return values
+
+
+def keep_settings(path: Path, settings: Mapping[str, Any], holds: str, mend: str) -> None:
+    """Write the settings of what a folder holds; where some lie there already, they must be the same.
+
+    Args:
+        path: the JSON file.
+        settings: values that JSON gives back as they are.
+        holds: what the folder holds, for the message.
+        mend: what to do about a difference, for the message.
+
+    Raises:
+        FingerprintError: naming the settings that differ.
+        ConfigError: if the file is damaged.
+    """
+    if path.is_file():
+        before = read_json(path)
+        changed = [key for key in settings if before.get(key) != settings[key]]
+        if changed:
+            raise FingerprintError(f"{path.parent} holds {holds} that differs in: {', '.join(changed)}. {mend}")
+    write_whole(path, json.dumps(settings, indent=2).encode())

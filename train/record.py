@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from polar_env.errors import FingerprintError
 from polar_env.program import Program
 from polar_env.questions import Question
-from polar_env.tables import read_json, write_whole
+from polar_env.tables import keep_settings, read_json, write_whole
 from polar_env.worlds import LiveWorld
 
 __all__ = ["measure", "read_recording", "record"]
@@ -148,15 +147,7 @@ def _begin(
         "versions": {name: version(name) for name in ("torch", "transformers")},
         "prompts": world.prompts.model_dump(mode="json"),
         "programs": [str(program) for program in programs],
-        "questions": hashlib.sha256("\x1f".join(question.id for question in questions).encode()).hexdigest()[:16],
+        "questions": hashlib.sha256("\x1f".join(f"{q.id} {q.answer}" for q in questions).encode()).hexdigest()[:16],
         "piece": piece,
     }
-    path = folder / _META
-    if path.is_file():
-        before = read_json(path)
-        changed = [key for key in meta if before.get(key) != meta[key]]
-        if changed:
-            raise FingerprintError(
-                f"{folder} holds a recording that differs in: {', '.join(changed)}. Delete it, or give another folder."
-            )
-    write_whole(path, json.dumps(meta, indent=2).encode())
+    keep_settings(folder / _META, meta, "a recording", "Delete it, or give another folder.")

@@ -112,7 +112,7 @@ def accuracy_figure(summaries: Mapping[str, MethodSummary], theme: Theme) -> Fig
     axes = figure.add_subplot()
     peers = [summary for summary in summaries.values() if summary.role != "oracle"]
     everything = max(summary.pass_at_1.count for summary in peers)
-    for marker, summary in zip(itertools.cycle("os^vP*XD<>"), peers, strict=False):
+    for marker, summary in zip(itertools.cycle("os^vP*XD<>h"), peers, strict=False):
         estimate = summary.pass_at_1
         low, high = estimate.value - estimate.low, estimate.high - estimate.value
         axes.errorbar(

@@ -69,6 +69,8 @@ def test_a_warm_start_that_stayed_as_it_was_is_one_row(
     agents = [each for each in methods_of(world, [str(tmp_path)], {}, 0) if each.role == "agent"]
     assert [each.name for each in agents] == rows
     assert agents[-1].remark.startswith("the policy of step 512" if step else "the warm start, unchanged")
+    apart = methods_of(world, [str(tmp_path / "imitation"), str(tmp_path / "ppo")], {}, 0)
+    assert [each.name for each in apart if each.role == "agent"] == rows
 
 
 def test_trainings_that_differ_in_the_seed_alone_are_one_agent(

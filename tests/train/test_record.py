@@ -60,6 +60,9 @@ def test_a_recording_goes_on_where_it_stopped(world: LiveWorld, tmp_path: Path) 
         assert path.read_bytes() == (tmp_path / "cut" / path.name).read_bytes()
     with pytest.raises(FingerprintError, match="differs in: programs"):
         record(world, QUESTIONS, PROGRAMS[:2], tmp_path / "cut", piece=2)
+    other = [replace(QUESTIONS[0], answer="three"), *QUESTIONS[1:]]  # the same ask: its verdicts are others
+    with pytest.raises(FingerprintError, match="differs in: questions"):
+        record(world, other, PROGRAMS, tmp_path / "cut", piece=2)
 
 
 def test_what_agents_see_depends_on_no_answer(world: LiveWorld) -> None:
