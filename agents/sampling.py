@@ -25,8 +25,9 @@ TEMPERATURE = 0.7
 class SamplingAgent:
     """Runs the identity several times and answers with the most frequent answer, or with the most confident one.
 
-    The first run is greedy, the others are sampled. A mean cost between two whole numbers gives some asks, drawn by
-    their ids, one run more than the others.
+    The first run is greedy, the others are sampled. A majority takes an odd number of runs. A mean cost between two
+    numbers of runs gives some asks, drawn by their ids, the larger one: a majority at a cost of 2 is one run for half
+    of the asks and three for the others.
 
     Args:
         world: executes.
@@ -49,10 +50,7 @@ class SamplingAgent:
     def respond(self, asks: Sequence[Ask]) -> list[Response]:
         """The answer chosen among the identity's."""
         streams = [seeded_rng(self.seed, ask.id) for ask in asks]
-        runs = [
-            1 if ask.choices else int(self.cost) + (stream.random() < self.cost % 1)
-            for ask, stream in zip(asks, streams, strict=True)
-        ]
+        runs = [1 if ask.choices else self._runs(stream.random()) for ask, stream in zip(asks, streams, strict=True)]
         answers = [[answer] for answer in self.world.answers(asks, self.world.identity)]
         for run in range(1, max(runs, default=0)):
             some = [i for i, count in enumerate(runs) if count > run]
@@ -61,6 +59,12 @@ class SamplingAgent:
             for i, answer in zip(some, sampled, strict=True):
                 answers[i].append(answer)
         return [Response(self._chosen(each), (self.world.identity,) * len(each)) for each in answers]
+
+    def _runs(self, drawn: float) -> int:
+        """How often the identity runs for an ask: of a uniform draw, so that the mean is the cost."""
+        step = 2 if self.choose == "majority" else 1
+        fewer, share = divmod((self.cost - 1) / step, 1)
+        return 1 + step * (int(fewer) + (drawn < share))
 
     def _chosen(self, answers: Sequence[Answer]) -> Answer:
         if self.choose == "confidence":

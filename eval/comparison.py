@@ -14,10 +14,12 @@ import pandas as pd
 
 from eval.statistics import Estimate, discordant, holm, mcnemar, paired_difference, smallest_difference
 
-__all__ = ["ALL_TASKS", "Comparison", "Comparisons", "compare", "compare_with"]
+__all__ = ["ALL_TASKS", "NO_DIFFERENCE", "Comparison", "Comparisons", "compare", "compare_with"]
 
 ALL_TASKS = "all"
 """Task of a comparison over all questions."""
+NO_DIFFERENCE: Literal["no difference"] = "no difference"
+"""What a comparison says where nothing is claimed."""
 LEVEL = 0.05
 """Largest corrected p-value of a difference that is claimed."""
 
@@ -52,7 +54,7 @@ class Comparison:
     def verdict(self) -> Literal["adds", "takes", "no difference"]:
         """What interval and corrected test say together; where they disagree, nothing is claimed."""
         if self.p_holm > LEVEL or self.delta.low <= 0 <= self.delta.high:
-            return "no difference"
+            return NO_DIFFERENCE
         return "adds" if self.delta.value > 0 else "takes"
 
     @property
@@ -61,7 +63,7 @@ class Comparison:
         counts = f"{self.won} questions won, {self.lost} lost, p = {self.p:.2g}, {self.p_holm:.2g} after Holm"
         points = f"{self.delta.percent(sign=True)} points"
         where = "" if self.task == ALL_TASKS else f" on {self.task}"
-        if self.verdict == "no difference":
+        if self.verdict == NO_DIFFERENCE:
             shows = (
                 f"They would show one of {100 * self.smallest:.1f} points in four of five evaluations."
                 if self.smallest < 1

@@ -15,7 +15,7 @@ from agents.search.lockstep import search
 from eval.methods import IDENTITY, Method
 from eval.results import Results
 from polar_env.questions import Ask, Question, is_right, is_right_in_any_form
-from polar_env.runner import Answer
+from polar_env.runner import Answer, no_verdicts_for
 from polar_env.traces.tree import best_programs
 from polar_env.worlds import AskWorld, LiveWorld
 
@@ -72,12 +72,16 @@ def respond(agent: Agent | Responder, world: AskWorld, asks: Sequence[Ask]) -> l
         agent: the method.
         world: executes.
         asks: the questions as they are asked.
+
+    Raises:
+        LeakError: if it reads a verdict from a store.
     """
     if not asks:
         return []
-    if isinstance(agent, Responder):
-        return agent.respond(asks)
-    decisions = agent.decide(asks)
+    with no_verdicts_for(agent.name):
+        if isinstance(agent, Responder):
+            return agent.respond(asks)
+        decisions = agent.decide(asks)
     answers = world.answers(asks, [decision.program for decision in decisions])
     return [
         Response(answer, (decision.program,), decision.layers, decision.flops)

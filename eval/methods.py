@@ -25,6 +25,7 @@ __all__ = [
     "BEST_STATIC_PER_TASK",
     "IDENTITY",
     "ORACLE",
+    "SAMPLED",
     "Method",
     "Role",
     "method_of",
@@ -35,6 +36,8 @@ __all__ = [
 
 IDENTITY, BEST_STATIC, BEST_STATIC_PER_TASK = "identity", "best-static", "best-static-per-task"
 """Names of what every report compares with."""
+SAMPLED = ("majority ", "best-of ")
+"""How names of the sampled identity begin."""
 ORACLE = "oracle"
 """Name of the search that sees the gold answer: an upper bound, never a result."""
 ALSO_BEST_STATIC = "also the best static program"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from agents.card import read_card
+from agents.card import WARM_START, read_card
 from agents.registry import find_agent
 from eval.comparison import ALL_TASKS
 from eval.methods import ALSO_BEST_STATIC, BEST_STATIC, IDENTITY
@@ -17,7 +17,7 @@ from eval.prompts import MEASURED
 from eval.report import summary_of
 from eval.report.rendering import render
 from eval.results import Results
-from eval.summary import comparison_table
+from eval.summary_tables import comparison_table
 from eval.timing import read_timings, timing_table
 from eval.variations import read_variations, variation_table
 from polar_env.errors import ConfigError, ProgramError, UnknownNameError
@@ -71,7 +71,7 @@ def write_card(results: Results, name: str, folder: Path) -> tuple[Path, dict[st
         numbers=summary.methods[method],
         comparisons={base: comparison_table({method: of}).markdown() for base, of in comparisons.items()},
         timings=timing_table(timings).markdown() if timings else None,
-        variations=variation_table(varied).markdown() if varied else None,
+        variations=variation_table(varied, summary.claims).markdown() if varied else None,
         few=MEASURED,
         form_repair=summary.form_repair.get(method),
         agreement=summary.agreement.get(method),
@@ -97,8 +97,10 @@ def _method_called(results: Results, rows: pd.DataFrame, name: str) -> str | Non
         return name
     folder = find_agent(name)
     if folder is not None:
-        digest = read_card(folder).digest
-        return next((method["name"] for method in meta["methods"].values() if method["card"] == digest), None)
+        card = read_card(folder)  # a warm start that training left as it was has no row of its own, but its weights do
+        keys = ("card", card.digest), *([("weights", card.weights)] if card.name == WARM_START else [])
+        measured = [(key, each) for key in keys for each in meta["methods"].values()]
+        return next((each["name"] for (key, value), each in measured if each[key] == value), None)
     if name == BEST_STATIC and meta["remarks"].get(IDENTITY) == ALSO_BEST_STATIC:
         return IDENTITY
     try:

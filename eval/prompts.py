@@ -7,21 +7,28 @@ Letters: ``Q`` questions, ``P`` prompts.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from eval.comparison import ALL_TASKS
 from eval.statistics import Estimate, paired_difference, share
+from eval.table import Table
 from polar_env.errors import ConfigError
 from polar_env.llm import FrozenLLM
 from polar_env.questions import Prompt, Prompts, Question
 from polar_env.runner import Runner
+from polar_env.tables import write_whole
 from polar_env.worlds import LiveWorld
 
-__all__ = ["MEASURED", "PromptChoice", "choose_prompts"]
+__all__ = ["MEASURED", "PromptChoice", "choice_table", "choose_prompts", "read_choices", "write_choices"]
+
+_FILE = "prompt-choices.json"
 
 _MEMORY = 1 << 29
 _SPLITS = 20
@@ -51,6 +58,36 @@ class PromptChoice:
     ties: list[str]
     loss: float
     questions: int
+
+
+def write_choices(folder: Path, choices: Sequence[PromptChoice]) -> None:
+    """Keep how prompts were chosen, in a folder."""
+    write_whole(folder / _FILE, json.dumps([asdict(choice) for choice in choices], indent=2).encode())
+
+
+def read_choices(folder: Path) -> list[PromptChoice]:
+    """What `write_choices` keeps in a folder; none where nothing was chosen."""
+    path = folder / _FILE
+    return TypeAdapter(list[PromptChoice]).validate_json(path.read_bytes()) if path.is_file() else []
+
+
+def choice_table(choices: Sequence[PromptChoice]) -> Table:
+    """How the prompt was chosen: over all questions, then for each task that has a choice of its own."""
+    names = list(dict.fromkeys(name for choice in choices for name in choice.shares))
+    return Table(
+        ("task", "questions", *(f"{name} %" for name in names), "best", "not told from it", "loss of choosing, points"),
+        [
+            (
+                choice.task,
+                str(choice.questions),
+                *(choice.shares[name].percent() if name in choice.shares else "" for name in names),
+                choice.best,
+                ", ".join(choice.ties),
+                f"{100 * choice.loss:.1f}",
+            )
+            for choice in choices
+        ],
+    )
 
 
 def choose_prompts(

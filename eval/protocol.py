@@ -13,6 +13,7 @@ from eval.config import EvaluationConfig
 from eval.evaluate import evaluate, evaluate_oracle
 from eval.leaks import refuse_leaks
 from eval.methods import BEST_STATIC, IDENTITY, Method, methods_of, oracle_method, with_distinct_names
+from eval.prompts import PromptChoice, write_choices
 from eval.report import summary_of, write_report
 from eval.results import Results
 from eval.summary import shorter_share
@@ -32,6 +33,7 @@ def evaluate_agents(
     folder: Path,
     config: EvaluationConfig,
     progress: Progress = no_progress,
+    prompt_choices: Sequence[PromptChoice] = (),
 ) -> dict[str, Any]:
     """Measure agents beside the identity, the best static programs and the other baselines, and write the report.
 
@@ -44,6 +46,7 @@ def evaluate_agents(
         folder: gets ``results``, ``report.html``, ``table.md``, ``figures`` and ``summary.json``.
         config: the settings.
         progress: shows how far it is.
+        prompt_choices: how the world's prompts were chosen, for the report.
 
     Returns:
         The summary, as in ``summary.json``.
@@ -65,6 +68,7 @@ def evaluate_agents(
     mixed = mixed_order(questions, config.seed)
     results = Results(folder / "results")
     results.begin(world, mixed, [*methods, oracle], config.model_dump(mode="json"))
+    write_choices(results.folder, prompt_choices)
     searched = mixed[: config.oracle_questions]
     forced = [question.id for question in mixed if not question.choices][: config.agreement_questions]
     planned = sum(min(method.limit or len(mixed), len(mixed)) for method in methods)

@@ -154,7 +154,7 @@ def _about(method: Method) -> dict[str, Any]:
     about = {"name": method.name, "role": method.role, "limit": method.limit}
     card = method.card
     if card is None:
-        return about | {"card": None, "family": None, "chosen_on": None}
+        return about | {"card": None, "weights": None, "family": None, "chosen_on": None}
     same_but_seed = {"config": card.config | {"seed": None}, "train_asks": card.train_asks}
     chosen_on = {
         "tasks": card.tasks,
@@ -166,7 +166,7 @@ def _about(method: Method) -> dict[str, Any]:
         "results": card.results,
     }
     family = f"{card.name} {hashlib.sha256(json.dumps(same_but_seed, sort_keys=True).encode()).hexdigest()[:6]}"
-    return about | {"card": card.digest, "family": family, "chosen_on": chosen_on}
+    return about | {"card": card.digest, "weights": card.weights, "family": family, "chosen_on": chosen_on}
 
 
 def _require_version(meta: dict[str, Any], folder: Path) -> None:

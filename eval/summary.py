@@ -1,4 +1,4 @@
-"""The numbers of a report: a `MethodSummary` of each method, the comparisons with the baselines, and their tables."""
+"""The numbers of a report: a `MethodSummary` of each method, and the comparisons with the baselines."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ from numpy.typing import NDArray
 
 from eval.comparison import ALL_TASKS, Comparisons, compare_with
 from eval.frontier import Family, gap
-from eval.methods import ALSO_BEST_STATIC, BEST_STATIC, BEST_STATIC_PER_TASK, IDENTITY, ORACLE
+from eval.methods import ALSO_BEST_STATIC, BEST_STATIC, BEST_STATIC_PER_TASK, IDENTITY, ORACLE, SAMPLED
 from eval.statistics import FEWEST_SEEDS, Estimate, interquartile_mean, share
-from eval.table import Table
 from eval.timing import Timing
 from polar_env.program import Program
 
 __all__ = [
     "BASES",
+    "RIVALS",
     "MethodSummary",
     "OverSeeds",
     "Summary",
-    "comparison_table",
     "mean_executions",
-    "method_table",
     "shorter_share",
-    "slower_notes",
     "summarise",
-    "task_table",
 ]
 
 BASES = {"vs_static": BEST_STATIC, "vs_static_per_task": BEST_STATIC_PER_TASK, "vs_identity": IDENTITY}
 """What methods are compared with, in the order of a report."""
+RIVALS = {
+    "at_equal_cost": "the static programs",
+    "at_equal_cost_per_task": "the best static programs of each task",
+    "at_equal_cost_sampling": "the identity, sampled",
+}
+"""Whose accuracy-cost frontiers agents are compared with."""
 _TIMED_BATCH = 32
 
 
@@ -138,7 +140,8 @@ class Summary:
     Attributes:
         methods: by name, in the order of the table.
         comparisons: for each key of `BASES` whose baseline was measured, all methods beside it.
-        at_equal_cost: of each agent, its accuracy-cost frontier minus that of the static programs.
+        at_equal_cost: of each agent, its accuracy at its own cost minus the accuracy-cost frontier of other methods, by
+            the keys of `RIVALS`.
         form_repair: of each method's questions that the identity gets wrong and it gets right, the share that the
             identity has right in another form; only methods that win any.
         agreement: of each method, how often the teacher-forced verdict is the generated one.
@@ -147,7 +150,7 @@ class Summary:
 
     methods: dict[str, MethodSummary]
     comparisons: dict[str, Comparisons]
-    at_equal_cost: dict[str, Estimate]
+    at_equal_cost: dict[str, dict[str, Estimate]]
     form_repair: dict[str, Estimate]
     agreement: dict[str, Estimate]
     over_seeds: dict[str, OverSeeds]
@@ -158,13 +161,22 @@ class Summary:
         return [name for name, method in reversed(self.methods.items()) if method.role == "agent"]
 
     @property
+    def claims(self) -> dict[str, dict[str, str]]:
+        """By method and baseline, what their difference over all questions says."""
+        claims: dict[str, dict[str, str]] = {}
+        for of in self.comparisons.values():
+            for method, by_task in of.items():
+                claims.setdefault(method, {})[by_task[ALL_TASKS].base] = by_task[ALL_TASKS].verdict
+        return claims
+
+    @property
     def sentences(self) -> list[str]:
         """What it shows, in words, the headline first."""
         texts = [each.sentence for each in self.over_seeds.values()]
         for name in self.agents:
             texts += dict.fromkeys(of[name][ALL_TASKS].sentence for of in self.comparisons.values() if name in of)
-            if name in self.at_equal_cost:
-                texts.append(_equal_cost_sentence(name, self.at_equal_cost[name]))
+            for key, distance in self.at_equal_cost.get(name, {}).items():
+                texts.append(_equal_cost_sentence(name, distance, RIVALS[key]))
             if name in self.form_repair and self.form_repair[name].count:
                 texts.append(
                     f"Of the {self.form_repair[name].count} questions that {name} wins from the identity, the identity "
@@ -183,8 +195,9 @@ class Summary:
                 overall = by_task[ALL_TASKS].as_json()
                 tasks = {task: each.as_json() for task, each in by_task.items() if task != ALL_TASKS}
                 values[name][key] = overall | ({"tasks": tasks} if tasks else {})
+        for name, by_rival in self.at_equal_cost.items():
+            values[name] |= {key: _interval_json(estimate) for key, estimate in by_rival.items()}
         for key, estimates in (
-            ("at_equal_cost", self.at_equal_cost),
             ("form_repair_share", self.form_repair),
             ("verdict_agreement", self.agreement),
         ):
@@ -297,21 +310,35 @@ def mean_executions(rows: pd.DataFrame, depth: int) -> NDArray[np.float64]:
     return np.average(np.array(executions, float), axis=0, weights=counts.to_numpy())
 
 
-def _at_equal_cost(rows: pd.DataFrame, roles: Mapping[str, str], seed: int) -> dict[str, Estimate]:
-    """Each agent beside the frontier of the static programs that answered as many questions as the identity."""
+def _at_equal_cost(rows: pd.DataFrame, roles: Mapping[str, str], seed: int) -> dict[str, dict[str, Estimate]]:
+    """Each agent at its own cost beside the frontiers of other methods, each on the questions that all of these
+    answered; static programs that answered fewer than the identity are left out.
+    """
     counts = rows["method"].value_counts()
-    everything = [name for name in roles if counts.get(name, 0) == counts.get(IDENTITY)]
-    static = [name for name in everything if roles[name] == "static"]
-    agents = [name for name in everything if roles[name] == "agent"]
-    if not static or not agents:
-        return {}
+    static = [n for n, role in roles.items() if role == "static" and counts.get(n, 0) == counts.get(IDENTITY)]
+    per_task = [n for n in (BEST_STATIC_PER_TASK,) if n in counts]
+    sampled = [n for n in counts.index if n.startswith(SAMPLED) and roles[n] == "baseline"]
+    families = {
+        "at_equal_cost": static,
+        "at_equal_cost_per_task": [*per_task, *static] if per_task else [],
+        "at_equal_cost_sampling": [IDENTITY, *sampled] if sampled else [],
+    }
     right = rows.pivot(index="question_id", columns="method", values="right")
     costs = rows.pivot(index="question_id", columns="method", values="cost")
 
-    def family(names: Sequence[str]) -> Family:
-        return Family(costs[names].to_numpy(float).T, right[names].to_numpy(float).T)
+    def beside(name: str, rivals: Sequence[str]) -> Estimate:
+        common = right[[name, *rivals]].dropna().index
+        ours, theirs = (
+            Family(costs.loc[common, names].to_numpy(float).T, right.loc[common, names].to_numpy(float).T)
+            for names in ([name], list(rivals))
+        )
+        return gap(ours, theirs, seed)
 
-    return {name: gap(family([name]), family(static), seed) for name in agents}
+    return {
+        name: {key: beside(name, rivals) for key, rivals in families.items() if rivals}
+        for name, role in roles.items()
+        if role == "agent" and name in counts
+    }
 
 
 def _form_repair(rows: pd.DataFrame, methods: Sequence[str]) -> dict[str, Estimate]:
@@ -335,99 +362,11 @@ def shorter_share(rows: pd.DataFrame, depth: int) -> Estimate | None:
     return share((searched["right"] & (searched["layers"] < depth)).to_numpy()) if len(searched) else None
 
 
-def method_table(summary: Summary) -> Table:
-    """The numbers of each method."""
-    return Table(
-        ("method", "pass@1 %, 95 % interval", "mean layers / D", "GFLOPs", "agent MFLOPs", "ms / question", "programs",
-         "questions"),
-        [
-            (
-                each.label,
-                each.pass_at_1.percent(),
-                f"{each.mean_cost:.3f}",
-                f"{each.flops / 1e9:.2f}",
-                f"{each.agent_flops / 1e6:.2f}",
-                "" if each.seconds is None else f"{1000 * each.seconds:.0f}",
-                str(each.programs),
-                str(each.pass_at_1.count),
-            )
-            for each in summary.methods.values()
-        ],
-    )  # fmt: skip
-
-
-def comparison_table(comparisons: Comparisons, by_task: Sequence[str] | None = None) -> Table:
-    """Methods beside one baseline over all questions, and some of them task by task.
-
-    Args:
-        comparisons: of one baseline.
-        by_task: names of the methods that get a row for each task; None for all.
-    """
-    return Table(
-        ("method", "task", "points, 95 % interval", "won", "lost", "p", "p (Holm)", "could show", "it"),
-        [
-            (
-                each.method,
-                each.task,
-                each.delta.percent(sign=True),
-                str(each.won),
-                str(each.lost),
-                f"{each.p:.2g}",
-                f"{each.p_holm:.2g}",
-                f"{100 * each.smallest:.1f}",
-                each.verdict,
-            )
-            for method, of_method in comparisons.items()
-            for each in of_method.values()
-            if each.task == ALL_TASKS or by_task is None or method in by_task
-        ],
-    )
-
-
-def task_table(summary: Summary) -> Table:
-    """pass@1 of each method on each task, with Wilson intervals; the oracle is left out."""
-    methods = [each for each in summary.methods.values() if each.role != "oracle"]
-    tasks = dict.fromkeys(task for each in methods for task in each.by_task)
-    return Table(
-        ("task", "questions", *(each.method for each in methods)),
-        [
-            (
-                task,
-                str(max(each.by_task[task].count for each in methods if task in each.by_task)),
-                *(each.by_task[task].percent() if task in each.by_task else "" for each in methods),
-            )
-            for task in tasks
-        ],
-    )
-
-
-def slower_notes(summary: Summary) -> list[str]:
-    """A sentence for each method that executes fewer layers than the identity and yet takes longer."""
-    identity = summary.methods.get(IDENTITY)
-    if identity is None or identity.seconds is None or identity.token_layers is None:
-        return []
-    return [
-        f"{each.method} executes fewer layers than the identity ({each.mean_cost:.3f} of it) and yet takes "
-        f"{each.seconds / identity.seconds:.2f} times as long per question. {_why_slower(each, identity.token_layers)}"
-        for each in summary.methods.values()
-        if each.seconds is not None
-        and each.token_layers is not None
-        and each.mean_cost < identity.mean_cost
-        and each.seconds > identity.seconds
-    ]
-
-
-def _why_slower(method: MethodSummary, of_identity: float) -> str:
-    executed = f"It executed {method.token_layers or 0:.0f} token-layers to the identity's {of_identity:.0f}"
-    shares_less = ", since programs of its own share fewer states" if (method.token_layers or 0) > of_identity else ""
-    return f"{executed}{shares_less}, and spent {method.agent_flops / 1e6:.2f} MFLOPs on deciding."
-
-
-def _equal_cost_sentence(name: str, distance: Estimate) -> str:
+def _equal_cost_sentence(name: str, distance: Estimate, rivals: str) -> str:
     where = "above" if distance.low > 0 else "below" if distance.high < 0 else "not told from"
     return (
-        f"At equal cost {name} is {where} the accuracy-cost frontier of the static programs "
-        f"({distance.percent(sign=True)} points between the two)."
+        f"At equal cost {name} is {where} the accuracy-cost frontier of {rivals} "
+        f"({distance.percent(sign=True)} points; {distance.count:,} questions)."
     )
 
 

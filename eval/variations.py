@@ -7,7 +7,7 @@ program answers, in which floating-point type, and who judges.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eval.comparison import ALL_TASKS, compare_with
+from eval.comparison import ALL_TASKS, NO_DIFFERENCE, compare_with
 from eval.evaluate import answer_is_right
 from eval.methods import BEST_STATIC, IDENTITY
 from eval.results import Results
@@ -205,13 +205,26 @@ def read_variations(folder: Path) -> list[Varied]:
     ]  # fmt: skip
 
 
-def variation_table(varied: Sequence[Varied]) -> Table:
-    """What survives: a claim does where the difference says the same as it did when it was measured."""
-    measured = {each.method: each.verdicts for each in varied if each.variation == "as measured"}
+def variation_table(varied: Sequence[Varied], claimed: Mapping[str, Mapping[str, str]]) -> Table:
+    """What survives: a claim of the whole evaluation does where the difference says the same on these questions.
+
+    Args:
+        varied: see `vary`.
+        claimed: by method and baseline, what the difference says on all questions; where that is no difference, there
+            is nothing to survive.
+    """
     cells = []
     for each in varied:
         deltas = [each.deltas[base].percent(sign=True) if base in each.deltas else "" for base in _BASES]
-        same = "yes" if each.verdicts == measured.get(each.method) else "no"
-        cells.append((each.variation, each.method, each.pass_at_1.percent(), *deltas, same if each.verdicts else ""))
-    header = ("variation", "method", "pass@1 %", *(f"points against {base}" for base in _BASES), "says the same")
+        survives = [_survives(each, base, claimed.get(each.method, {}).get(base, NO_DIFFERENCE)) for base in _BASES]
+        cells.append(
+            (each.variation, each.method, each.pass_at_1.percent(), *deltas, ", ".join(filter(None, survives)))
+        )
+    header = ("variation", "method", "pass@1 %", *(f"points against {base}" for base in _BASES), "claims")
     return Table(header, cells)
+
+
+def _survives(varied: Varied, base: str, claim: str) -> str:
+    if base not in varied.deltas or claim == NO_DIFFERENCE:
+        return ""
+    return f"{claim} to {base}: " + ("survives" if varied.verdicts[base] == claim else varied.verdicts[base])

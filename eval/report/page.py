@@ -13,6 +13,8 @@ import pandas as pd
 from eval.agreement import agreement_table, disagreements
 from eval.choices import choice_table
 from eval.methods import BEST_STATIC, IDENTITY, ORACLE
+from eval.prompts import choice_table as prompt_table
+from eval.prompts import read_choices
 from eval.report.examples import choose_examples, contrasts
 from eval.report.figures import (
     DARK,
@@ -28,16 +30,8 @@ from eval.report.figures import (
 )
 from eval.report.rendering import render
 from eval.results import Results
-from eval.summary import (
-    Summary,
-    comparison_table,
-    mean_executions,
-    method_table,
-    shorter_share,
-    slower_notes,
-    summarise,
-    task_table,
-)
+from eval.summary import Summary, mean_executions, shorter_share, summarise
+from eval.summary_tables import comparison_table, method_table, slower_notes, task_table
 from eval.timing import read_timings, timing_table
 from eval.variations import read_variations, variation_table
 from polar_env.questions import Prompts
@@ -80,15 +74,19 @@ def write_report(folder: Path, results: Results, title: str = "Programs of layer
     """
     rows, meta, summary = results.rows(), results.meta, summary_of(results)
     depth, timings = int(meta["depth"]), read_timings(results.folder)
-    varied = read_variations(results.folder)
+    varied, chosen = read_variations(results.folder), read_choices(results.folder)
     shown = [*summary.agents, *([] if summary.agents else [BEST_STATIC])]
-    comparisons = {f"Against {base}": comparison_table(each, shown) for base, each in _by_base(summary).items()}
+    comparisons = {
+        f"Against {base}": comparison_table(each, shown, summary.form_repair if base == IDENTITY else None)
+        for base, each in _by_base(summary).items()
+    }
     tables = {
         "methods": method_table(summary),
         "tasks": task_table(summary),
         "verdicts": agreement_table(rows),
         "timings": timing_table(timings) if timings else None,
-        "variations": variation_table(varied) if varied else None,
+        "prompts": prompt_table(chosen) if chosen else None,
+        "variations": variation_table(varied, summary.claims) if varied else None,
     }
     notes = [*_notes(meta, summary), *slower_notes(summary), *_shorter_note(rows, depth)]
     parts = [

@@ -37,7 +37,7 @@ def run(config: CompareConfig) -> dict[str, Any]:
         raise ConfigError(f"`polar compare` takes two folders, not {len(config.folders)}: polar compare A B.")
     from eval.pairs import as_json, compare_results
     from eval.results import Results
-    from eval.summary import comparison_table
+    from eval.summary_tables import comparison_table
 
     first, second = (Results.open(folder) for folder in config.folders)
     methods = (config.method or None, config.other or config.method or None)

@@ -13,9 +13,9 @@ from pydantic import Field
 
 from eval.config import EvaluationConfig
 from polar_env.cli.bars import bars, console
-from polar_env.cli.flags import QuestionsConfig, with_model
+from polar_env.cli.flags import PROMPT_FILE, QuestionsConfig, with_model
 from polar_env.cli.opening import open_prompts, open_questions, open_world
-from polar_env.questions import Question, Split, mixed_order
+from polar_env.questions import Prompts, Question, Split, mixed_order, read_prompts
 from polar_env.tables import write_whole
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ CONFIG = EvalConfig
 def run(config: EvalConfig) -> dict[str, Any]:
     """Evaluate; everything lies in ``OUT/eval``."""
     from agents.registry import find_agents, read_cards
+    from eval.prompts import read_choices
     from eval.protocol import evaluate_agents
 
     if config.tasks:
@@ -62,8 +63,9 @@ def run(config: EvalConfig) -> dict[str, Any]:
     questions = open_questions(config, config.split, without=prompts)
     world, folder = open_world(config, prompts), config.out / "eval"
     settings = EvaluationConfig(**{name: getattr(config, name) for name in EvaluationConfig.model_fields})
+    chosen = read_choices(config.out) if prompts == _recorded(config) else []
     try:
-        summary = evaluate_agents(world, names, questions, folder, settings, bars(world.stats))
+        summary = evaluate_agents(world, names, questions, folder, settings, bars(world.stats), chosen)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{folder} keeps what was measured; run the same command to go on.") from None
     if config.variations:
@@ -73,6 +75,12 @@ def run(config: EvalConfig) -> dict[str, Any]:
         print((folder / "table.md").read_text(encoding="utf-8"))
     console.print(f"report: {summary['report']}", markup=False)
     return summary
+
+
+def _recorded(config: EvalConfig) -> Prompts | None:
+    """The prompts that `polar prompt` chose; None where it chose none."""
+    path = config.out / PROMPT_FILE
+    return read_prompts(path) if path.is_file() else None
 
 
 def _vary(config: EvalConfig, world: LiveWorld, questions: list[Question], folder: Path) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ class PromptConfig(QuestionsConfig):
     per_task: bool = False
     """Choose for each task by itself, with worked examples of that task."""
     limit: int = 300
-    """Train questions to measure each prompt on, tasks taking turns."""
+    """Train questions to measure each prompt on, tasks taking turns; with --per-task, of each task."""
 
 
 CONFIG = PromptConfig
@@ -36,14 +36,16 @@ DEFAULT_CANDIDATES = ("qa-0", "qa-6", "bare-0", "bare-6", "chat-0", "chat-6", "r
 
 def run(config: PromptConfig) -> dict[str, Any]:
     """Measure the identity program under each candidate and record the best in ``OUT/prompt.yaml``."""
-    from eval.prompts import choose_prompts
+    from eval.prompts import choose_prompts, write_choices
 
     pool = example_pool(config)
     names = config.candidates or DEFAULT_CANDIDATES
     lengths = open_pool(config).answer_tokens
     candidates = {name: make_prompts(name, pool, per_task=config.per_task).with_lengths(lengths) for name in names}
     longest = max(candidates.values(), key=lambda prompts: len(prompts.examples))
-    questions = open_questions(config, "train", without=longest)
+    tasks = {question.task for question in open_pool(config).split("train")}
+    limit = config.limit * len(tasks) if config.per_task else config.limit
+    questions = open_questions(config.model_copy(update={"limit": limit}), "train", without=longest)
     llm = open_llm(config.model_name, config.dtype_name, config.device)
 
     def show(name: str, estimate: Estimate) -> None:
@@ -52,6 +54,7 @@ def run(config: PromptConfig) -> dict[str, Any]:
     best, choices = choose_prompts(llm, candidates, questions, per_task=config.per_task, on_prompt=show)
     path = config.out / PROMPT_FILE
     write_prompts(best, path)
+    write_choices(config.out, choices)
     for choice in choices:
         console.print(_sentence(choice), markup=False)
     console.print(f"best prompt: {best.name}; recorded in {path}", markup=False)

@@ -4,7 +4,7 @@ from .generation import generate
 from .profile import DeviceProfile
 from .runner import Runner
 from .stats import ExecutionStats
-from .store import VerdictStore
+from .store import VerdictStore, no_verdicts_for
 from .verdict import NO_CHANCE, Verdict
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "Verdict",
     "VerdictStore",
     "generate",
+    "no_verdicts_for",
 ]

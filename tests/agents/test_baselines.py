@@ -67,9 +67,10 @@ def test_majority_and_confidence_use_the_samples() -> None:
 
 
 def test_a_cost_between_two_numbers_is_met_on_average() -> None:
-    runs = [len(response.programs) for response in SamplingAgent(PLANTED, 1.25).respond(ASKS)]
-    assert set(runs) == {1, 2}
-    assert np.mean(runs) == pytest.approx(1.25, abs=0.06)
+    for choose, cost, expected in (("confidence", 1.25, {1, 2}), ("majority", 1.25, {1, 3}), ("majority", 2, {1, 3})):
+        runs = [len(response.programs) for response in SamplingAgent(PLANTED, cost, choose).respond(ASKS)]
+        assert set(runs) == expected  # an even number has no majority
+        assert np.mean(runs) == pytest.approx(cost, abs=0.06 if max(expected) == 2 else 0.15)
     with pytest.raises(ConfigError, match="the identity itself costs 1"):
         SamplingAgent(PLANTED, 0.9)
 

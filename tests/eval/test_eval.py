@@ -8,21 +8,34 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from agents.base import Response
+from agents.base import Decision, Response
 from agents.card import AgentCard
 from agents.fixed import StaticAgent
-from agents.registry import load_agent
 from agents.search.config import MctsConfig
 from eval.agreement import agreement_table, disagreements
+from eval.config import EvaluationConfig
 from eval.evaluate import evaluate, evaluate_oracle
 from eval.leaks import refuse_leaks
 from eval.methods import ALSO_BEST_STATIC, ORACLE, Method, method_of, methods_of, oracle_method, with_distinct_names
+from eval.protocol import evaluate_agents
 from eval.results import Results
-from eval.summary import shorter_share, slower_notes, summarise
+from eval.summary import shorter_share, summarise
+from eval.summary_tables import slower_notes
 from eval.timing import Timing, read_timings, time_methods
 from polar_env.errors import ConfigError, FingerprintError, LeakError
 from polar_env.program import Program
-from polar_env.questions import Ask, Example, Prompt, Prompts, Question, is_right, near_hash, twin_hash
+from polar_env.questions import (
+    Ask,
+    Example,
+    Prompt,
+    Prompts,
+    Question,
+    is_right,
+    near_hash,
+    twin_hash,
+    without_examples,
+)
+from polar_env.runner import Verdict, VerdictStore
 from polar_env.runner.batches import Target
 from polar_env.runner.schedule import Execution
 from polar_env.worlds import LiveWorld
@@ -85,9 +98,12 @@ def test_teacher_forced_verdicts_stand_beside(results: Results, world: LiveWorld
 def test_an_evaluation_stopped_20_times_gives_the_same_files(
     tmp_path: Path, world: LiveWorld, questions: list[Question], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped at any layer of any answer or verdict, it comes to the same bytes."""
+    """Stopped at any layer of any answer, verdict or search, it comes to the same bytes, the report's included."""
     monkeypatch.setattr("eval.evaluate.BATCH", 6)
-    methods = [*METHODS[:2], method_of(load_agent("majority:2", world))]
+    monkeypatch.setattr("eval.evaluate._ORACLE_BATCH", 3)
+    monkeypatch.setattr("eval.report.page.png", lambda *_, **__: b"")  # drawing takes seconds
+    questions = without_examples(questions, world.prompts)[:12]
+    config = EvaluationConfig(baseline_questions=8, oracle_questions=6, oracle=SEARCH, timing_questions=0)
     execute, calls, stop_at = Execution._execute, [0], [0]
 
     def counted(self: Execution, layer: int, batch: list[Target]) -> None:
@@ -100,17 +116,43 @@ def test_an_evaluation_stopped_20_times_gives_the_same_files(
 
     def run(folder: Path, stop: int = 0) -> dict[str, bytes]:
         calls[0], stop_at[0] = 0, stop
-        results = Results(folder)
-        results.begin(world, questions, methods, {})
-        evaluate(world, methods, questions, results, forced={question.id for question in questions[::2]})
-        return {path.name: path.read_bytes() for path in folder.iterdir()}
+        evaluate_agents(world, ["static:0-1 3"], questions, folder, config)
+        files = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        del files[Path("summary.json")]  # it names the folder
+        return files
 
     whole = run(tmp_path / "whole")
-    assert len(whole) == 1 + len(questions) / 6
+    shards = -(-len(questions) // 6) + 2
+    assert len(list((tmp_path / "whole" / "results").glob("*.parquet"))) == shards
+    assert Path("report.html") in whole
     for number, stop in enumerate(np.random.default_rng(0).integers(1, calls[0] + 1, size=20)):
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / str(number), int(stop))
         assert run(tmp_path / str(number)) == whole
+
+
+def test_an_agent_that_reads_verdicts_from_a_store_fails_the_run(
+    tmp_path: Path, world: LiveWorld, questions: list[Question]
+) -> None:
+    """A verdict knows the gold answer; whoever chooses programs may not look it up, from memory or from disk."""
+    store = VerdictStore.of(tmp_path / "verdicts", world.llm)
+    key = store.key(b"a question under its prompt", bytes(world.identity.layers))
+    store.put({key: Verdict(True, -0.1)})
+
+    class Peeks:
+        name = "peeks"
+
+        def decide(self, asks: list[Ask]) -> list[Decision]:
+            right = store.get([key])[key].right
+            return [Decision.of(world.identity if right else Program((0, 1, 3)))] * len(asks)
+
+    method = Method("peeks", "peeks", Peeks())
+    results = Results(tmp_path / "results")
+    results.begin(world, questions, [IDENTITY, method], {})
+    with pytest.raises(LeakError, match=r"'peeks' read verdicts from .* while it chose programs"):
+        evaluate(world, [IDENTITY, method], questions, results)
+    assert len(results.rows()) == 0
+    assert store.get([key])[key].right  # searches and training still may
 
 
 def test_results_of_other_questions_are_refused(results: Results, world: LiveWorld, questions: list[Question]) -> None:

@@ -14,7 +14,7 @@ from eval.methods import ORACLE
 from eval.report import summary_of, write_report
 from eval.report.examples import choose_examples, contrasts
 from eval.results import PROTOCOL_VERSION, Results
-from eval.summary import comparison_table, method_table, task_table
+from eval.summary_tables import comparison_table, method_table, task_table
 from eval.table import Table
 from polar_env.program import Program
 
@@ -117,7 +117,11 @@ def test_page_and_markdown_show_the_same_rows(tmp_path: Path) -> None:
     page = write_report(tmp_path, results).read_text(encoding="utf-8")
     markdown = (tmp_path / "table.md").read_text(encoding="utf-8")
     summary, rows = summary_of(results), results.rows()
-    tables = [method_table(summary), comparison_table(summary.comparisons["vs_identity"]), task_table(summary)]
+    tables = [
+        method_table(summary),
+        comparison_table(summary.comparisons["vs_identity"], None, summary.form_repair),
+        task_table(summary),
+    ]
     verdicts = agreement_table(rows)
     assert verdicts is not None
     shown = Cells(page).rows

@@ -71,9 +71,14 @@ def test_what_survives(tiny_llm: FrozenLLM, made_questions: list[Question], tmp_
     for method in ("identity", "best-static", "mine"):
         assert shares["the same", method] == shares["as measured", method]
     assert shares["as measured", "identity"] > shares["prompt bare", "identity"]
-    table = variation_table(varied)
-    assert [row[-1] for row in table.rows if row[0] == "the same"] == ["yes"] * 3
-    assert "no" in [row[-1] for row in table.rows if row[0] == "prompt bare"]
+    assert {row[-1] for row in variation_table(varied, {}).rows} == {""}  # nothing was claimed
+    of_mine = {each.variation: each.verdicts["identity"] for each in varied if each.method == "mine"}
+    claimed = {"mine": {"identity": of_mine["the same"]}}
+    assert of_mine["the same"] == "takes"
+    assert of_mine["prompt bare"] == "no difference"
+    table = {row[0]: row[-1] for row in variation_table(varied, claimed).rows if row[1] == "mine"}
+    assert table["the same"] == "takes to identity: survives"
+    assert table["prompt bare"] == "takes to identity: no difference"
     assert vary(open_world, results, made_questions, same) == varied == read_variations(results.folder)
     assert opened == ["float32"] * 2  # what was done is not done again
 
