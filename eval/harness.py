@@ -174,6 +174,7 @@ def _document(question: Question, rendered: RenderedPrompt, program: Program) ->
 def _run_task(llm: FrozenLLM, form: _Form, documents: Sequence[dict[str, Any]]) -> list[bool]:
     """Run questions of one form as a task of lm-eval from a local file."""
     import lm_eval
+    from lm_eval.tasks import TaskManager
 
     kind: dict[str, Any] = (
         {"output_type": "multiple_choice", "doc_to_target": "{{gold}}", "doc_to_choice": "{{choices}}",
@@ -194,8 +195,9 @@ def _run_task(llm: FrozenLLM, form: _Form, documents: Sequence[dict[str, Any]]) 
                 "doc_to_text": "{{prompt}}", "target_delimiter": form.lead} | kind  # fmt: skip
         model = PolarLM(llm, program_field="program")
         done = lm_eval.simple_evaluate(
-            model=model, tasks=[task], bootstrap_iters=0, log_samples=True, verbosity="ERROR"
-        )
+            model=model, tasks=[task], task_manager=TaskManager(include_defaults=False), bootstrap_iters=0,
+            log_samples=True, verbosity="ERROR",
+        )  # fmt: skip
     metric = "acc_norm" if form.is_choice else "exact_match"
     samples = sorted(done["samples"]["polar"], key=lambda sample: sample["doc_id"])
     return [bool(sample[metric]) for sample in samples]

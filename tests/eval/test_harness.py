@@ -18,6 +18,8 @@ from tests.agents.test_agents import card_of
 from tests.worlds import world_of
 
 lm_eval = pytest.importorskip("lm_eval")
+from lm_eval.tasks import TaskManager  # noqa: E402
+
 from eval.harness import PolarLM  # noqa: E402 - it wants lm-eval
 
 CHOICES = [
@@ -58,7 +60,8 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
 
 def evaluated(model: Any, tasks: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Scores, and what the model said on each document."""
-    done = lm_eval.simple_evaluate(model=model, tasks=tasks, bootstrap_iters=0, log_samples=True)
+    own = TaskManager(include_defaults=False)  # reading the thousands of its own task files takes many seconds
+    done = lm_eval.simple_evaluate(model=model, tasks=tasks, task_manager=own, bootstrap_iters=0, log_samples=True)
     answers = {name: [sample["resps"] for sample in samples] for name, samples in done["samples"].items()}
     return done["results"], answers
 
