@@ -1,6 +1,7 @@
 """polar-env: choose, for each question, which layers of a frozen LLM to run.
 
-Importing this package registers ``polar_env:ProgramOfLayers-v0`` with Gymnasium; nothing heavy is imported until used.
+Importing this package registers its environments with Gymnasium: ``polar_env:ProgramOfLayers-v0`` over an LLM, and
+those of `RECORDED` over recorded worlds. Nothing heavy is imported until used.
 """
 
 from importlib import import_module
@@ -58,6 +59,16 @@ _LAZY = {
 }
 
 
+_SKILLS = {"world": "skills-smollm2-135m-v0"}
+RECORDED: dict[str, dict[str, Any]] = {
+    "Skills-SmolLM2-135M": _SKILLS,
+    "SkillsSegments-SmolLM2-135M": _SKILLS | {"form": "segments"},
+    "TwoDigitAddition-SmolLM2-135M": _SKILLS | {"task": "two-digit addition"},
+    "Control-SmolLM2-135M": _SKILLS | {"shuffled": True},
+}
+"""Environments over recorded worlds, by their ids without version, with their arguments."""
+
+
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'polar_env' has no attribute '{name}'")
@@ -72,6 +83,13 @@ def _register() -> None:
         entry_point="polar_env.envs.program_env:ProgramEnv",
         vector_entry_point="polar_env.envs.vector_env:ProgramVectorEnv",
     )
+    for name, settings in RECORDED.items():
+        gym.register(
+            id=f"{name}-v0",
+            entry_point="polar_env.envs.world_env:WorldEnv",
+            vector_entry_point="polar_env.envs.world_env:WorldVectorEnv",
+            kwargs=settings,
+        )
 
 
 _register()

@@ -123,6 +123,11 @@ class Program:
         """Executed layers divided by ``depth``; the identity program costs 1.0."""
         return len(self.layers) / depth
 
+    @property
+    def departure(self) -> int:
+        """How many layers it begins with as the identity does."""
+        return next((i for i, layer in enumerate(self.layers) if layer != i), len(self.layers))
+
     def executions(self, depth: int) -> list[int]:
         """How often each of the ``depth`` layers is executed, ``[D]``."""
         counts = [0] * depth

@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from polar_env.errors import TraceError
 from polar_env.program import Program
-from polar_env.questions import Question
+from polar_env.questions import Prompts, Question
 from polar_env.tables import keep_settings, read_json, write_whole
-from polar_env.worlds import LiveWorld
+from polar_env.worlds import LiveWorld, RecordedWorld, Reduction, WorldCard
 
-__all__ = ["measure", "read_recording", "record"]
+__all__ = ["measure", "pack", "read_recording", "record"]
 
 SCHEMA_VERSION = 1
 _META = "recording.json"
@@ -132,6 +133,56 @@ def read_recording(folder: Path) -> tuple[dict[str, Any], list[str], Arrays]:
             pieces.append({name: shard.get_tensor(name) for name in shard.keys()})  # noqa: SIM118 - no mapping
     arrays = {name: np.concatenate([each[name] for each in pieces]) for name in pieces[0]} if pieces else {}
     return read_json(folder / _META), ids, arrays
+
+
+def pack(
+    folder: Path,
+    questions: Sequence[Question],
+    *,
+    name: str,
+    sources: Sequence[str],
+    licence: str,
+    components: int = 96,
+    every: int = 2,
+) -> RecordedWorld:
+    """Make a recorded world of a whole recording.
+
+    States are reduced by an analysis of those of train questions; every few depths are kept.
+
+    Args:
+        folder: what `record` wrote.
+        questions: those that were recorded.
+        name: how the world is called.
+        sources: where the questions come from, as question specs.
+        licence: under which licence they may be used.
+        components: numbers kept of a state; fewer where there are fewer train questions.
+        every: states are kept after each so many layers of the identity.
+
+    Raises:
+        TraceError: if the recording is not whole, or has too few train questions.
+    """
+    meta, ids, arrays = read_recording(folder)
+    by_id = {question.id: question for question in questions}
+    if set(ids) != set(by_id):
+        raise TraceError(
+            f"{folder} holds {len(ids)} of {len(by_id)} questions; run the same command again until it is whole."
+        )
+    asked = [by_id[question_id] for question_id in ids]
+    train = np.array([question.split == "train" for question in asked])
+    if train.sum() < 3:
+        raise TraceError(f"{folder} holds {train.sum()} train questions; states are reduced by those of 3 or more.")
+    depths = list(range(0, int(meta["depth"]) + 1, every))
+    states = arrays.pop("states")[:, depths].astype(np.float32)
+    states = states.reshape(*states.shape[:2], 2, -1)  # [Q, S, 2, H]
+    reduction = Reduction.fit(states[train], depths, min(components, int(train.sum()) - 1, states.shape[-1]))
+    codes = [reduction.apply(states[:, i].reshape(len(asked), -1), np.full(len(asked), i)) for i in range(len(depths))]
+    card = WorldCard(
+        name=name, **{key: meta[key] for key in ("model", "fingerprint", "depth", "dtype", "device", "versions")},
+        prompts=Prompts.model_validate(meta["prompts"]), sources=list(sources), licence=licence,
+        programs=meta["programs"], depths=depths,
+    )  # fmt: skip
+    kept = {name: array if array.dtype == bool else array.astype(np.float16) for name, array in arrays.items()}
+    return RecordedWorld(card, asked, kept | {"codes": np.stack(codes, axis=1).astype(np.float16)}, reduction)
 
 
 def _begin(

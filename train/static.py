@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from polar_env.program import Program
 from polar_env.questions import Question
 from polar_env.traces import VerdictMatrix
-from polar_env.worlds import World
+from polar_env.worlds import RecordedWorld, World
 
-__all__ = ["StaticChoice", "choose_static", "run_verdicts"]
+__all__ = ["StaticChoice", "choose_static", "run_verdicts", "static_of_world"]
 
 FINALISTS = 5
 """Programs, the best on train, that are measured on validation, for the mixture and for each task."""
@@ -95,6 +95,15 @@ def choose_static(
         validation_gain=float(checked[:, best].mean()) if len(checked) else 0.0,
         questions=len(everything),
     )
+
+
+def static_of_world(world: RecordedWorld) -> StaticChoice:
+    """The best static programs of a recorded world, chosen on its train and validation questions."""
+    rows = world.rows("train")
+    train, validation = ([world.questions[row] for row in world.rows(split)] for split in ("train", "validation"))
+    ids = [question.id for question in train]
+    matrix = VerdictMatrix(ids, world.programs, world.arrays["right"][rows], world.costs)
+    return choose_static(world, train, matrix, validation)
 
 
 def _best(scores: Array, costs: Array) -> list[int]:

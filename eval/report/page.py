@@ -32,6 +32,7 @@ from eval.report.rendering import render
 from eval.results import Results
 from eval.summary import Summary, mean_executions, shorter_share, summarise
 from eval.summary_tables import comparison_table, method_table, slower_notes, task_table
+from eval.table import Table
 from eval.timing import read_timings, timing_table
 from eval.variations import read_variations, variation_table
 from polar_env.questions import Prompts
@@ -73,21 +74,13 @@ def write_report(folder: Path, results: Results, title: str = "Programs of layer
         The path of the page.
     """
     rows, meta, summary = results.rows(), results.meta, summary_of(results)
-    depth, timings = int(meta["depth"]), read_timings(results.folder)
-    varied, chosen = read_variations(results.folder), read_choices(results.folder)
+    depth = int(meta["depth"])
     shown = [*summary.agents, *([] if summary.agents else [BEST_STATIC])]
     comparisons = {
         f"Against {base}": comparison_table(each, shown, summary.form_repair if base == IDENTITY else None)
         for base, each in _by_base(summary).items()
     }
-    tables = {
-        "methods": method_table(summary),
-        "tasks": task_table(summary),
-        "verdicts": agreement_table(rows),
-        "timings": timing_table(timings) if timings else None,
-        "prompts": prompt_table(chosen) if chosen else None,
-        "variations": variation_table(varied, summary.claims) if varied else None,
-    }
+    tables = _tables(results, rows, summary)
     notes = [*_notes(meta, summary), *slower_notes(summary), *_shorter_note(rows, depth)]
     parts = [
         f"# {title}",
@@ -124,6 +117,19 @@ def write_report(folder: Path, results: Results, title: str = "Programs of layer
     )
     write_whole(folder / "report.html", page.encode())
     return folder / "report.html"
+
+
+def _tables(results: Results, rows: pd.DataFrame, summary: Summary) -> dict[str, Table | None]:
+    timings, varied = read_timings(results.folder), read_variations(results.folder)
+    chosen = read_choices(results.folder)
+    return {
+        "methods": method_table(summary),
+        "tasks": task_table(summary),
+        "verdicts": agreement_table(rows),
+        "timings": timing_table(timings) if timings else None,
+        "prompts": prompt_table(chosen) if chosen else None,
+        "variations": variation_table(varied, summary.claims) if varied else None,
+    }
 
 
 def _by_base(summary: Summary) -> dict[str, Any]:

@@ -21,6 +21,7 @@ VERBS = {
     "prompt": "choose the identity program's best prompt on train questions",
     "search": "search programs for questions and collect traces",
     "traces": "look after trace sets: info, check, merge, export, import",
+    "record": "record worlds for learners that need no LLM: run, check, describe",
     "analyse": "what a trace set shows, with intervals and chance levels",
     "train": "warm-start an agent from traces and improve it with PPO",
     "eval": "measure agents on held-out questions and write a report",

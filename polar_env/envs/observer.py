@@ -33,11 +33,9 @@ class Observer:
         self.world, self.depth = world, world.depth
         self.language = config.make_language(world.depth)
         self.observe_layers = config.observe == "layers"
-        # Root-mean-square normalised, so no entry exceeds the square root of the width.
-        bound = float(np.sqrt(world.width)) + 1.0
         self.observation_space = spaces.Dict(
             {
-                "hidden": spaces.Box(-bound, bound, (2 * world.width,), np.float32),
+                "hidden": spaces.Box(-world.observed.bound, world.observed.bound, (world.observed.size,), np.float32),
                 "program": spaces.Box(0.0, float(self.language.max_layers), (self.depth,), np.float32),
                 "cursor": spaces.Box(0.0, 1.0, (1,), np.float32),
                 "budget": spaces.Box(0.0, 1.0, (1,), np.float32),

@@ -2,45 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from polar_env.envs.config import EnvConfig
 from polar_env.envs.episode import Episode, ProgramRules
 from polar_env.envs.making import make_world
+from polar_env.envs.masked_discrete import MaskedDiscrete
 from polar_env.envs.observer import Observation
 from polar_env.envs.rendering import render_ansi, render_rgb
 from polar_env.errors import EpisodeError
 from polar_env.questions import Prompt, Prompts, Question
 
 __all__ = ["ProgramEnv"]
-
-
-class _MaskedDiscrete(spaces.Discrete):
-    """A `Discrete` whose plain ``sample()`` draws among the actions that are allowed now.
-
-    So a random loop, and the environment checkers, play valid episodes. Copies and pickles are a plain `Discrete`:
-    a saved agent must not drag the environment, and with it the LLM, along.
-    """
-
-    def __init__(self, n: int, current_mask: Callable[[], NDArray[np.bool_] | None]) -> None:
-        super().__init__(n)
-        self._current_mask = current_mask
-
-    def sample(self, mask: Any = None, probability: Any = None) -> np.int64:
-        """Draw an action; without arguments among those that are allowed now."""
-        if mask is None and probability is None:
-            current = self._current_mask()
-            mask = None if current is None else current.astype(np.int8)
-        return super().sample(mask, probability)
-
-    def __reduce__(self) -> tuple[type[spaces.Discrete], tuple[int]]:
-        return spaces.Discrete, (int(self.n),)
 
 
 class ProgramEnv(gym.Env[Observation, np.int64]):
@@ -103,7 +81,7 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
         world, loaded = make_world(model, questions, prompt, split)
         self.rules = ProgramRules(world, loaded, self.config)
         self.observation_space = self.rules.observer.observation_space  # type: ignore[assignment]
-        self.action_space = _MaskedDiscrete(
+        self.action_space = MaskedDiscrete(
             self.rules.language.n_actions,
             lambda: None if self._episode is None else self.rules.mask(self._episode.draft),
         )

@@ -18,6 +18,7 @@ from polar_env.runner.decoding import Decoding, Generation, OnText
 from polar_env.runner.runner import Runner
 from polar_env.runner.stats import ExecutionStats
 from polar_env.runner.verdict import Verdict
+from polar_env.worlds.world import ObservedStates
 
 __all__ = ["LiveAsks", "LiveWorld"]
 
@@ -44,9 +45,9 @@ class _Prompted(Generic[AnyRunner]):
         return self.llm.depth
 
     @property
-    def width(self) -> int:
-        """The model's width ``H``."""
-        return self.llm.width
+    def observed(self) -> ObservedStates:
+        """Two states of the model's width, each divided by its root mean square, which bounds every number."""
+        return ObservedStates(2 * self.llm.width, float(np.sqrt(self.llm.width)) + 1.0)
 
     @property
     def identity(self) -> Program:

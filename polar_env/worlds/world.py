@@ -1,12 +1,12 @@
 """Where programs are executed, as agents see it, and as environments and searches do.
 
-Letters: ``D`` the model's depth, ``H`` its width, ``N`` pairs.
+Letters: ``D`` the model's depth, ``N`` pairs, ``O`` numbers of an observation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,19 @@ from polar_env.runner.verdict import Verdict
 if TYPE_CHECKING:
     from polar_env.runner.answers import Answer
 
-__all__ = ["AskWorld", "World"]
+__all__ = ["AskWorld", "ObservedStates", "World"]
+
+
+class ObservedStates(NamedTuple):
+    """What a world shows of hidden states.
+
+    Attributes:
+        size: how many numbers ``O`` an observation has.
+        bound: no number is further from 0 than this.
+    """
+
+    size: int
+    bound: float
 
 
 class AskWorld(Protocol):
@@ -30,8 +42,8 @@ class AskWorld(Protocol):
         """The model's depth ``D``."""
 
     @property
-    def width(self) -> int:
-        """The model's width ``H``."""
+    def observed(self) -> ObservedStates:
+        """What `observations` consist of."""
 
     @property
     def identity(self) -> Program:
@@ -42,7 +54,7 @@ class AskWorld(Protocol):
         """Floating-point operations of reading out one token."""
 
     def observations(self, pairs: Sequence[tuple[Ask, tuple[int, ...]]]) -> NDArray[np.float32]:
-        """What an agent sees of asks after the layers executed so far, ``float32 [N, 2 H]``."""
+        """What an agent sees of asks after the layers executed so far, ``float32 [N, O]``; see `ObservedStates`."""
 
     def answers(
         self,

@@ -1,0 +1,382 @@
+"""The recorded world: shared programs were executed on many questions once; this table answers in the LLM's place.
+
+A folder holds ``world.json`` (the card, with a checksum of each other file), ``questions.parquet``,
+``verdicts.safetensors``, ``states.safetensors`` and ``reduction.safetensors``. It needs neither torch nor transformers.
+
+Letters: ``Q`` questions, ``P`` programs, ``S`` depths at which states are kept, ``K`` components of a state, ``C`` most
+choices of a question, ``N`` pairs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from polar_env.config import Config
+from polar_env.errors import ConfigError, FingerprintError, PolarError, QuestionError, UnknownNameError
+from polar_env.program import Program
+from polar_env.questions import SPLITS, Ask, Prompts, Question
+from polar_env.runner.stats import ExecutionStats
+from polar_env.runner.verdict import Verdict
+from polar_env.tables import read_json, sha256_of, write_whole
+from polar_env.worlds.reduction import Reduction, kept_depth
+from polar_env.worlds.world import ObservedStates
+
+if TYPE_CHECKING:
+    from polar_env.runner.answers import Answer
+    from polar_env.worlds.live import LiveWorld
+
+__all__ = ["WORLDS", "NotRecordedError", "RecordedWorld", "WorldCard", "open_world", "write_world"]
+
+SCHEMA_VERSION = 1
+CARD = "world.json"
+WORLDS = ("skills-smollm2-135m-v0",)
+"""Worlds that ship with the package."""
+_QUESTIONS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("text", pa.string()),  # null where the licence does not allow to ship it
+        ("task", pa.string()),
+        ("equation", pa.string()),
+        ("choices", pa.list_(pa.string())),
+        ("answer", pa.string()),
+        ("verifier", pa.string()),
+        ("split", pa.string()),
+        ("difficulty", pa.string()),
+        ("entry", pa.string()),  # JSON
+    ]
+)
+Arrays = dict[str, NDArray[Any]]
+
+
+class NotRecordedError(PolarError, LookupError):
+    """A recorded world was asked for what was not recorded."""
+
+
+class WorldCard(Config):
+    """What a recorded world says of itself."""
+
+    schema_version: int = SCHEMA_VERSION
+    """Version of the files' meaning."""
+    name: str
+    """How the world is called."""
+    model: str
+    """How the LLM was called."""
+    fingerprint: str
+    """The LLM's fingerprint."""
+    depth: int
+    """The LLM's depth."""
+    dtype: str
+    """The LLM's floating-point type."""
+    device: str
+    """Kind of device that it ran on."""
+    versions: dict[str, str]
+    """Versions of the libraries that executed."""
+    prompts: Prompts
+    """The prompts that questions were asked under."""
+    sources: list[str]
+    """Where the questions come from, as question specs."""
+    licence: str
+    """Under which licence the questions may be used."""
+    programs: list[str]
+    """The programs, the identity first."""
+    depths: list[int]
+    """Layers of the identity after which states are kept."""
+    files: dict[str, str] = {}  # noqa: RUF012 - pydantic copies defaults
+    """The sha256 of each file beside the card."""
+
+
+class RecordedWorld:
+    """Verdicts, confidences and states that an LLM gave once; see `World`.
+
+    Args:
+        card: what the world says of itself.
+        questions: the questions.
+        arrays: ``right`` ``bool [Q, P]``; ``log_prob`` of the gold answer ``float16 [Q, P]``; ``own``, how sure the LLM
+            is of the first token of its own answer, ``float16 [Q, P, 3]`` (see `AskWorld.confidences`); ``codes``,
+            reduced states after prefixes of the identity, ``float16 [Q, S, 2 K]``; of multiple choice also ``choices``,
+            the log-probability per token of each choice, ``float16 [Q, P, C]``.
+        reduction: makes ``codes`` of a live world's states.
+
+    Raises:
+        ConfigError: if shapes do not fit together.
+    """
+
+    def __init__(self, card: WorldCard, questions: Sequence[Question], arrays: Arrays, reduction: Reduction) -> None:
+        self.card, self.questions, self.arrays, self.reduction = card, list(questions), arrays, reduction
+        self.programs = [Program.parse(text, card.depth) for text in card.programs]
+        shape = len(self.questions), len(self.programs)
+        shapes = {name: arrays[name].shape for name in ("right", "log_prob", "own", "codes")}
+        expected = {
+            "right": shape, "log_prob": shape, "own": (*shape, 3),
+            "codes": (shape[0], len(card.depths), reduction.observed.size),
+        }  # fmt: skip
+        if shapes != expected or tuple(card.depths) != reduction.depths or self.programs[:1] != [self.identity]:
+            raise ConfigError(
+                f"the world '{card.name}' does not fit together: its arrays are {shapes}, expected are {expected}, the "
+                f"identity as first program, and states after {card.depths}; its reduction has {reduction.depths}."
+            )
+        self.stats = ExecutionStats()
+
+    @property
+    def depth(self) -> int:
+        """The model's depth ``D``."""
+        return self.card.depth
+
+    @property
+    def identity(self) -> Program:
+        """The program of the normal pass."""
+        return Program.identity(self.depth)
+
+    @property
+    def prompts(self) -> Prompts:
+        """The prompts that questions were asked under."""
+        return self.card.prompts
+
+    @property
+    def observed(self) -> ObservedStates:
+        """What `observations` consist of."""
+        return self.reduction.observed
+
+    @property
+    def read_out_flops(self) -> float:
+        """Nothing is read out here."""
+        return 0.0
+
+    @property
+    def asks(self) -> RecordedWorld:
+        """The part that agents may use. A table cannot hide its verdicts: what counts in the end is measured live."""
+        return self
+
+    @cached_property
+    def costs(self) -> NDArray[np.float64]:
+        """Executed layers / D of each program, ``[P]``."""
+        return np.array([program.cost(self.depth) for program in self.programs])
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {question.id: row for row, question in enumerate(self.questions)}
+
+    @cached_property
+    def _columns(self) -> dict[Program, int]:
+        return {program: column for column, program in enumerate(self.programs)}
+
+    @cached_property
+    def tasks(self) -> NDArray[np.str_]:
+        """The task of each question, ``[Q]``."""
+        return np.array([question.task for question in self.questions])
+
+    def rows(self, split: str) -> NDArray[np.intp]:
+        """Rows of the questions of a split."""
+        return np.flatnonzero([question.split == split for question in self.questions])
+
+    def row(self, ask: Ask | Question) -> int:
+        """The row of an ask or question.
+
+        Raises:
+            NotRecordedError: if it was not recorded.
+        """
+        row = self._rows.get(ask.id)
+        if row is None:
+            raise NotRecordedError(
+                f"'{self.card.name}' has no question {ask.text!r}; it has {len(self.questions)} others. Record "
+                "your own with polar record, or execute live."
+            )
+        return row
+
+    def column(self, program: Program) -> int:
+        """The column of a program.
+
+        Raises:
+            NotRecordedError: if it was not recorded.
+        """
+        column = self._columns.get(program)
+        if column is None:
+            raise NotRecordedError(
+                f"'{self.card.name}' has no program '{program}'; it has {len(self.programs)} others. Record it with "
+                f"polar record --program '{program}', or execute live."
+            )
+        return column
+
+    def check(self, questions: Sequence[Question]) -> None:
+        """Refuse questions that were not recorded."""
+        for question in questions:
+            self.row(question)
+
+    def verdicts(self, pairs: Sequence[tuple[Question, Program]]) -> list[Verdict]:
+        """The recorded verdicts; tokens of answers were not kept."""
+        self.stats.verdicts += len(pairs)
+        right, log_prob = self.arrays["right"], self.arrays["log_prob"]
+        cells = [(self.row(question), self.column(program)) for question, program in pairs]
+        return [Verdict(bool(right[cell]), float(log_prob[cell])) for cell in cells]
+
+    def remembers(self, question: Question, program: Program) -> bool:
+        """Whether it was recorded."""
+        return question.id in self._rows and program in self._columns
+
+    def observations(self, pairs: Sequence[tuple[Ask, tuple[int, ...]]]) -> NDArray[np.float32]:
+        """See `ReducedAsks.observations`, ``float32 [N, 2 K]``."""
+        rows = [self.row(ask) for ask, _ in pairs]
+        at = [kept_depth(self.card.depths, layers) for _, layers in pairs]
+        observed: NDArray[np.float32] = self.arrays["codes"][rows, at].astype(np.float32)
+        return observed
+
+    def confidences(self, pairs: Sequence[tuple[Ask, tuple[int, ...]]]) -> NDArray[np.float32]:
+        """How sure the LLM was of the first token of its own answer, ``float32 [N, 3]``."""
+        rows = [self.row(ask) for ask, _ in pairs]
+        columns = [self.column(Program(layers)) for _, layers in pairs]
+        own: NDArray[np.float32] = self.arrays["own"][rows, columns].astype(np.float32)
+        return own
+
+    def answers(
+        self,
+        asks: Sequence[Ask],
+        programs: Program | Sequence[Program],
+        temperature: float = 0.0,
+        seeds: Sequence[int] = (),
+    ) -> list[Answer]:
+        """Answers were not written down.
+
+        Raises:
+            NotRecordedError: always.
+        """
+        raise NotRecordedError(f"'{self.card.name}' holds verdicts, not written answers; execute live for these.")
+
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """Tokens were not kept."""
+        return ""
+
+    def shuffled(self, seed: int = 0) -> RecordedWorld:
+        """A control: states are shuffled among the questions of each split, so that reading them cannot help."""
+        order = np.arange(len(self.questions))
+        rng = np.random.default_rng(seed)
+        for split in SPLITS:
+            rows = self.rows(split)
+            order[rows] = rng.permutation(rows)
+        return RecordedWorld(
+            self.card, self.questions, self.arrays | {"codes": self.arrays["codes"][order]}, self.reduction
+        )
+
+    def require(self, live: LiveWorld) -> None:
+        """Refuse a live world that would not give these verdicts.
+
+        Raises:
+            FingerprintError: for another LLM or other prompts.
+        """
+        if live.llm.fingerprint != self.card.fingerprint:
+            raise FingerprintError(
+                f"'{self.card.name}' was recorded with '{self.card.model}' ({self.card.fingerprint}); this is "
+                f"'{live.llm.name}' ({live.llm.fingerprint}). Load that model, or record a world of this one."
+            )
+        if live.prompts != self.card.prompts:
+            raise FingerprintError(
+                f"'{self.card.name}' was recorded under the prompt '{self.card.prompts.name}' with other examples than "
+                f"this one ('{live.prompts.name}'); make the live world with recorded.prompts."
+            )
+
+
+def write_world(world: RecordedWorld, folder: Path, *, texts: bool = True) -> WorldCard:
+    """Write a world; the card last, so that a folder with a card is whole.
+
+    Args:
+        world: the world.
+        folder: where to.
+        texts: whether the questions' texts may be shipped; without them only ids and answers' verdicts are.
+
+    Returns:
+        The card as it was written.
+    """
+    rows = pa.Table.from_pylist([_record(question, texts) for question in world.questions], schema=_QUESTIONS)
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink, compression="zstd")
+    verdicts = {name: array for name, array in world.arrays.items() if name != "codes"}
+    contents = {
+        "questions.parquet": sink.getvalue().to_pybytes(),
+        "verdicts.safetensors": save(verdicts),
+        "states.safetensors": save({"codes": world.arrays["codes"]}),
+        "reduction.safetensors": save(world.reduction.arrays()),
+    }
+    for name, content in contents.items():
+        write_whole(folder / name, content)
+    card = world.card.model_copy(update={"files": {name: sha256_of(folder / name) for name in contents}})
+    write_whole(folder / CARD, card.model_dump_json(indent=1).encode())
+    return card
+
+
+def open_world(name: str | Path) -> RecordedWorld:
+    """Open a recorded world, every byte of it checked.
+
+    Args:
+        name: one of `WORLDS`, or a folder.
+
+    Raises:
+        UnknownNameError: if there is no such world.
+        FingerprintError: if it is of another schema, or a file is missing, cut short or changed.
+        ConfigError: if the card is damaged.
+    """
+    folder = _folder(name)
+    values = read_json(folder / CARD)
+    if values.get("schema_version") != SCHEMA_VERSION:
+        raise FingerprintError(
+            f"{folder / CARD} is of schema {values.get('schema_version')}; this polar-env reads {SCHEMA_VERSION}. "
+            "Record the world again, or install the version that wrote it."
+        )
+    card = WorldCard.of(values, str(folder / CARD))
+    for file, expected in card.files.items():
+        if not (folder / file).is_file() or sha256_of(folder / file) != expected:
+            raise FingerprintError(
+                f"{folder / file} is missing, cut short or changed (its card says sha256 {expected[:16]}..). Put a "
+                "copy of the whole file there, or record the world again."
+            )
+    try:
+        questions = [_question(record) for record in pq.read_table(folder / "questions.parquet").to_pylist()]
+        arrays = load_file(folder / "verdicts.safetensors") | load_file(folder / "states.safetensors")
+        reduction = Reduction.of(card.depths, load_file(folder / "reduction.safetensors"))
+        return RecordedWorld(card, questions, arrays, reduction)
+    except (KeyError, SafetensorError, pa.ArrowException, QuestionError) as error:
+        raise ConfigError(f"{folder} is no whole world: {error}. Record it again.") from error
+
+
+def _folder(name: str | Path) -> Path:
+    folder = Path(name)
+    if str(name) in WORLDS:
+        folder = Path(str(resources.files("polar_env.worlds") / "data" / str(name)))
+    if not (folder / CARD).is_file():
+        raise UnknownNameError("recorded world", str(name), WORLDS, f"Or give a folder with a {CARD}.")
+    return folder
+
+
+def _record(question: Question, texts: bool) -> dict[str, Any]:
+    ask = question.ask
+    return {
+        "id": ask.id,
+        "text": ask.text if texts else None,
+        "task": ask.task,
+        "equation": ask.equation if texts else None,
+        "choices": list(ask.choices) if texts else [],
+        "answer": question.answer if texts else "withheld",
+        "verifier": question.verifier,
+        "split": question.split,
+        "difficulty": question.difficulty,
+        "entry": None if question.entry is None or not texts else json.dumps(question.entry),
+    }
+
+
+def _question(record: Mapping[str, Any]) -> Question:
+    text = record["text"] or f"question {record['id']} (its licence keeps the text)"
+    ask = Ask(text, record["task"], record["equation"], tuple(record["choices"]))
+    return Question(
+        ask, record["answer"], record["verifier"], record["split"], record["difficulty"],
+        json.loads(record["entry"]) if record["entry"] else None,
+    )  # fmt: skip

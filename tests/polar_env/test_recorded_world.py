@@ -1,0 +1,152 @@
+"""A recorded world says what the LLM said, is refused when a byte is not its own, and needs no LLM."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polar_env.errors import ConfigError, FingerprintError, UnknownNameError
+from polar_env.llm import FrozenLLM
+from polar_env.program import Program
+from polar_env.questions import Prompt, Question
+from polar_env.worlds import LiveWorld, NotRecordedError, RecordedWorld, ReducedAsks, Reduction, open_world, write_world
+from polar_env.worlds.recorded import WORLDS
+from tests.worlds import world_of
+from train.record import pack, record
+
+PROGRAMS = [Program((0, 1, 2, 3)), Program((0, 1, 3)), Program((0, 1, 1, 2, 3)), Program((0, 1, 2)), Program((1, 2, 3))]
+QUESTIONS = [
+    Question.of(f"Say {n}", "a", task=("words", "more")[n % 2], split=("train", "train", "validation", "test")[n % 4])
+    for n in range(24)
+]
+
+
+@pytest.fixture(scope="module")
+def live(tiny_llm: FrozenLLM) -> LiveWorld:
+    return world_of(tiny_llm, Prompt(style="qa", max_new_tokens=3))
+
+
+@pytest.fixture(scope="module")
+def recorded(live: LiveWorld, tmp_path_factory: pytest.TempPathFactory) -> RecordedWorld:
+    folder = tmp_path_factory.mktemp("recording")
+    record(live, QUESTIONS, PROGRAMS, folder, piece=10)
+    return pack(folder, QUESTIONS, name="tiny", sources=["made"], licence="CC0-1.0", components=6)
+
+
+def test_it_says_what_the_llm_says(live: LiveWorld, recorded: RecordedWorld) -> None:
+    pairs = [(question, program) for question in QUESTIONS for program in PROGRAMS]
+    for ours, theirs in zip(recorded.verdicts(pairs), live.verdicts(pairs), strict=True):
+        assert ours.right == theirs.right
+        assert ours.log_prob == pytest.approx(theirs.log_prob, rel=1e-3)
+    asked = [(question.ask, program.layers) for question, program in pairs]
+    assert recorded.confidences(asked) == pytest.approx(live.confidences(asked), abs=2e-3)
+    seen = [(q.ask, layers) for q in QUESTIONS for layers in ((), (0, 1), (0, 1, 2), (0, 1, 1, 2), (1, 2))]
+    reduced = ReducedAsks(live.asks, recorded.reduction)
+    assert recorded.observations(seen) == pytest.approx(reduced.observations(seen), abs=5e-3)
+    assert recorded.observed == reduced.observed
+    recorded.require(live)
+
+
+def test_states_are_those_of_the_identity(recorded: RecordedWorld) -> None:
+    """After a program departs from the identity, the last state before stays in sight."""
+    ask = QUESTIONS[0].ask
+    kept = recorded.observations([(ask, layers) for layers in ((0, 1), (0, 1, 2), (0, 1, 3, 3), (0, 1, 1, 2))])
+    assert (kept == kept[0]).all()
+    assert (recorded.observations([(ask, (0, 1, 2, 3))]) != kept[0]).any()
+    assert (recorded.observations([(ask, (1, 2, 3))]) == recorded.observations([(ask, ())])).all()
+
+
+def test_a_reduction_keeps_what_differs_most() -> None:
+    rng = np.random.default_rng(0)
+    plane = rng.normal(size=(2, 12))
+    states = (rng.normal(size=(50, 1, 2, 2)) @ plane).astype(np.float32) + 3.0  # [N, S, 2, H]
+    reduction = Reduction.fit(states, [0], components=2)
+    codes = reduction.apply(states.reshape(50, -1), np.zeros(50, np.intp)).reshape(50, 2, 2)
+    for half in range(2):
+        again = codes[:, half] @ reduction.bases[0, half].T.astype(np.float32) + reduction.means[0, half]
+        assert again == pytest.approx(states[:, 0, half], abs=2e-2)
+
+
+def test_what_was_not_recorded(recorded: RecordedWorld) -> None:
+    with pytest.raises(NotRecordedError, match=r"no program '0-2x2 3'.*polar record --program '0-2x2 3'"):
+        recorded.verdicts([(QUESTIONS[0], Program((0, 1, 2, 0, 1, 2, 3)))])
+    with pytest.raises(NotRecordedError, match="no question 'Other'"):
+        recorded.observations([(Question.of("Other", "a").ask, ())])
+    with pytest.raises(NotRecordedError, match="execute live"):
+        recorded.answers([QUESTIONS[0].ask], PROGRAMS[0])
+
+
+def test_another_llm_or_prompt_is_refused(live: LiveWorld, recorded: RecordedWorld) -> None:
+    with pytest.raises(FingerprintError, match="recorded under the prompt"):
+        recorded.require(world_of(live.llm, Prompt(style="bare", max_new_tokens=3)))
+    other = recorded.card.model_copy(update={"fingerprint": "0123"})
+    with pytest.raises(FingerprintError, match=r"was recorded with .* \(0123\)"):
+        RecordedWorld(other, QUESTIONS, recorded.arrays, recorded.reduction).require(live)
+
+
+def test_a_file_that_is_not_its_own_is_refused(recorded: RecordedWorld, tmp_path: Path) -> None:
+    card = write_world(recorded, tmp_path / "whole")
+    again = open_world(tmp_path / "whole")
+    assert again.questions == recorded.questions
+    assert all((again.arrays[name] == recorded.arrays[name]).all() for name in recorded.arrays)
+    for name in card.files:
+        for number, harm in enumerate((lambda b: b[:-1], lambda b: b[:-1] + bytes([b[-1] ^ 1]))):
+            folder = tmp_path / f"{name}-{number}"
+            shutil.copytree(tmp_path / "whole", folder)
+            (folder / name).write_bytes(harm((folder / name).read_bytes()))
+            with pytest.raises(FingerprintError, match=f"{name} is missing, cut short or changed"):
+                open_world(folder)
+    values = json.loads((tmp_path / "whole" / "world.json").read_text())
+    (tmp_path / "whole" / "world.json").write_text(json.dumps(values | {"schema_version": 0}))
+    with pytest.raises(FingerprintError, match="is of schema 0"):
+        open_world(tmp_path / "whole")
+    with pytest.raises(UnknownNameError, match="Did you mean 'skills-smollm2-135m-v0'"):
+        open_world("skills-smollm2-135m-v1")
+
+
+def test_arrays_that_do_not_fit_are_refused(recorded: RecordedWorld) -> None:
+    with pytest.raises(ConfigError, match="does not fit together"):
+        RecordedWorld(recorded.card, QUESTIONS[1:], recorded.arrays, recorded.reduction)
+
+
+def test_texts_may_stay_at_home(recorded: RecordedWorld, tmp_path: Path) -> None:
+    write_world(recorded, tmp_path, texts=False)
+    kept = open_world(tmp_path)
+    shipped = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"Say 3" not in shipped
+    assert [question.task for question in kept.questions] == [question.task for question in recorded.questions]
+    row = kept.verdicts([(kept.questions[0], PROGRAMS[1])])
+    assert row == recorded.verdicts([(recorded.questions[0], PROGRAMS[1])])
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_shipped_worlds_are_frozen(name: str) -> None:
+    """What is cited must not change; a world with other bytes gets another version in its name."""
+    world = open_world(name)
+    assert world.card.name == name
+    assert world.card.files == FROZEN[name]
+    assert {question.split for question in world.questions} == {"train", "validation", "test"}
+
+
+def test_a_world_needs_neither_torch_nor_transformers() -> None:
+    code = (
+        "import sys, gymnasium; env = gymnasium.make_vec('polar_env:Skills-SmolLM2-135M-v0', 2); env.reset(seed=0); "
+        "env.step(env.action_space.sample()); assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+FROZEN = {
+    "skills-smollm2-135m-v0": {
+        "questions.parquet": "bb751186e41a3e3ed63231e0ff34d7c3f37ce61aa3cf4bc4a5b8db104e58788b",
+        "verdicts.safetensors": "6b171078915d2972584bc12cccc8ee823ad47154f06aa08b094025e144d20eec",
+        "states.safetensors": "2ed35a2d36c14f60cb6a67a8de242cffbc5cb3520539377cd8a9e08350569128",
+        "reduction.safetensors": "6828738e26981f93917ae40fd378c3832fd6beae1fcc6516f83a1b0af678c9d5",
+    }
+}

@@ -1,0 +1,249 @@
+"""From a recorded world to a value agent: which programs stand on its menu, the regression, and its calibration.
+
+Letters: ``Q`` questions, ``P`` programs of the world, ``M`` programs of the menu.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize
+
+from agents.card import AgentCard, library_versions, save_agent
+from agents.fixed import StaticAgent, TaskStaticAgent
+from agents.value import KIND, Calibration, ValueAgent, ValueModel
+from polar_env.questions import twin_hash
+from polar_env.worlds import RecordedWorld, Reduction
+from train.config import ValueConfig
+from train.static import StaticChoice, static_of_world
+
+__all__ = ["OutOfFold", "TrainedValue", "choose_menu", "fit_value", "out_of_fold", "train_value"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """What the value agent is worth on questions that it was not fitted on, by cross-validation.
+
+    Attributes:
+        questions: rows of the world.
+        chosen: the program chosen for each, a column of the world, ``[Q]``.
+        right: whether it is right, ``bool [Q]``.
+        costs: executed layers / D, those before the choice included, ``[Q]``.
+        static: the best static program of the other folds, ``[Q]``.
+        static_right: whether that is right, ``bool [Q]``.
+        values: predicted value of the chosen program, ``[Q]``.
+    """
+
+    questions: NDArray[np.intp]
+    chosen: NDArray[np.intp]
+    right: NDArray[np.bool_]
+    costs: Array
+    static: NDArray[np.intp]
+    static_right: NDArray[np.bool_]
+    values: Array
+
+
+@dataclass(frozen=True)
+class TrainedValue:
+    """What training made.
+
+    Attributes:
+        folder: holds one folder for each agent.
+        out_of_fold: see `OutOfFold`.
+        static: the best static programs.
+    """
+
+    folder: Path
+    out_of_fold: OutOfFold
+    static: StaticChoice
+
+
+def targets_of(world: RecordedWorld, rows: NDArray[np.intp], config: ValueConfig) -> Array:
+    """What programs are worth on questions, ``[Q, P]``: a mean of verdict and probability of the gold answer.
+
+    A verdict is one bit; the probability says how near it was, and is worth about a point of pass@1.
+    """
+    right = world.arrays["right"][rows].astype(float)
+    probability = np.exp(world.arrays["log_prob"][rows].astype(float))
+    return np.asarray(config.verdict_share * right + (1 - config.verdict_share) * probability)
+
+
+def menu_costs(world: RecordedWorld, look: int) -> Array:
+    """Executed layers / D of each program when it is chosen after some layers of the identity, ``[P]``."""
+    layers = [len(program) + look - min(look, program.departure) for program in world.programs]
+    return np.array(layers) / world.depth
+
+
+def choose_menu(targets: Array, costs: Array, count: int, price: float) -> list[int]:
+    """The programs that add most to one another, greedily: each is the one by which the best of the menu for each
+    question gains most in the mean, minus its price.
+
+    Args:
+        targets: see `targets_of`.
+        costs: of each program, ``[P]``.
+        count: how many ``M`` to choose.
+        price: value that ``D`` layers must add.
+
+    Returns:
+        Columns; the identity, 0, first.
+    """
+    menu, best = [0], targets[:, 0]
+    while len(menu) < min(count, targets.shape[1]):
+        gains = np.maximum(targets, best[:, None]).mean(0) - price * costs
+        gains[menu] = -np.inf
+        menu.append(int(gains.argmax()))
+        best = np.maximum(best, targets[:, menu[-1]])
+    return menu
+
+
+def fit_value(world: RecordedWorld, rows: NDArray[np.intp], config: ValueConfig) -> tuple[list[int], ValueModel]:
+    """A menu and the model of its programs' values, from some questions.
+
+    Args:
+        world: the world.
+        rows: rows of the questions.
+        config: the settings.
+    """
+    targets, costs = targets_of(world, rows, config), menu_costs(world, config.look)
+    menu = choose_menu(targets, costs, config.menu, config.menu_price)
+    observations = _observations(world, rows, config.look)
+    return menu, ValueModel.fit(observations, targets[:, menu], ridge=config.ridge, scale=config.scale)
+
+
+def _observations(world: RecordedWorld, rows: NDArray[np.intp], look: int) -> NDArray[np.float32]:
+    start = world.identity.layers[:look]
+    return world.observations([(world.questions[row].ask, start) for row in rows])
+
+
+def out_of_fold(world: RecordedWorld, rows: NDArray[np.intp], config: ValueConfig, seed: int) -> OutOfFold:
+    """Cross-validate; twins stand in the same fold, and menus and static programs are those of the other folds.
+
+    Args:
+        world: the world.
+        rows: rows of the questions.
+        config: the settings.
+        seed: of the folds.
+    """
+    twins = np.unique([twin_hash(world.questions[row].ask) for row in rows], return_inverse=True)[1]
+    fold = np.random.default_rng(seed).permutation(twins.max() + 1)[twins] % config.folds
+    costs, right = menu_costs(world, config.look), world.arrays["right"]
+    chosen, static, values = np.zeros(len(rows), np.intp), np.zeros(len(rows), np.intp), np.zeros(len(rows))
+    for each in range(config.folds):
+        inside, outside = rows[fold != each], rows[fold == each]
+        if not len(outside):
+            continue
+        menu, model = fit_value(world, inside, config)
+        predicted = model.predict(_observations(world, outside, config.look))
+        best = (predicted - config.price * costs[menu]).argmax(1)
+        chosen[fold == each] = np.array(menu)[best]
+        values[fold == each] = predicted[np.arange(len(outside)), best]
+        static[fold == each] = right[inside].mean(0).argmax()
+    return OutOfFold(rows, chosen, right[rows, chosen], costs[chosen], static, right[rows, static], values)
+
+
+def calibrate(values: Array, right: NDArray[np.bool_]) -> Calibration:
+    """The logistic function under which verdicts are likeliest, its slope held back slightly.
+
+    Args:
+        values: predicted out of fold, ``[Q]``.
+        right: verdicts, ``[Q]``.
+    """
+
+    def loss(parameters: Array) -> float:
+        logits = parameters[0] * values + parameters[1]
+        return float((np.logaddexp(0, logits) - right * logits).mean() + 1e-4 * parameters[0] ** 2)
+
+    slope, intercept = optimize.minimize(loss, np.array([1.0, 0.0])).x
+    return Calibration(float(slope), float(intercept))
+
+
+def train_value(world: RecordedWorld, folder: Path, config: ValueConfig, seed: int = 0) -> TrainedValue:
+    """Train on the train and validation questions of a world; its test questions stay unseen.
+
+    Args:
+        world: the world.
+        folder: gets ``agents/value``, ``agents/best-static`` and ``agents/best-static-per-task``.
+        config: the settings.
+        seed: of the cross-validation.
+    """
+    train, validation = world.rows("train"), world.rows("validation")
+    rows = np.concatenate([train, validation])
+    static = static_of_world(world)
+    judged = out_of_fold(world, rows, config, seed)
+    menu, model = fit_value(world, rows, config)
+    agent = ValueAgent(
+        world, [world.programs[column] for column in menu], model, look=config.look, price=config.price,
+        calibration=calibrate(judged.values, judged.right),
+    )  # fmt: skip
+    card = _card(world, train, validation, config, seed, static, judged)
+    agents = folder / "agents"
+    at = world.card.depths.index(config.look)
+    reduction = Reduction((config.look,), world.reduction.means[[at]], world.reduction.bases[[at]])
+    save_agent(
+        card.model_copy(update={"config": card.config | agent.settings()}), agents / KIND, agent.saved(reduction)
+    )
+    for fixed in (StaticAgent(static.program, "best-static"),
+                  TaskStaticAgent(static.program, static.by_task, "best-static-per-task")):  # fmt: skip
+        save_static(fixed, card, agents)
+    return TrainedValue(agents, judged, static)
+
+
+def save_static(agent: StaticAgent | TaskStaticAgent, blank: AgentCard, agents: Path) -> None:
+    """Save a static agent beside the trained one."""
+    config: dict[str, Any]
+    if isinstance(agent, StaticAgent):
+        kind, config = "static", {"program": str(agent.program)}
+    else:
+        by_task = {task: str(program) for task, program in agent.by_task.items()}
+        kind, config = "static-per-task", {"program": str(agent.default), "by_task": by_task}
+    card = blank.model_copy(update={"kind": kind, "name": agent.name, "config": config})
+    save_agent(card, agents / agent.name, {})
+
+
+def _card(
+    world: RecordedWorld,
+    train: Sequence[int] | NDArray[np.intp],
+    validation: Sequence[int] | NDArray[np.intp],
+    config: ValueConfig,
+    seed: int,
+    static: StaticChoice,
+    judged: OutOfFold,
+) -> AgentCard:
+    of = world.card
+    return AgentCard(
+        kind=KIND,
+        name=KIND,
+        model=of.model,
+        dtype=of.dtype,
+        fingerprint=of.fingerprint,
+        depth=of.depth,
+        prompts=of.prompts,
+        tasks=sorted(set(world.tasks[train].tolist())),
+        questions=of.sources,
+        train_asks=[twin_hash(world.questions[row].ask) for row in train],
+        validation_asks=[twin_hash(world.questions[row].ask) for row in validation],
+        seed=seed,
+        versions=library_versions(),
+        config={"world": of.name, "files": of.files, **config.model_dump(mode="json")},
+        results={
+            "best-static": str(static.program),
+            "best-static-per-task": {task: str(program) for task, program in static.by_task.items()},
+            "static_gain_on_train": static.train_gain,
+            "static_gain_on_validation": static.validation_gain,
+            "static_questions": static.questions,
+            "out_of_fold": {
+                "pass_at_1": float(judged.right.mean()),
+                "cost": float(judged.costs.mean()),
+                "static_pass_at_1": float(judged.static_right.mean()),
+                "identity_pass_at_1": float(world.arrays["right"][judged.questions, 0].mean()),
+                "questions": len(judged.questions),
+            },
+        },
+    )
