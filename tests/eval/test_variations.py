@@ -63,7 +63,7 @@ def test_what_survives(tiny_llm: FrozenLLM, made_questions: list[Question], tmp_
 
     def open_world(prompts: Prompts, dtype: str) -> LiveWorld:
         opened.append(dtype)
-        return world_of(tiny_llm, prompts)
+        return LiveWorld(world.runner, prompts)  # as the command does: it remembers all answers
 
     same = [Variation("the same", PROMPTS, "float32"), *variations_of(PROMPTS, "float32", chat=False)[:1]]
     varied = vary(open_world, results, made_questions, same)

@@ -236,6 +236,16 @@ def test_a_worked_example_with_choices_is_its_own_twin() -> None:
     assert not without_examples([question], prompts)
 
 
+def test_a_changed_copy_of_a_prompt_is_another_prompt() -> None:
+    """Its digest is the key of all that is remembered of a question: a copy must not keep the original's."""
+    prompt = Prompt(style="qa", max_new_tokens=4)
+    before = prompt.digest
+    for change in ({"style": "bare"}, {"max_new_tokens": 5}, {"examples": (Example(question="a", answer="b"),)}):
+        changed = prompt.model_copy(update=change)
+        assert changed.digest == Prompt.model_validate(changed.model_dump()).digest != before
+    assert prompt.model_copy().digest == before
+
+
 def test_prompt_default_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Prompt(style="qa").style = "chat"  # type: ignore[misc]
