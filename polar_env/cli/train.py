@@ -1,4 +1,4 @@
-"""``polar train``: warm-start an agent from traces and improve it with PPO."""
+"""``polar train``: an agent from traces by imitation and PPO, or a value agent from a recorded world."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from polar_env.cli.flags import QuestionsConfig, with_model
 from polar_env.cli.opening import open_pool, open_questions, open_world
 from polar_env.envs.config import EnvConfig
 from polar_env.errors import ConfigError
-from train.config import ImitationConfig, PPOConfig, TrainingConfig
+from train.config import ImitationConfig, PPOConfig, TrainingConfig, ValueConfig
 
 __all__ = ["CONFIG", "TrainConfig", "run"]
 
 
 class TrainConfig(QuestionsConfig):
-    """Imitate traces, then PPO; run again, it resumes. wandb is offline unless WANDB_MODE=online."""
+    """Imitate traces, then PPO; run again, it resumes. wandb is offline unless WANDB_MODE=online. With --world a value
+    agent learns from a recorded world, in seconds and without an LLM.
+    """
+
+    world: str = ""
+    """Recorded world to learn from in place of traces: one that ships with the package, or a folder."""
+    value: ValueConfig = ValueConfig()
+    """The value agent (--world)."""
 
     traces: Path | None = None
     """Trace set to imitate; by default OUT/traces."""
@@ -40,7 +47,34 @@ CONFIG = TrainConfig
 
 
 def run(config: TrainConfig) -> dict[str, Any]:
-    """Train; the agents lie in ``OUT/agents/imitation`` and ``OUT/agents/ppo``."""
+    """Train; the agents lie in ``OUT/agents``."""
+    return _from_world(config) if config.world else _from_traces(config)
+
+
+def _from_world(config: TrainConfig) -> dict[str, Any]:
+    """A value agent from a recorded world, with the best static programs beside it."""
+    from polar_env.worlds import open_world as open_recorded
+    from train.value import train_value
+
+    trained = train_value(open_recorded(config.world), config.out, config.value, config.seed)
+    judged = trained.out_of_fold
+    right, static = judged.right.mean(), judged.static_right.mean()
+    console.print(
+        f"on {len(judged.right)} train and validation questions, out of fold: value {100 * right:.1f} % at cost "
+        f"{judged.costs.mean():.3f}, best static program {100 * static:.1f} %. Agents: {trained.folder}",
+        markup=False,
+    )
+    return {
+        "agents": str(trained.folder),
+        "best_static": str(trained.static.program),
+        "out_of_fold": {
+            "pass_at_1": float(right), "mean_cost": float(judged.costs.mean()), "static_pass_at_1": float(static)
+        },
+    }  # fmt: skip
+
+
+def _from_traces(config: TrainConfig) -> dict[str, Any]:
+    """An agent by imitation and PPO."""
     from polar_env.traces import TraceSet
     from train.pipeline import train_agents
 

@@ -69,7 +69,10 @@ class Reduction:
         means = states.mean(0, dtype=np.float64).astype(np.float32)  # [S, 2, H]
         centred = np.moveaxis(states - means, 0, 2)  # [S, 2, N, H]
         directions = np.linalg.svd(centred, full_matrices=False)[2][..., :components, :]  # [S, 2, K, H]
-        return cls(tuple(depths), means, np.swapaxes(directions, -1, -2).astype(np.float16))
+        bases = np.ascontiguousarray(
+            np.swapaxes(directions, -1, -2), np.float16
+        )  # safetensors writes memory as it lies
+        return cls(tuple(depths), means, bases)
 
     def apply(self, states: NDArray[np.float32], at: NDArray[np.intp]) -> NDArray[np.float32]:
         """States as components.

@@ -94,6 +94,8 @@ def test_a_file_that_is_not_its_own_is_refused(recorded: RecordedWorld, tmp_path
     card = write_world(recorded, tmp_path / "whole")
     again = open_world(tmp_path / "whole")
     assert again.questions == recorded.questions
+    for name, array in recorded.reduction.arrays().items():
+        assert (again.reduction.arrays()[name] == array).all()
     assert all((again.arrays[name] == recorded.arrays[name]).all() for name in recorded.arrays)
     for name in card.files:
         for number, harm in enumerate((lambda b: b[:-1], lambda b: b[:-1] + bytes([b[-1] ^ 1]))):
@@ -132,6 +134,22 @@ def test_shipped_worlds_are_frozen(name: str) -> None:
     assert world.card.name == name
     assert world.card.files == FROZEN[name]
     assert {question.split for question in world.questions} == {"train", "validation", "test"}
+
+
+def test_a_shipped_world_is_what_the_llm_says(smollm2: FrozenLLM) -> None:
+    """Recorded on another machine and device; a sample is executed again here."""
+    world = open_world("skills-smollm2-135m-v0")
+    live = world_of(smollm2, world.prompts)
+    world.require(live)
+    rng = np.random.default_rng(0)
+    sampled = [world.questions[row] for row in rng.choice(len(world.questions), 8, replace=False)]
+    pairs = [(q, world.programs[column]) for q in sampled for column in (0, *rng.integers(1, len(world.programs), 2))]
+    for ours, theirs in zip(world.verdicts(pairs), live.verdicts(pairs), strict=True):
+        assert ours.right == theirs.right
+        assert ours.log_prob == pytest.approx(theirs.log_prob, rel=2e-3, abs=2e-3)
+    seen = [(q.ask, world.identity.layers[:depth]) for q in sampled for depth in (2, 4, 16)]
+    observed = ReducedAsks(live.asks, world.reduction).observations(seen)
+    assert world.observations(seen) == pytest.approx(observed, abs=1e-2)
 
 
 def test_a_world_needs_neither_torch_nor_transformers() -> None:
