@@ -1,4 +1,4 @@
-"""`ProgramVectorEnv` as a Stable-Baselines3 `VecEnv`."""
+"""Our vector environments as a Stable-Baselines3 `VecEnv`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from polar_env.envs.vector_env import ProgramVectorEnv
+from polar_env.envs.world_env import WorldVectorEnv
 from polar_env.errors import ConfigError
 
 __all__ = ["ProgramVecEnv"]
@@ -28,7 +29,7 @@ class ProgramVecEnv(VecEnv):
         ConfigError: for another mode of autoreset.
     """
 
-    def __init__(self, env: ProgramVectorEnv) -> None:
+    def __init__(self, env: ProgramVectorEnv | WorldVectorEnv) -> None:
         if env.autoreset_mode != AutoresetMode.SAME_STEP:
             raise ConfigError(
                 f"the vector environment resets in mode {env.autoreset_mode.value}, SB3 counts on SameStep; leave "
@@ -37,6 +38,7 @@ class ProgramVecEnv(VecEnv):
         self.env = env
         self._actions: NDArray[np.int64] = np.zeros(env.num_envs, np.int64)
         self._lengths = np.zeros(env.num_envs, np.int64)
+        self._returns = np.zeros(env.num_envs)
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
     def reset(self) -> VecEnvObs:
@@ -46,6 +48,7 @@ class ProgramVecEnv(VecEnv):
         self._reset_seeds()
         self._reset_options()
         self._lengths[:] = 0
+        self._returns[:] = 0.0
         self.reset_infos = [self._lane(infos, lane) for lane in range(self.num_envs)]
         return dict(observation)
 
@@ -55,10 +58,10 @@ class ProgramVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Take the kept actions."""
-        before = self.env.episodes
         observation, rewards, terminated, truncated, infos = self.env.step(self._actions)
         dones = terminated | truncated
         self._lengths += 1
+        self._returns += rewards
         lanes = []
         for lane in range(self.num_envs):
             info = self._lane(infos, lane)
@@ -66,9 +69,9 @@ class ProgramVecEnv(VecEnv):
                 info |= self._lane(infos["final_info"], lane)
                 info["terminal_observation"] = infos["final_obs"][lane]
                 info["TimeLimit.truncated"] = bool(truncated[lane] and not terminated[lane])
-                total = before[lane].ret + float(rewards[lane])
-                info["episode"] = {"r": total, "l": int(self._lengths[lane]), "t": 0.0}
+                info["episode"] = {"r": float(self._returns[lane]), "l": int(self._lengths[lane]), "t": 0.0}
                 self._lengths[lane] = 0
+                self._returns[lane] = 0.0
             lanes.append(info)
         return dict(observation), rewards.astype(np.float32), dones, lanes
 
