@@ -8,21 +8,21 @@ Letters: ``Q`` questions, ``P`` programs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.comparison import Comparison, compare
 from eval.frontier import frontier
-from eval.statistics import Estimate, pooled, share
+from eval.statistics import Estimate, interquartile_mean, mean, pooled, share
 from eval.table import Table
 from polar_env.program import Program
 from polar_env.questions import Question
 from polar_env.worlds import RecordedWorld
 
-__all__ = ["Headroom", "Score", "headroom", "headroom_table", "score_choices"]
+__all__ = ["Headroom", "LearnerScore", "headroom", "headroom_table", "reference_table", "score_learner"]
 
 _GRID = 65
 _SHUFFLES = 200
@@ -53,23 +53,46 @@ class Headroom:
 
 
 @dataclass(frozen=True)
-class Score:
-    """What a choice of programs captures.
+class LearnerScore:
+    """What a learner captures over some seeds.
 
     Attributes:
-        score: share of the headroom: 0 is the best static program, 1 the oracle.
-        pass_at_1: share of right answers.
-        vs_static: the difference to the best static program, paired.
+        score: share of the headroom: 0 is the best static program, 1 the oracle; interquartile mean over seeds.
+        over_questions: the same of all seeds together, with an interval over questions.
+        pass_at_1: share of right answers, mean over seeds.
+        vs_static: the difference to the best static program, mean over seeds, with an interval over questions.
         mean_cost: executed layers / D.
-        aiq: mean accuracy over the hull of identity, best static program and this choice, from the cheapest to the
-            dearest program of the world.
+        aiq: mean accuracy over the cost-quality hull of identity, best static program and this learner, from the
+            cheapest to the dearest program of the world.
+        seconds: to learn once.
     """
 
     score: Estimate
-    pass_at_1: Estimate
-    vs_static: Comparison
+    over_questions: Estimate
+    pass_at_1: float
+    vs_static: Estimate
     mean_cost: float
     aiq: float
+    seconds: float
+
+    def as_json(self) -> dict[str, float | int | None]:
+        """The keys that scripts read."""
+        low, high = (None if math.isnan(end) else end for end in (self.score.low, self.score.high))
+        return {
+            "score": self.score.value,
+            "low": low,
+            "high": high,
+            "low_over_questions": self.over_questions.low,
+            "high_over_questions": self.over_questions.high,
+            "seconds": self.seconds,
+            "seeds": self.score.count,
+            "pass_at_1": self.pass_at_1,
+            "vs_static": self.vs_static.value,
+            "vs_static_low": self.vs_static.low,
+            "vs_static_high": self.vs_static.high,
+            "mean_cost": self.mean_cost,
+            "aiq": self.aiq,
+        }
 
 
 def headroom(
@@ -127,33 +150,62 @@ def headroom_table(found: Headroom) -> Table:
     )
 
 
-def score_choices(
-    world: RecordedWorld, rows: Choices, chosen: Choices, costs: NDArray[np.float64], static: int, name: str
-) -> Score:
-    """Score the programs that somebody chose.
+def score_learner(
+    world: RecordedWorld, rows: Choices, chosen: Choices, costs: NDArray[np.float64], static: Program, seconds: float
+) -> LearnerScore:
+    """Score the programs that a learner chose with some seeds.
 
     Args:
         world: the world.
         rows: rows of the questions, ``[Q]``.
-        chosen: the program chosen for each, a column, ``[Q]``.
-        costs: executed layers / D of each answer, ``[Q]``.
-        static: column of the best static program.
-        name: who chose.
+        chosen: columns of the programs, ``[N, Q]``, a row for each seed.
+        costs: executed layers / D of each answer, ``[N, Q]``.
+        static: the best static program.
+        seconds: to learn once.
     """
     right = world.arrays["right"][rows]
-    ours, base, best = right[np.arange(len(rows)), chosen], right[:, static], right.any(1)
+    ours = right[np.arange(len(rows)), chosen].astype(float)  # [N, Q]
+    column = world.column(static)
+    base, best = right[:, column].astype(float), right.any(1).astype(float)
+    room = max(float(best.mean() - base.mean()), 1.0 / len(rows))
 
-    def captured(counts: NDArray[np.float64]) -> float:
-        return float((counts[0] - counts[1]) / max(counts[2] - counts[1], 1.0))
+    def captured(sums: NDArray[np.float64]) -> float:
+        return float((sums[0] - sums[1]) / max(sums[2] - sums[1], 1.0))
 
-    counts = np.stack([ours, base, best], axis=1).astype(float)
     grid = np.linspace(world.costs.min(), world.costs.max(), _GRID)
-    accuracy = np.array([right[:, 0].mean(), base.mean(), ours.mean()])
-    hull = frontier(np.array([1.0, world.costs[static], costs.mean()]), accuracy, grid)
-    return Score(
-        score=pooled(counts, captured),
-        pass_at_1=share(ours),
-        vs_static=compare(ours.tolist(), base.tolist(), (name, "best-static")),
+    hull = frontier(
+        np.array([1.0, world.costs[column], costs.mean()]),
+        np.array([right[:, 0].mean(), base.mean(), ours.mean()]),
+        grid,
+    )
+    return LearnerScore(
+        score=interquartile_mean((ours.mean(1) - base.mean()) / room),
+        over_questions=pooled(np.stack([ours.mean(0), base, best], axis=1), captured),
+        pass_at_1=float(ours.mean()),
+        vs_static=mean(ours.mean(0) - base),
         mean_cost=float(costs.mean()),
         aiq=float(np.maximum(hull, 0.0).mean()),
+        seconds=seconds,
     )
+
+
+def reference_table(scores: Mapping[str, LearnerScore]) -> Table:
+    """Learners side by side."""
+    return Table(
+        ("learner", "headroom captured %, over seeds", "over questions", "pass@1 %", "points over best static",
+         "mean layers / D", "AIQ", "seconds", "seeds"),
+        [
+            (
+                name,
+                each.score.percent(),
+                f"[{100 * each.over_questions.low:.1f}, {100 * each.over_questions.high:.1f}]",
+                f"{100 * each.pass_at_1:.1f}",
+                each.vs_static.percent(sign=True),
+                f"{each.mean_cost:.3f}",
+                f"{each.aiq:.3f}",
+                f"{each.seconds:.1f}",
+                str(each.score.count),
+            )
+            for name, each in scores.items()
+        ],
+    )  # fmt: skip

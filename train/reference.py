@@ -8,6 +8,7 @@ Letters: ``Q`` questions, ``P`` programs, ``M`` programs of a menu, ``X`` featur
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ from train.config import ValueConfig
 from train.static import static_of_world
 from train.value import choose_menu, fit_value, menu_costs, targets_of
 
-__all__ = ["LEARNERS", "Learner", "Task", "executed_costs"]
+__all__ = ["LEARNERS", "Learner", "Task", "executed_costs", "learn"]
 
 Rows = NDArray[np.intp]
 Policy = Callable[[Rows], Rows]
@@ -249,6 +250,26 @@ def _env_of(task: Task, lanes: int) -> WorldVectorEnv:
     return env
 
 
+def learn(task: Task, name: str, seeds: int, rows: Rows) -> tuple[Rows, NDArray[np.float64], float]:
+    """Let a learner learn with several seeds and choose.
+
+    Args:
+        task: what it is given.
+        name: one of `LEARNERS`.
+        seeds: how many; a learner that draws nothing learns once.
+        rows: questions to choose for, ``[Q]``.
+
+    Returns:
+        The programs chosen, columns ``[N, Q]``; executed layers / D of each answer, ``[N, Q]``; seconds to learn once.
+    """
+    learner, reads = LEARNERS[name]
+    count = seeds if name not in _DRAW_NOTHING else 1
+    started = time.perf_counter()
+    chosen = np.stack([learner(task, seed)(rows) for seed in range(count)])
+    return chosen, executed_costs(task, chosen, reads=reads), (time.perf_counter() - started) / count
+
+
+_DRAW_NOTHING = ("best static", "best static per task", "linear value", "kernel value", "oracle")
 LEARNERS: Mapping[str, tuple[Learner, bool]] = {
     "random": (_random, False),
     "best static": (_best_static, False),

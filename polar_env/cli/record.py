@@ -1,20 +1,23 @@
-"""``polar record run|check|describe``: recorded worlds."""
+"""``polar record run|check|describe|reference``: recorded worlds."""
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import tyro
 from pydantic import Field
 
 from polar_env.cli.bars import bars, console
 from polar_env.cli.flags import QuestionsConfig
 from polar_env.cli.opening import open_pool, open_prompts, open_world
-from polar_env.errors import ConfigError
+from polar_env.errors import ConfigError, UnknownNameError
 from polar_env.program import Program, single_edits
 from polar_env.questions import mixed_order, without_examples
+from polar_env.tables import write_whole
 
 __all__ = ["CONFIG", "RecordConfig", "run"]
 
@@ -23,13 +26,14 @@ class RecordConfig(QuestionsConfig):
     """Record worlds: execute shared programs on many questions once, for learners that need no LLM.
 
     run: record --questions and write OUT/world; run again, it goes on where it stopped. check WORLD: whether every byte
-    is there. describe WORLD: what methods that do not learn are worth in it: how much there is to learn.
+    is there. describe WORLD: what methods that do not learn are worth in it: how much there is to learn. reference
+    WORLD: let the reference learners learn it, and score them; OUT/reference.json keeps each as it is done.
     """
 
-    action: Annotated[Literal["run", "check", "describe"], tyro.conf.Positional] = "run"
+    action: Annotated[Literal["run", "check", "describe", "reference"], tyro.conf.Positional] = "run"
     """What to do."""
     world: Annotated[str, tyro.conf.Positional] = "skills-smollm2-135m-v0"
-    """check, describe: a world that ships with the package, or a folder."""
+    """check, describe, reference: a world that ships with the package, or a folder."""
     program: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """run: programs to record beside the identity, repeatable; by default all single edits."""
     name: str = "world"
@@ -47,7 +51,15 @@ class RecordConfig(QuestionsConfig):
     every: Annotated[int, Field(ge=1)] = 2
     """run: states are kept after each so many layers."""
     split: Literal["train", "validation", "test"] = "test"
-    """describe: on which questions."""
+    """describe, reference: on which questions."""
+    seeds: Annotated[int, Field(ge=1)] = 10
+    """reference: how often each learner learns."""
+    steps: Annotated[int, Field(ge=1)] = 100_000
+    """reference: verdicts that learners by trial may ask for."""
+    control: bool = False
+    """reference: shuffle states among questions first, so that nothing can be learned from them."""
+    learner: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """reference: learners, repeatable; by default all."""
 
 
 CONFIG = RecordConfig
@@ -55,7 +67,8 @@ CONFIG = RecordConfig
 
 def run(config: RecordConfig) -> dict[str, Any]:
     """Do what the action says."""
-    return {"run": _record, "check": _check, "describe": _describe}[config.action](config)
+    actions = {"run": _record, "check": _check, "describe": _describe, "reference": _reference}
+    return actions[config.action](config)
 
 
 def _record(config: RecordConfig) -> dict[str, Any]:
@@ -131,3 +144,33 @@ def _describe(config: RecordConfig) -> dict[str, Any]:
         print(f"{world.card.name}, {found.identity.count} {config.split} questions\n")
         print(headroom_table(found).markdown())
     return asdict(found)
+
+
+def _reference(config: RecordConfig) -> dict[str, Any]:
+    from eval.headroom import reference_table, score_learner
+    from polar_env.worlds import open_world as open_recorded
+    from train.config import ValueConfig
+    from train.reference import LEARNERS, Task, learn
+    from train.static import static_of_world
+
+    world = open_recorded(config.world)
+    world = world.shuffled() if config.control else world
+    unknown = [name for name in config.learner if name not in LEARNERS]
+    if unknown:
+        raise UnknownNameError("learner", unknown[0], LEARNERS)
+    rows, static = world.rows(config.split), static_of_world(world).program
+    learned_on = np.concatenate([world.rows("train"), world.rows("validation")])
+    task, scores = Task(world, learned_on, ValueConfig(), config.steps), {}
+    with bars(world.stats)("learning", len(config.learner or LEARNERS), "learners") as advance:
+        for name in config.learner or LEARNERS:
+            chosen, costs, seconds = learn(task, name, config.seeds, rows)
+            scores[name] = score_learner(world, rows, chosen, costs, static, seconds)
+            values = {
+                world.card.name + "-control" * config.control: {each: score.as_json() for each, score in scores.items()}
+            }
+            write_whole(config.out / "reference.json", json.dumps(values, indent=1).encode())
+            advance(1)
+    if not config.json_output:
+        print(f"{world.card.name}, {len(rows)} {config.split} questions\n")
+        print(reference_table(scores).markdown())
+    return values
