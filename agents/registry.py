@@ -9,6 +9,7 @@ where ``load(folder, card, world)`` returns an `Agent`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import resources
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import cast
@@ -23,11 +24,14 @@ from polar_env.errors import ConfigError, FingerprintError, UnknownNameError
 from polar_env.program import Program
 from polar_env.worlds import AskWorld, LiveAsks, LiveWorld
 
-__all__ = ["GROUP", "NAMES", "Loader", "find_agent", "find_agents", "load_agent", "loader_of", "read_cards"]
+__all__ = ["GROUP", "NAMES", "TRAINED", "Loader", "find_agent", "find_agents", "load_agent", "loader_of", "read_cards"]
 
 GROUP = "polar_env.agents"
 """Entry-point group of loaders."""
+TRAINED = ("skills",)
+"""Trained agents that ship with the package."""
 NAMES = (
+    *TRAINED,
     "identity",
     "random",
     "static:PROGRAM",
@@ -40,7 +44,11 @@ Loader = Callable[[Path, AgentCard, LiveAsks], Agent | Responder]
 
 
 def find_agents(name: str) -> list[Path]:
-    """The agent folders at a path: itself, or those of a run (``DIR/agents/*``), in alphabetical order."""
+    """The agent folders at a path: itself, or those of a run (``DIR/agents/*``), in alphabetical order; or the one that
+    ships with the package under a name of `TRAINED`.
+    """
+    if name in TRAINED:
+        return [Path(str(resources.files("agents") / "trained" / name))]
     folder = Path(name).expanduser()
     candidates = [folder, *sorted(folder.glob("agents/*")), *sorted(folder.glob("*"))]
     folders = [candidate for candidate in candidates if (candidate / CARD).is_file()]

@@ -1,0 +1,99 @@
+"""From questions to a recorded world, an agent that learned from it, and its decisions, through the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.card import read_card
+from agents.registry import TRAINED, find_agent
+from agents.value import ValueAgent, load_value
+from polar_env.cli import main
+from polar_env.worlds import RecordedWorld, open_world
+from tests.test_traces_cli import QUESTIONS, polar
+from train.config import ValueConfig
+from train.value import train_value
+
+
+def flags(model: Path, out: Path) -> list[str]:
+    shared = ["--model", str(model), "--questions", QUESTIONS, "--prompt", "qa-0", "--out", str(out), "--threads", "1"]
+    programs = [text for program in ("0-1 3", "0 1x2 2-3") for text in ("--program", program)]
+    return ["record", "run", *shared, *programs, "--verdicts", "none", "--limit", "40", "--components", "8"]
+
+
+def test_from_questions_to_an_agent(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = polar(capsys, *flags(tiny_folder, tmp_path), "--seconds", "1e-9", "--piece", "8")
+    assert (first["questions"], first["of"], first["world"]) == (0, 40, None)
+    done = polar(capsys, *flags(tiny_folder, tmp_path), "--piece", "8")
+    assert (done["questions"], done["programs"]) == (40, 3)
+    world = str(tmp_path / "world")
+    assert polar(capsys, "record", "check", world) == {"name": "world", "questions": 40, "programs": 3}
+    found = polar(capsys, "record", "describe", world)
+    assert found["identity"]["value"] <= found["oracle"]["value"] <= 1
+    assert found["static"]["value"] <= found["oracle"]["value"]
+    trained = polar(capsys, "train", "--world", world, "--value.look", "2", "--value.menu", "3", "--out", str(tmp_path))
+    assert 0 <= trained["out_of_fold"]["pass_at_1"] <= 1
+    answered = polar(capsys, "run", "What is 3 + 4?", "--agent", str(tmp_path / "agents" / "value"))
+    assert answered["program"] in ("0-3", "0-1 3", "0 1x2 2-3")
+
+
+def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in (
+        (["record"], "there is nothing to record; give --questions"),
+        (["record", "check", str(tmp_path)], "unknown recorded world"),
+        (["record", "reference", "--learner", "PP0"], "Did you mean 'PPO'"),
+        (["train", "--world", "skills"], "Did you mean 'skills-smollm2-135m-v0'"),
+    ):
+        assert main(arguments) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_reference_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    learners = ["best static", "linear value", "LinUCB", "GRPO", "oracle", "random", "MaskablePPO"]
+    asked = [text for name in learners for text in ("--learner", name)]
+    values = polar(capsys, "record", "reference", *asked, "--seeds", "1", "--steps", "300", "--out", str(tmp_path))
+    scores = values["skills-smollm2-135m-v0"]
+    assert list(scores) == learners
+    assert (scores["best static"]["score"], scores["oracle"]["score"]) == (0.0, 1.0)
+    assert scores["random"]["score"] < 0 < scores["linear value"]["score"] < 1
+    assert json.loads((tmp_path / "reference.json").read_text()) == values
+    control = polar(
+        capsys,
+        "record",
+        "reference",
+        "--control",
+        "--learner",
+        "linear value",
+        "--learner",
+        "oracle",
+        "--out",
+        str(tmp_path),
+    )["skills-smollm2-135m-v0-control"]
+    assert control["linear value"]["low_over_questions"] <= 0
+    assert control["oracle"]["score"] == 1.0
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_shipped_agents_are_what_their_presets_make(name: str, tmp_path: Path) -> None:
+    """Trained again, it decides the same; what it was trained on is what its card says."""
+    folder = find_agent(name)
+    assert folder is not None
+    card = read_card(folder)
+    world = open_world(card.config["world"])
+    assert card.config["files"] == world.card.files
+    config = ValueConfig(**{key: card.config[key] for key in ValueConfig.model_fields if key != "menu"}, menu=32)
+    again = train_value(world, tmp_path, config).folder / "value"
+    asks = [world.questions[row].ask for row in world.rows("test")]
+    ours, theirs = (_decisions(each, world, asks) for each in (folder, again))
+    assert np.mean([a == b for a, b in zip(ours, theirs, strict=True)]) > 0.99
+
+
+def _decisions(folder: Path, world: RecordedWorld, asks: list) -> list:  # type: ignore[type-arg]
+    agent = load_value(folder, read_card(folder), world)
+    on_table = ValueAgent(
+        world, agent.programs, agent.model, look=agent.look, price=agent.price, calibration=agent.calibration
+    )
+    return [decision.program for decision in on_table.decide(asks)]
