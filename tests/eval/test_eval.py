@@ -345,3 +345,31 @@ def test_a_repaired_form_is_told_from_a_better_answer() -> None:
     assert summary.form_repair["mine"].value == 0.5
     assert summary.form_repair["mine"].count == 2
     assert "50 % right in another form" in " ".join(summary.sentences)
+
+
+def test_accuracy_at_equal_cost_has_three_rivals() -> None:
+    """The static programs, those of each task, and the identity sampled, each on the questions that both answered."""
+    rng = np.random.default_rng(0)
+    methods = {
+        "identity": (0.3, 1.0, 400, "static"), "best-static": (0.3, 0.9, 400, "static"),
+        "best-static-per-task": (0.4, 0.9, 400, "baseline"), "majority 2": (0.3, 2.0, 100, "baseline"),
+        "random": (0.1, 1.0, 100, "baseline"), "mine": (0.6, 0.95, 400, "agent"),
+    }  # fmt: skip
+    rows = pd.DataFrame(
+        [
+            {"method": method, "question_id": f"q{i}", "task": "t", "right": bool(rng.random() < share),
+             "right_in_any_form": False, "forced": None, "program": "0-3", "cost": cost, "flops": 1.0,
+             "agent_flops": 0.0}
+            for method, (share, cost, count, _) in methods.items()
+            for i in range(count)
+        ]
+    )  # fmt: skip
+    summary = summarise(rows, 4, {name: role for name, (*_, role) in methods.items()})
+    found = summary.at_equal_cost["mine"]
+    assert {key: each.count for key, each in found.items()} == {
+        "at_equal_cost": 400, "at_equal_cost_per_task": 400, "at_equal_cost_sampling": 100
+    }  # fmt: skip
+    assert found["at_equal_cost"].value == pytest.approx(0.3, abs=0.08)
+    assert found["at_equal_cost_per_task"].value == pytest.approx(0.2, abs=0.08)
+    assert set(found) <= set(summary.as_json()["mine"])
+    assert sum("At equal cost mine is above" in sentence for sentence in summary.sentences) == 3

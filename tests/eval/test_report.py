@@ -11,9 +11,11 @@ import pytest
 
 from eval.agreement import agreement_table, disagreements
 from eval.methods import ORACLE
+from eval.prompts import PromptChoice, read_choices, write_choices
 from eval.report import summary_of, write_report
 from eval.report.examples import choose_examples, contrasts
 from eval.results import PROTOCOL_VERSION, Results
+from eval.statistics import Estimate, share
 from eval.summary_tables import comparison_table, method_table, task_table
 from eval.table import Table
 from polar_env.program import Program
@@ -180,3 +182,17 @@ def test_page_without_other_programs(tmp_path: Path) -> None:
 def test_a_row_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="a row has 1 cells, the header 2"):
         Table(("a", "b"), [("1",)])
+
+
+def test_how_the_prompt_was_chosen_is_said(tmp_path: Path) -> None:
+    results = results_of(tmp_path, *PROGRAMS)
+    assert "How the prompt was chosen" not in write_report(tmp_path, results).read_text(encoding="utf-8")
+    shares = {"qa-6": share([True] * 30 + [False] * 70), "bare-6": share([True] * 28 + [False] * 72)}
+    behind = {"bare-6": Estimate(0.02, -0.01, 0.05, 100)}
+    choice = PromptChoice("all", "qa-6", shares, behind, ["bare-6"], 0.013, 100)
+    write_choices(results.folder, [choice])
+    assert read_choices(results.folder) == [choice]
+    page = write_report(tmp_path, results).read_text(encoding="utf-8")
+    assert "How the prompt was chosen" in page
+    shown = ["all", "100", shares["qa-6"].percent(), shares["bare-6"].percent(), "qa-6", "bare-6", "1.3"]
+    assert shown in Cells(page).rows
