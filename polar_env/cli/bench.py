@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
@@ -29,10 +30,15 @@ _ENV_FACTOR = 4
 class BenchConfig(QuestionsConfig):
     """Measure speed and memory beside a reference in the same run; appends to OUT/bench.jsonl."""
 
-    what: Annotated[Literal["executor", "rows", "env", "search", "execution"], tyro.conf.Positional] = "executor"
+    what: Annotated[Literal["executor", "rows", "env", "search", "execution", "recorded"], tyro.conf.Positional] = (
+        "executor"
+    )
     """executor: verdicts a second beside decoding with generate and beside matrix products alone. rows: batches of
     random programs beside one by one. env: 64 lanes beside one environment. search: trees in lock step beside one tree.
-    execution: identity beside plain transformers, shorter programs beside the identity, memory over generations."""
+    execution: identity beside plain transformers, shorter programs beside the identity, memory over generations.
+    recorded: how fast a recorded world opens, plays and teaches."""
+    world: str = "skills-smollm2-135m-v0"
+    """recorded: a world that ships with the package, or a folder."""
     limit: Annotated[int, Field(ge=0)] = 48
     """Use at most this many questions, tasks taking turns; 0 uses all, as env always does."""
     verdicts: str = "none"
@@ -54,24 +60,26 @@ CONFIG = BenchConfig
 
 def run(config: BenchConfig) -> dict[str, Any]:
     """Run the benchmark; what has been measured appears line by line."""
+    import torch
+
     from eval.benchmarks.machine import machine
+    from eval.benchmarks.recorded import measure_recorded
     from polar_env.llm.fastest import fastest_threads
     from polar_env.runtime import torch_threads
 
-    llm = open_llm(config.model_name, config.dtype_name, config.device)
-    threads = config.threads or fastest_threads(llm)
-    config = config.model_copy(update={"threads": threads})
-    with torch_threads(threads):  # references, too
-        figures = _MEASURES[config.what](config, lambda line: console.print(line, markup=False))
-    record = {
-        "what": config.what,
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "machine": machine(llm.device),
-        "model": llm.name,
-        "dtype": llm.dtype_name,
-        "threads": threads,
-        **figures,
-    }
+    said = partial(console.print, markup=False)
+    record: dict[str, Any] = {"what": config.what, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    if config.what == "recorded":  # no LLM is needed
+        figures = measure_recorded(config.world, 2 * config.seconds, note=said).as_json()
+        record |= {"machine": machine(torch.device("cpu")), "world": config.world, **figures}
+    else:
+        llm = open_llm(config.model_name, config.dtype_name, config.device)
+        threads = config.threads or fastest_threads(llm)
+        config = config.model_copy(update={"threads": threads})
+        with torch_threads(threads):  # references, too
+            figures = _MEASURES[config.what](config, said)
+        of_llm = {"model": llm.name, "dtype": llm.dtype_name, "threads": threads}
+        record |= {"machine": machine(llm.device), **of_llm, **figures}
     config.out.mkdir(parents=True, exist_ok=True)
     path = config.out / "bench.jsonl"
     with path.open("a", encoding="utf-8") as file:

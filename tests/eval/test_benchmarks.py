@@ -12,6 +12,7 @@ from agents.search.config import MctsConfig
 from eval.benchmarks.env import measure_env
 from eval.benchmarks.execution import different_programs, measure_execution
 from eval.benchmarks.executor import measure_executor, restacked_verdicts
+from eval.benchmarks.recorded import measure_recorded
 from eval.benchmarks.roofline import Roofline
 from eval.benchmarks.rows import measure_rows
 from eval.benchmarks.search import measure_search
@@ -99,6 +100,14 @@ def test_the_roofline_counts_the_products_that_were_done(tiny_llm: FrozenLLM) ->
     assert roofline.flops(Counter({10: 3, 5: 2})) == 2 * products * (10 * 3 + 5 * 2)
     roofline.measure(Counter({64: 4, 16: 2}))
     assert roofline.rate > 0
+
+
+def test_a_recorded_world_is_measured() -> None:
+    figures = measure_recorded("skills-smollm2-135m-v0", seconds=0.2, ppo_steps=64)
+    assert not figures.imports_torch
+    assert figures.steps_per_second_64 > 0
+    assert figures.open_seconds > 0
+    assert figures.ppo_200k_seconds > 0
 
 
 def test_rows_env_and_search_are_measured(world: LiveWorld, questions: list[Question]) -> None:
