@@ -94,6 +94,6 @@ def test_shipped_agents_are_what_their_presets_make(name: str, tmp_path: Path) -
 def _decisions(folder: Path, world: RecordedWorld, asks: list) -> list:  # type: ignore[type-arg]
     agent = load_value(folder, read_card(folder), world)
     on_table = ValueAgent(
-        world, agent.programs, agent.model, look=agent.look, price=agent.price, calibration=agent.calibration
+        world.asks, agent.programs, agent.model, look=agent.look, price=agent.price, calibration=agent.calibration
     )
     return [decision.program for decision in on_table.decide(asks)]

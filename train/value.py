@@ -179,7 +179,7 @@ def train_value(world: RecordedWorld, folder: Path, config: ValueConfig, seed: i
     judged = out_of_fold(world, rows, config, seed)
     menu, model = fit_value(world, rows, config)
     agent = ValueAgent(
-        world, [world.programs[column] for column in menu], model, look=config.look, price=config.price,
+        world.asks, [world.programs[column] for column in menu], model, look=config.look, price=config.price,
         calibration=calibrate(judged.values, judged.right),
     )  # fmt: skip
     card = _card(world, train, validation, config, seed, static, judged)

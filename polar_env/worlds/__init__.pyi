@@ -1,5 +1,6 @@
 from .live import LiveAsks, LiveWorld
-from .recorded import NotRecordedError, RecordedWorld, WorldCard, open_world, write_world
+from .recorded import RecordedWorld, open_world, write_world
+from .recorded_asks import NotRecordedError, RecordedAsks, WorldCard
 from .reduction import ReducedAsks, Reduction
 from .world import AskWorld, ObservedStates, World
 
@@ -9,6 +10,7 @@ __all__ = [
     "LiveWorld",
     "NotRecordedError",
     "ObservedStates",
+    "RecordedAsks",
     "RecordedWorld",
     "ReducedAsks",
     "Reduction",

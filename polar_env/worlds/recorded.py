@@ -23,23 +23,20 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from polar_env.config import Config
-from polar_env.errors import ConfigError, FingerprintError, PolarError, QuestionError, UnknownNameError
+from polar_env.errors import ConfigError, FingerprintError, QuestionError, UnknownNameError
 from polar_env.program import Program
 from polar_env.questions import SPLITS, Ask, Prompts, Question
 from polar_env.runner.stats import ExecutionStats
 from polar_env.runner.verdict import Verdict
 from polar_env.tables import read_json, sha256_of, write_whole
-from polar_env.worlds.reduction import Reduction, kept_depth
-from polar_env.worlds.world import ObservedStates
+from polar_env.worlds.recorded_asks import SCHEMA_VERSION, RecordedAsks, WorldCard
+from polar_env.worlds.reduction import Reduction
 
 if TYPE_CHECKING:
-    from polar_env.runner.answers import Answer
     from polar_env.worlds.live import LiveWorld
 
-__all__ = ["WORLDS", "NotRecordedError", "RecordedWorld", "WorldCard", "open_world", "write_world"]
+__all__ = ["WORLDS", "RecordedWorld", "open_world", "write_world"]
 
-SCHEMA_VERSION = 1
 CARD = "world.json"
 WORLDS = ("skills-smollm2-135m-v0",)
 """Worlds that ship with the package."""
@@ -60,45 +57,8 @@ _QUESTIONS = pa.schema(
 Arrays = dict[str, NDArray[Any]]
 
 
-class NotRecordedError(PolarError, LookupError):
-    """A recorded world was asked for what was not recorded."""
-
-
-class WorldCard(Config):
-    """What a recorded world says of itself."""
-
-    schema_version: int = SCHEMA_VERSION
-    """Version of the files' meaning."""
-    name: str
-    """How the world is called."""
-    model: str
-    """How the LLM was called."""
-    fingerprint: str
-    """The LLM's fingerprint."""
-    depth: int
-    """The LLM's depth."""
-    dtype: str
-    """The LLM's floating-point type."""
-    device: str
-    """Kind of device that it ran on."""
-    versions: dict[str, str]
-    """Versions of the libraries that executed."""
-    prompts: Prompts
-    """The prompts that questions were asked under."""
-    sources: list[str]
-    """Where the questions come from, as question specs."""
-    licence: str
-    """Under which licence the questions may be used."""
-    programs: list[str]
-    """The programs, the identity first."""
-    depths: list[int]
-    """Layers of the identity after which states are kept."""
-    files: dict[str, str] = {}  # noqa: RUF012 - pydantic copies defaults
-    """The sha256 of each file beside the card."""
-
-
-class RecordedWorld:
-    """Verdicts, confidences and states that an LLM gave once; see `World`.
+class RecordedWorld(RecordedAsks):
+    """Verdicts, confidences and states that an LLM gave once; see `World`. Agents get its ``asks``.
 
     Args:
         card: what the world says of itself.
@@ -114,8 +74,11 @@ class RecordedWorld:
     """
 
     def __init__(self, card: WorldCard, questions: Sequence[Question], arrays: Arrays, reduction: Reduction) -> None:
-        self.card, self.questions, self.arrays, self.reduction = card, list(questions), arrays, reduction
-        self.programs = [Program.parse(text, card.depth) for text in card.programs]
+        asks = [question.ask for question in questions]
+        super().__init__(card, asks, arrays["codes"], arrays["own"], reduction)
+        self.questions, self.arrays = list(questions), arrays
+        self.asks = RecordedAsks(card, asks, arrays["codes"], arrays["own"], reduction)
+        """What agents may use."""
         shape = len(self.questions), len(self.programs)
         shapes = {name: arrays[name].shape for name in ("right", "log_prob", "own", "codes")}
         expected = {
@@ -130,47 +93,14 @@ class RecordedWorld:
         self.stats = ExecutionStats()
 
     @property
-    def depth(self) -> int:
-        """The model's depth ``D``."""
-        return self.card.depth
-
-    @property
-    def identity(self) -> Program:
-        """The program of the normal pass."""
-        return Program.identity(self.depth)
-
-    @property
     def prompts(self) -> Prompts:
         """The prompts that questions were asked under."""
         return self.card.prompts
-
-    @property
-    def observed(self) -> ObservedStates:
-        """What `observations` consist of."""
-        return self.reduction.observed
-
-    @property
-    def read_out_flops(self) -> float:
-        """Nothing is read out here."""
-        return 0.0
-
-    @property
-    def asks(self) -> RecordedWorld:
-        """The part that agents may use. A table cannot hide its verdicts: what counts in the end is measured live."""
-        return self
 
     @cached_property
     def costs(self) -> NDArray[np.float64]:
         """Executed layers / D of each program, ``[P]``."""
         return np.array([program.cost(self.depth) for program in self.programs])
-
-    @cached_property
-    def _rows(self) -> dict[str, int]:
-        return {question.id: row for row, question in enumerate(self.questions)}
-
-    @cached_property
-    def _columns(self) -> dict[Program, int]:
-        return {program: column for column, program in enumerate(self.programs)}
 
     @cached_property
     def tasks(self) -> NDArray[np.str_]:
@@ -180,34 +110,6 @@ class RecordedWorld:
     def rows(self, split: str) -> NDArray[np.intp]:
         """Rows of the questions of a split."""
         return np.flatnonzero([question.split == split for question in self.questions])
-
-    def row(self, ask: Ask | Question) -> int:
-        """The row of an ask or question.
-
-        Raises:
-            NotRecordedError: if it was not recorded.
-        """
-        row = self._rows.get(ask.id)
-        if row is None:
-            raise NotRecordedError(
-                f"'{self.card.name}' has no question {ask.text!r}; it has {len(self.questions)} others. Record "
-                "your own with polar record, or execute live."
-            )
-        return row
-
-    def column(self, program: Program) -> int:
-        """The column of a program.
-
-        Raises:
-            NotRecordedError: if it was not recorded.
-        """
-        column = self._columns.get(program)
-        if column is None:
-            raise NotRecordedError(
-                f"'{self.card.name}' has no program '{program}'; it has {len(self.programs)} others. Record it with "
-                f"polar record --program '{program}', or execute live."
-            )
-        return column
 
     def check(self, questions: Sequence[Question]) -> None:
         """Refuse questions that were not recorded."""
@@ -224,34 +126,6 @@ class RecordedWorld:
     def remembers(self, question: Question, program: Program) -> bool:
         """Whether it was recorded."""
         return question.id in self._rows and program in self._columns
-
-    def observations(self, pairs: Sequence[tuple[Ask, tuple[int, ...]]]) -> NDArray[np.float32]:
-        """See `ReducedAsks.observations`, ``float32 [N, 2 K]``."""
-        rows = [self.row(ask) for ask, _ in pairs]
-        at = [kept_depth(self.card.depths, layers) for _, layers in pairs]
-        observed: NDArray[np.float32] = self.arrays["codes"][rows, at].astype(np.float32)
-        return observed
-
-    def confidences(self, pairs: Sequence[tuple[Ask, tuple[int, ...]]]) -> NDArray[np.float32]:
-        """How sure the LLM was of the first token of its own answer, ``float32 [N, 3]``."""
-        rows = [self.row(ask) for ask, _ in pairs]
-        columns = [self.column(Program(layers)) for _, layers in pairs]
-        own: NDArray[np.float32] = self.arrays["own"][rows, columns].astype(np.float32)
-        return own
-
-    def answers(
-        self,
-        asks: Sequence[Ask],
-        programs: Program | Sequence[Program],
-        temperature: float = 0.0,
-        seeds: Sequence[int] = (),
-    ) -> list[Answer]:
-        """Answers were not written down.
-
-        Raises:
-            NotRecordedError: always.
-        """
-        raise NotRecordedError(f"'{self.card.name}' holds verdicts, not written answers; execute live for these.")
 
     def text_of(self, tokens: Sequence[int]) -> str:
         """Tokens were not kept."""

@@ -65,7 +65,7 @@ def test_decisions_are_the_same_live_and_recorded(live: LiveWorld, recorded: Rec
     assert isinstance(agent, ValueAgent)
     asks = [recorded.questions[row].ask for row in recorded.rows("test")]
     on_table = ValueAgent(
-        recorded, agent.programs, agent.model, look=2, price=agent.price, calibration=agent.calibration
+        recorded.asks, agent.programs, agent.model, look=2, price=agent.price, calibration=agent.calibration
     ).decide(asks)
     on_llm = agent.decide(asks)
     assert [decision.program for decision in on_llm] == [decision.program for decision in on_table]

@@ -15,7 +15,16 @@ from polar_env.errors import ConfigError, FingerprintError, UnknownNameError
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program
 from polar_env.questions import Prompt, Question
-from polar_env.worlds import LiveWorld, NotRecordedError, RecordedWorld, ReducedAsks, Reduction, open_world, write_world
+from polar_env.worlds import (
+    LiveWorld,
+    NotRecordedError,
+    RecordedAsks,
+    RecordedWorld,
+    ReducedAsks,
+    Reduction,
+    open_world,
+    write_world,
+)
 from polar_env.worlds.recorded import WORLDS
 from tests.worlds import world_of
 from train.record import pack, record
@@ -51,6 +60,18 @@ def test_it_says_what_the_llm_says(live: LiveWorld, recorded: RecordedWorld) -> 
     assert recorded.observations(seen) == pytest.approx(reduced.observations(seen), abs=5e-3)
     assert recorded.observed == reduced.observed
     recorded.require(live)
+
+
+def test_agents_get_no_verdict(recorded: RecordedWorld) -> None:
+    asks = recorded.asks
+    assert type(asks) is RecordedAsks
+    held = [value for value in vars(asks).values() if isinstance(value, np.ndarray)]
+    assert {id(value) for value in held} == {id(recorded.arrays[name]) for name in ("codes", "own")}
+    assert not any(isinstance(value, list) and QUESTIONS[0] in value for value in vars(asks).values())
+    with pytest.raises(AttributeError):
+        asks.verdicts  # type: ignore[attr-defined]  # noqa: B018
+    seen = [(QUESTIONS[0].ask, (0, 1))]
+    assert (asks.observations(seen) == recorded.observations(seen)).all()
 
 
 def test_states_are_those_of_the_identity(recorded: RecordedWorld) -> None:
