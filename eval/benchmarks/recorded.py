@@ -30,9 +30,8 @@ while time.perf_counter() - started < {seconds}:
     steps += 64
 rate = steps / (time.perf_counter() - started)
 heavy = sorted({{"torch", "transformers"}} & set(sys.modules))
-import resource
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps([opened, rate, heavy, peak]))
+import psutil
+print(json.dumps([opened, rate, heavy, psutil.Process().memory_info().rss / 2**20]))
 """
 _LEARN = """
 import json, time
@@ -55,14 +54,14 @@ class RecordedBenchmark(Figures):
         open_seconds: to open it, every byte checked, imports left out.
         steps_per_second_64: environment steps of 64 lanes in the menu's form, with drawing allowed actions.
         imports_torch: whether playing imported torch or transformers.
-        peak_mib: most resident memory of the process that played.
+        resident_mib: resident memory of the process that played, at its end (its own peak would hold its parent's).
         ppo_200k_seconds: 200,000 steps of MaskablePPO, learning included; scaled up where fewer were run.
     """
 
     open_seconds: float
     steps_per_second_64: float
     imports_torch: bool
-    peak_mib: float
+    resident_mib: float
     ppo_200k_seconds: float
 
 
@@ -77,11 +76,11 @@ def measure_recorded(
         ppo_steps: steps of MaskablePPO.
         note: told of each figure.
     """
-    opened, rate, heavy, peak = _run(_PLAY.format(world=world, seconds=seconds))
-    note(f"opened in {opened:.2f} s; {rate:,.0f} steps a second; {peak:.0f} MiB")
+    opened, rate, heavy, resident = _run(_PLAY.format(world=world, seconds=seconds))
+    note(f"opened in {opened:.2f} s; {rate:,.0f} steps a second; {resident:.0f} MiB")
     taken = _run(_LEARN.format(world=world, steps=ppo_steps)) * 200_000 / ppo_steps
     note(f"200,000 steps of MaskablePPO in {taken:.0f} s")
-    return RecordedBenchmark(opened, rate, bool(heavy), peak, taken)
+    return RecordedBenchmark(opened, rate, bool(heavy), resident, taken)
 
 
 def _run(code: str) -> Any:
