@@ -27,7 +27,7 @@ from polar_env.envs.world_env import WorldVectorEnv
 from polar_env.worlds import RecordedWorld
 from train.config import ValueConfig
 from train.static import static_of_world
-from train.value import choose_menu, fit_value, menu_costs, targets_of
+from train.value import choose_menu, menu_costs, targets_of
 
 __all__ = ["LEARNERS", "Learner", "Task", "executed_costs", "learn"]
 
@@ -118,7 +118,7 @@ def _linear_value(task: Task, seed: int) -> Policy:
 
 def _kernel_value(task: Task, seed: int) -> Policy:
     """What `polar train --world` trains."""
-    menu, _ = fit_value(task.world, task.rows, task.config)
+    menu = task.menu()
     y = targets_of(task.world, task.rows, task.config)[:, menu]
     model = ValueModel.fit(task.features(task.rows), y, ridge=task.config.ridge, scale=task.config.scale)
     return _by_value(task, menu, model.predict)
@@ -269,7 +269,7 @@ def learn(task: Task, name: str, seeds: int, rows: Rows) -> tuple[Rows, NDArray[
     return chosen, executed_costs(task, chosen, reads=reads), (time.perf_counter() - started) / count
 
 
-_DRAW_NOTHING = ("best static", "best static per task", "linear value", "kernel value", "oracle")
+_DRAW_NOTHING = ("best static", "best static per task", "linear value", "boosted value", "kernel value", "oracle")
 LEARNERS: Mapping[str, tuple[Learner, bool]] = {
     "random": (_random, False),
     "best static": (_best_static, False),

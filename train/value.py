@@ -17,6 +17,7 @@ from scipy import optimize
 from agents.card import AgentCard, library_versions, save_agent
 from agents.fixed import StaticAgent, TaskStaticAgent
 from agents.value import KIND, Calibration, ValueAgent, ValueModel
+from polar_env.errors import ConfigError
 from polar_env.questions import twin_hash
 from polar_env.worlds import RecordedWorld, Reduction
 from train.config import ValueConfig
@@ -76,7 +77,14 @@ def targets_of(world: RecordedWorld, rows: NDArray[np.intp], config: ValueConfig
 
 
 def menu_costs(world: RecordedWorld, look: int) -> Array:
-    """Executed layers / D of each program when it is chosen after some layers of the identity, ``[P]``."""
+    """Executed layers / D of each program when it is chosen after some layers of the identity, ``[P]``.
+
+    Raises:
+        ConfigError: if no states are kept after so many layers.
+    """
+    if look not in world.card.depths:
+        kept = ", ".join(map(str, world.card.depths))
+        raise ConfigError(f"look is {look}; '{world.card.name}' keeps states after {kept} layers.")
     layers = [len(program) + look - min(look, program.departure) for program in world.programs]
     return np.array(layers) / world.depth
 
@@ -172,7 +180,15 @@ def train_value(world: RecordedWorld, folder: Path, config: ValueConfig, seed: i
         folder: gets ``agents/value``, ``agents/best-static`` and ``agents/best-static-per-task``.
         config: the settings.
         seed: of the cross-validation.
+
+    Raises:
+        ConfigError: if the world holds no texts, or no states where the agent looks.
     """
+    if not world.card.texts:
+        raise ConfigError(
+            f"'{world.card.name}' holds no texts, so an agent's card could not name what it was trained on. Record the "
+            "world with its texts."
+        )
     train, validation = world.rows("train"), world.rows("validation")
     rows = np.concatenate([train, validation])
     static = static_of_world(world)

@@ -17,7 +17,7 @@ from polar_env.cli.opening import open_pool, open_prompts, open_world
 from polar_env.errors import ConfigError, UnknownNameError
 from polar_env.program import Program, single_edits
 from polar_env.questions import mixed_order, without_examples
-from polar_env.tables import write_whole
+from polar_env.tables import read_json, write_whole
 
 __all__ = ["CONFIG", "RecordConfig", "run"]
 
@@ -27,7 +27,8 @@ class RecordConfig(QuestionsConfig):
 
     run: record --questions and write OUT/world; run again, it goes on where it stopped. check WORLD: whether every byte
     is there. describe WORLD: what methods that do not learn are worth in it: how much there is to learn. reference
-    WORLD: let the reference learners learn it, and score them; OUT/reference.json keeps each as it is done.
+    WORLD: let the reference learners learn it, and score them; OUT/reference.json keeps each as it is done,
+    beside other worlds' scores.
     """
 
     action: Annotated[Literal["run", "check", "describe", "reference"], tyro.conf.Positional] = "run"
@@ -161,14 +162,15 @@ def _reference(config: RecordConfig) -> dict[str, Any]:
     rows, static = world.rows(config.split), static_of_world(world).program
     learned_on = np.concatenate([world.rows("train"), world.rows("validation")])
     task, scores = Task(world, learned_on, ValueConfig(), config.steps), {}
+    path = config.out / "reference.json"
     with bars(world.stats)("learning", len(config.learner or LEARNERS), "learners") as advance:
         for name in config.learner or LEARNERS:
             chosen, costs, seconds = learn(task, name, config.seeds, rows)
             scores[name] = score_learner(world, rows, chosen, costs, static, seconds)
-            values = {
-                world.card.name + "-control" * config.control: {each: score.as_json() for each, score in scores.items()}
+            values = (read_json(path) if path.is_file() else {}) | {
+                world.card.name: {each: score.as_json() for each, score in scores.items()}
             }
-            write_whole(config.out / "reference.json", json.dumps(values, indent=1).encode())
+            write_whole(path, json.dumps(values, indent=1).encode())
             advance(1)
     if not config.json_output:
         print(f"{world.card.name}, {len(rows)} {config.split} questions\n")

@@ -98,6 +98,8 @@ class _Rules:
         shuffled: bool,
     ) -> None:
         self.world = world if isinstance(world, RecordedWorld) else open_world(world)
+        if shuffled and live is not None:
+            raise ConfigError("a live world shows each question's own states; leave out live, or shuffled.")
         if shuffled:
             self.world = self.world.shuffled()
         if form not in FORMS:

@@ -1,10 +1,11 @@
 from .answers import Answer
+from .choosing import no_verdicts_for
 from .decoding import Decoding, Generation
 from .generation import generate
 from .profile import DeviceProfile
 from .runner import Runner
 from .stats import ExecutionStats
-from .store import VerdictStore, no_verdicts_for
+from .store import VerdictStore
 from .verdict import NO_CHANCE, Verdict
 
 __all__ = [

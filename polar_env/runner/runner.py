@@ -42,6 +42,7 @@ from polar_env.runner.asks import (
     encoding_bytes,
 )
 from polar_env.runner.bounded import BoundedCache
+from polar_env.runner.choosing import refuse_while_choosing
 from polar_env.runner.decoding import Decoding, Generation, OnText
 from polar_env.runner.encoding import EncodedAsk, EncodedQuestion, Text
 from polar_env.runner.prefixes import Prefix, length_of, prefix_of
@@ -187,12 +188,14 @@ class Runner:
             One verdict for each.
 
         Raises:
+            LeakError: inside of `no_verdicts_for`.
             ProgramError: if a program does not fit the model.
             QuestionTooLongError: if a question does not fit the model's context.
             MemoryBoundError: if the memory bound is too small for a question.
             NonFiniteError: if the identity makes NaN or infinite hidden states; names the position and the layer. Any
                 other program that does is wrong, with log-probability `NO_CHANCE`, so that a search goes on.
         """
+        refuse_while_choosing("a runner")
         started = time.perf_counter()
         pairs = [
             (self.encode(q, prompt), prefix_of(program.check(self.llm.depth).layers)) for q, prompt, program in asked

@@ -17,19 +17,18 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 import transformers
 
-from polar_env.errors import LeakError
 from polar_env.llm.frozen import FrozenLLM
+from polar_env.runner.choosing import refuse_while_choosing
 from polar_env.runner.prefixes import Prefix
 from polar_env.runner.verdict import Verdict
 
-__all__ = ["VerdictStore", "VerdictStoreWarning", "no_verdicts_for"]
+__all__ = ["VerdictStore", "VerdictStoreWarning"]
 
 VERSION = 2
 """Counts the changes of what the rows mean."""
@@ -42,22 +41,6 @@ _TABLE = """CREATE TABLE verdicts
     checksum INTEGER NOT NULL) WITHOUT ROWID"""
 Row = tuple[bytes, int, float, bytes, int]
 Result = TypeVar("Result")
-_CHOOSING: ContextVar[str | None] = ContextVar("_CHOOSING", default=None)
-"""Who chooses a program right now, and so must not see a verdict."""
-
-
-@contextmanager
-def no_verdicts_for(name: str) -> Iterator[None]:
-    """While it is open, reading a verdict from any store raises a LeakError: a verdict knows the gold answer.
-
-    Args:
-        name: who chooses programs or answers meanwhile.
-    """
-    token = _CHOOSING.set(name)
-    try:
-        yield
-    finally:
-        _CHOOSING.reset(token)
 
 
 class VerdictStoreWarning(UserWarning):
@@ -103,11 +86,7 @@ class VerdictStore:
         Raises:
             LeakError: inside of `no_verdicts_for`.
         """
-        if (name := _CHOOSING.get()) is not None:
-            raise LeakError(
-                f"'{name}' read verdicts from {self.path} while it chose programs; a verdict knows the gold answer. "
-                "An agent may see asks and what the LLM computes on them, nothing else."
-            )
+        refuse_while_choosing(str(self.path))
 
         def read(connection: sqlite3.Connection) -> dict[bytes, Verdict]:
             verdicts: dict[bytes, Verdict] = {}

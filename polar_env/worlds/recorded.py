@@ -26,6 +26,7 @@ from safetensors.numpy import load_file, save
 from polar_env.errors import ConfigError, FingerprintError, QuestionError, UnknownNameError
 from polar_env.program import Program
 from polar_env.questions import SPLITS, Ask, Prompts, Question
+from polar_env.runner.choosing import refuse_while_choosing
 from polar_env.runner.stats import ExecutionStats
 from polar_env.runner.verdict import Verdict
 from polar_env.tables import read_json, sha256_of, write_whole
@@ -40,6 +41,7 @@ __all__ = ["WORLDS", "RecordedWorld", "open_world", "write_world"]
 CARD = "world.json"
 WORLDS = ("skills-smollm2-135m-v0",)
 """Worlds that ship with the package."""
+_FILES = ("questions.parquet", "verdicts.safetensors", "states.safetensors", "reduction.safetensors")
 _QUESTIONS = pa.schema(
     [
         ("id", pa.string()),
@@ -118,6 +120,7 @@ class RecordedWorld(RecordedAsks):
 
     def verdicts(self, pairs: Sequence[tuple[Question, Program]]) -> list[Verdict]:
         """The recorded verdicts; tokens of answers were not kept."""
+        refuse_while_choosing(f"'{self.card.name}'")
         self.stats.verdicts += len(pairs)
         right, log_prob = self.arrays["right"], self.arrays["log_prob"]
         cells = [(self.row(question), self.column(program)) for question, program in pairs]
@@ -132,15 +135,15 @@ class RecordedWorld(RecordedAsks):
         return ""
 
     def shuffled(self, seed: int = 0) -> RecordedWorld:
-        """A control: states are shuffled among the questions of each split, so that reading them cannot help."""
+        """A control: states and confidences are shuffled among a split's questions, so that reading cannot help."""
         order = np.arange(len(self.questions))
         rng = np.random.default_rng(seed)
         for split in SPLITS:
             rows = self.rows(split)
             order[rows] = rng.permutation(rows)
-        return RecordedWorld(
-            self.card, self.questions, self.arrays | {"codes": self.arrays["codes"][order]}, self.reduction
-        )
+        card = self.card.model_copy(update={"name": f"{self.card.name}-control", "files": {}})
+        arrays = self.arrays | {name: self.arrays[name][order] for name in ("codes", "own")}
+        return RecordedWorld(card, self.questions, arrays, self.reduction)
 
     def require(self, live: LiveWorld) -> None:
         """Refuse a live world that would not give these verdicts.
@@ -166,7 +169,8 @@ def write_world(world: RecordedWorld, folder: Path, *, texts: bool = True) -> Wo
     Args:
         world: the world.
         folder: where to.
-        texts: whether the questions' texts may be shipped; without them only ids and answers' verdicts are.
+        texts: whether the questions' texts may be shipped; without them questions are known by their ids, and no agent
+            can be trained: nothing could keep twins of its questions out of an evaluation.
 
     Returns:
         The card as it was written.
@@ -183,7 +187,9 @@ def write_world(world: RecordedWorld, folder: Path, *, texts: bool = True) -> Wo
     }
     for name, content in contents.items():
         write_whole(folder / name, content)
-    card = world.card.model_copy(update={"files": {name: sha256_of(folder / name) for name in contents}})
+    card = world.card.model_copy(
+        update={"files": {name: sha256_of(folder / name) for name in contents}, "texts": texts}
+    )
     write_whole(folder / CARD, card.model_dump_json(indent=1).encode())
     return card
 
@@ -207,6 +213,8 @@ def open_world(name: str | Path) -> RecordedWorld:
             "Record the world again, or install the version that wrote it."
         )
     card = WorldCard.of(values, str(folder / CARD))
+    if sorted(card.files) != sorted(_FILES):
+        raise FingerprintError(f"{folder / CARD} names the files {sorted(card.files)}; a world has {sorted(_FILES)}.")
     for file, expected in card.files.items():
         if not (folder / file).is_file() or sha256_of(folder / file) != expected:
             raise FingerprintError(
@@ -250,6 +258,7 @@ def _record(question: Question, texts: bool) -> dict[str, Any]:
 def _question(record: Mapping[str, Any]) -> Question:
     text = record["text"] or f"question {record['id']} (its licence keeps the text)"
     ask = Ask(text, record["task"], record["equation"], tuple(record["choices"]))
+    ask.__dict__["id"] = record["id"]  # the id of its text, also where the text is kept back
     return Question(
         ask, record["answer"], record["verifier"], record["split"], record["difficulty"],
         json.loads(record["entry"]) if record["entry"] else None,

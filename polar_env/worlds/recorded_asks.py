@@ -57,6 +57,8 @@ class WorldCard(Config):
     """The programs, the identity first."""
     depths: list[int]
     """Layers of the identity after which states are kept."""
+    texts: bool = True
+    """Whether the questions' texts are there."""
     files: dict[str, str] = {}  # noqa: RUF012 - pydantic copies defaults
     """The sha256 of each file beside the card."""
 
