@@ -36,7 +36,7 @@ class ImitationConfig(Config):
 
 
 class ValueConfig(Config):
-    """Settings of the value model, a kernel ridge regression; the defaults were cross-validated on train questions."""
+    """Settings of the value model, a kernel ridge regression; cross-validated on train and validation questions."""
 
     look: int = Field(default=4, ge=0)
     """Layers of the identity that run before the choice; their hidden state is read."""

@@ -112,6 +112,11 @@ def test_far_from_all_asks_the_best_mean_is_chosen() -> None:
         ValueModel.fit(np.ones((2, 3), np.float32), np.ones((2, 1)), ridge=1.0, scale=1.0)
 
 
+def test_it_looks_where_states_are_kept(recorded: RecordedWorld, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="look is 3; 'planted' keeps states after 0, 2, 4 layers"):
+        train_value(recorded, tmp_path, CONFIG.model_copy(update={"look": 3}))
+
+
 def test_a_menu_holds_what_adds() -> None:
     """The second-best program on the same questions adds nothing; a weak one on others does."""
     targets = np.array([[0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], float)

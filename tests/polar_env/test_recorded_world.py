@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from polar_env.errors import ConfigError, FingerprintError, UnknownNameError
+from polar_env.errors import ConfigError, FingerprintError, LeakError, UnknownNameError
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program
 from polar_env.questions import Prompt, Question
+from polar_env.runner import no_verdicts_for
 from polar_env.worlds import (
     LiveWorld,
     NotRecordedError,
@@ -27,7 +30,9 @@ from polar_env.worlds import (
 )
 from polar_env.worlds.recorded import WORLDS
 from tests.worlds import world_of
+from train.config import ValueConfig
 from train.record import pack, record
+from train.value import train_value
 
 PROGRAMS = [Program((0, 1, 2, 3)), Program((0, 1, 3)), Program((0, 1, 1, 2, 3)), Program((0, 1, 2)), Program((1, 2, 3))]
 QUESTIONS = [
@@ -133,6 +138,34 @@ def test_a_file_that_is_not_its_own_is_refused(recorded: RecordedWorld, tmp_path
         open_world("skills-smollm2-135m-v1")
 
 
+def test_a_card_names_all_its_files(recorded: RecordedWorld, tmp_path: Path) -> None:
+    write_world(recorded, tmp_path)
+    values = json.loads((tmp_path / "world.json").read_text())
+    del values["files"]["verdicts.safetensors"]
+    (tmp_path / "world.json").write_text(json.dumps(values))
+    with pytest.raises(FingerprintError, match="names the files"):
+        open_world(tmp_path)
+
+
+def test_a_control_shows_nothing_of_a_question(recorded: RecordedWorld) -> None:
+    control = recorded.shuffled()
+    assert control.card.name == "tiny-control"
+    for name in ("codes", "own"):
+        assert (control.arrays[name] != recorded.arrays[name]).any()
+        kept = {row.tobytes() for row in recorded.arrays[name]}
+        assert {row.tobytes() for row in control.arrays[name]} == kept
+    assert control.arrays["right"] is recorded.arrays["right"]
+
+
+def test_no_verdicts_while_a_program_is_chosen(live: LiveWorld, recorded: RecordedWorld) -> None:
+    pairs = [(QUESTIONS[0], PROGRAMS[0])]
+    live.verdicts(pairs)  # in memory now
+    for world in (live, recorded):
+        with no_verdicts_for("mine"), pytest.raises(LeakError, match="'mine' read verdicts from"):
+            world.verdicts(pairs)
+        assert world.verdicts(pairs)
+
+
 def test_arrays_that_do_not_fit_are_refused(recorded: RecordedWorld) -> None:
     with pytest.raises(ConfigError, match="does not fit together"):
         RecordedWorld(recorded.card, QUESTIONS[1:], recorded.arrays, recorded.reduction)
@@ -144,8 +177,10 @@ def test_texts_may_stay_at_home(recorded: RecordedWorld, tmp_path: Path) -> None
     shipped = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"Say 3" not in shipped
     assert [question.task for question in kept.questions] == [question.task for question in recorded.questions]
-    row = kept.verdicts([(kept.questions[0], PROGRAMS[1])])
-    assert row == recorded.verdicts([(recorded.questions[0], PROGRAMS[1])])
+    pairs = [(question, PROGRAMS[1]) for question in recorded.questions]
+    assert kept.verdicts(pairs) == recorded.verdicts(pairs)  # whoever has the texts finds them by their ids
+    with pytest.raises(ConfigError, match="holds no texts"):
+        train_value(kept, tmp_path / "run", ValueConfig(look=2))
 
 
 @pytest.mark.parametrize("name", WORLDS)
@@ -154,6 +189,8 @@ def test_shipped_worlds_are_frozen(name: str) -> None:
     world = open_world(name)
     assert world.card.name == name
     assert world.card.files == FROZEN[name]
+    card = resources.files("polar_env.worlds") / "data" / name / "world.json"
+    assert hashlib.sha256(card.read_bytes()).hexdigest() == FROZEN_CARDS[name]
     assert {question.split for question in world.questions} == {"train", "validation", "test"}
 
 
@@ -181,6 +218,7 @@ def test_a_world_needs_neither_torch_nor_transformers() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+FROZEN_CARDS = {"skills-smollm2-135m-v0": "d9268d09b7bf3428b45c1010dd3a62fd01e946a5bc5612dfade829ade7baa5e4"}
 FROZEN = {
     "skills-smollm2-135m-v0": {
         "questions.parquet": "bb751186e41a3e3ed63231e0ff34d7c3f37ce61aa3cf4bc4a5b8db104e58788b",

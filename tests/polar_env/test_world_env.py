@@ -17,9 +17,11 @@ from polar_env.actions import Draft, SegmentsLanguage
 from polar_env.envs.tree import menu_tree, segments_tree
 from polar_env.envs.world_env import WorldEnv, WorldVectorEnv
 from polar_env.errors import ConfigError, EpisodeError, ForbiddenActionError, UnknownNameError
+from polar_env.llm import FrozenLLM
 from polar_env.program import Program, single_edits
 from polar_env.worlds import LiveWorld, RecordedWorld, open_world
 from tests.polar_env.test_recorded_world import QUESTIONS, live, recorded
+from tests.worlds import world_of
 
 __all__ = ["live", "recorded"]
 
@@ -114,13 +116,15 @@ def test_what_is_seen_is_never_later_than_what_ran() -> None:
         assert (depths[tree.seen] <= tree.layers).all()
 
 
-def test_bad_input(recorded: RecordedWorld) -> None:
+def test_bad_input(tiny_llm: FrozenLLM, recorded: RecordedWorld) -> None:
     with pytest.raises(UnknownNameError, match="unknown form 'menus'"):
         WorldEnv(recorded, form="menus")  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError, match=r"unknown task 'word'. Did you mean 'words'"):
         WorldEnv(recorded, task="word")
     with pytest.raises(ConfigError, match="look is 1; states are kept after 0, 2, 4 layers"):
         WorldEnv(recorded, look=1)
+    with pytest.raises(ConfigError, match="leave out live, or shuffled"):
+        WorldEnv(recorded, shuffled=True, live=world_of(tiny_llm, recorded.prompts))
     with pytest.raises(ConfigError, match="layer_cost is -1"):
         WorldEnv(recorded, layer_cost=-1)
     env = WorldVectorEnv(2, recorded)
