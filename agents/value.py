@@ -1,4 +1,4 @@
-"""The value model: from one hidden state of the LLM to what every program is worth on the question.
+"""The value model: from the LLM's hidden states after a few layers to what every program is worth on the question.
 
 A kernel ridge regression (Saunders et al. 1998) whose targets are a menu of programs. Far from all asks that it has
 seen its prediction is each program's mean, so that the best static program of the menu is chosen there.
@@ -55,7 +55,12 @@ class ValueModel:
             targets: what each program is worth on each ask, ``[T, M]``.
             ridge: added to the kernel's diagonal.
             scale: the kernel's width as a multiple of the median squared distance between two asks.
+
+        Raises:
+            ConfigError: for fewer than two observations, or where all are alike.
         """
+        if len(observations) < 2:
+            raise ConfigError(f"{len(observations)} observations are too few; a value model wants two or more.")
         squares = _squared_distances(observations, observations)
         width = scale * float(np.median(squares[~np.eye(len(squares), dtype=bool)]))
         if width <= 0:

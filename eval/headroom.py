@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from eval.frontier import frontier
 from eval.statistics import Estimate, interquartile_mean, mean, pooled, share
 from eval.table import Table
+from polar_env.errors import QuestionError
 from polar_env.program import Program
 from polar_env.questions import Question
 from polar_env.worlds import RecordedWorld
@@ -63,7 +64,7 @@ class LearnerScore:
         vs_static: the difference to the best static program, mean over seeds, with an interval over questions.
         mean_cost: executed layers / D.
         aiq: mean accuracy over the cost-quality hull of identity, best static program and this learner, from the
-            cheapest to the dearest program of the world.
+            cheapest to the dearest program of the world; 0 counts where a cost is below the cheapest of the three.
         seconds: to learn once.
     """
 
@@ -106,8 +107,13 @@ def headroom(
         by_task: the best one of each task.
         split: on which questions.
         seed: of the shuffles.
+
+    Raises:
+        QuestionError: if the split is empty.
     """
     rows = world.rows(split)
+    if not len(rows):
+        raise QuestionError(f"'{world.card.name}' has no {split} questions.")
     right, tasks = world.arrays["right"][rows], world.tasks[rows]
     static = world.column(best)
     per_task = [world.column(by_task.get(str(task), best)) for task in tasks]

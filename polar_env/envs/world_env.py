@@ -290,6 +290,8 @@ class WorldEnv(gym.Env[Observation, np.int64]):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Allowed actions, ``bool [A]``, True = allowed (the name that sb3-contrib asks for)."""
+        if self._nodes[0] < 0:
+            raise EpisodeError("there is no episode yet; call reset() first.")
         mask: NDArray[np.bool_] = self.rules.masks(self._nodes)[0]
         return mask
 
@@ -341,11 +343,13 @@ class WorldVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode in every lane; an int gives lane ``i`` the seed ``seed + i``.
+        """Start an episode in every lane; an int gives lane ``i`` the seed ``seed + i``. There are no options.
 
         Raises:
             ConfigError: for a number of seeds that is not the number of lanes.
         """
+        if options:
+            raise ConfigError(f"reset() was given the options {sorted(options)}; a vector of lanes takes none.")
         seeds = [seed + lane for lane in range(self.num_envs)] if isinstance(seed, int | np.integer) else seed
         if seeds is not None:
             if len(seeds) != self.num_envs:
