@@ -127,9 +127,9 @@ class ValueAgent:
     ) -> None:
         self.world, self.programs, self.model = world, list(programs), model
         self.look, self.price, self.calibration, self.name = look, price, calibration, name
-        self.unused = np.array([look - min(look, program.departure) for program in programs])
-        lengths = np.array([len(program) for program in programs])
-        self.costs = (lengths + self.unused) / world.depth
+        executed = np.array([program.layers_after(look) for program in programs])
+        self.unused = executed - np.array([len(program) for program in programs])
+        self.costs = executed / world.depth
 
     def decide(self, asks: Sequence[Ask]) -> list[Decision]:
         """The programs of the menu, the one of largest value minus price first."""

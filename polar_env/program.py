@@ -12,7 +12,7 @@ from functools import cached_property
 
 from polar_env.errors import ProgramError
 
-__all__ = ["Module", "Program", "one_each", "single_edits"]
+__all__ = ["Module", "Program", "departure", "one_each", "single_edits"]
 
 _MODULE = re.compile(r"(\d+)(?:-(\d+))?(?:x(\d+))?")
 MAX_BLOCK = 4
@@ -123,10 +123,11 @@ class Program:
         """Executed layers divided by ``depth``; the identity program costs 1.0."""
         return len(self.layers) / depth
 
-    @property
-    def departure(self) -> int:
-        """How many layers it begins with as the identity does."""
-        return next((i for i, layer in enumerate(self.layers) if layer != i), len(self.layers))
+    def layers_after(self, look: int) -> int:
+        """How many layers run in all where the program is chosen after ``look`` layers of the identity: those that it
+        does not begin with ran in vain.
+        """
+        return len(self) + look - min(look, departure(self.layers))
 
     def executions(self, depth: int) -> list[int]:
         """How often each of the ``depth`` layers is executed, ``[D]``."""
@@ -143,6 +144,11 @@ class Program:
         """The program with the ``length`` positions from position ``start`` on executed ``times`` times."""
         block = self.layers[start : start + length]
         return Program(self.layers[:start] + block * times + self.layers[start + length :])
+
+
+def departure(layers: Sequence[int]) -> int:
+    """How many layers are executed as the identity does, from the first on."""
+    return next((i for i, layer in enumerate(layers) if layer != i), len(layers))
 
 
 def one_each(programs: Program | Sequence[Program], rows: int) -> list[Program]:

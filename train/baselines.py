@@ -15,7 +15,7 @@ from polar_env.worlds import LiveWorld
 from train.block_influence import block_influence, without_weakest
 from train.static import StaticChoice, run_verdicts
 
-__all__ = ["choose_threshold", "save_baselines"]
+__all__ = ["choose_threshold", "save_baselines", "save_static_programs"]
 
 _PRUNED = (0.1, 0.25)
 """Shares of the layers that pruning leaves out."""
@@ -51,13 +51,11 @@ def save_baselines(
 
     def save(kind: str, name: str, config: dict[str, Any]) -> None:
         if missing(name):
-            card = blank.model_copy(update={"kind": kind, "name": name, "config": config})
-            save_agent(card, agents / name, {})
+            _save(blank, agents, kind, name, config)
 
-    best, by_task = str(choice.program), {task: str(program) for task, program in choice.by_task.items()}
+    save_static_programs(choice, blank, agents)
+    best = str(choice.program)
     others = [str(program) for program in choice.finalists if program != choice.program][:1]
-    save("static", "best-static", {"program": best})
-    save("static-per-task", "best-static-per-task", {"program": best, "by_task": by_task})
     save("ensemble", "ensemble", {"programs": list(dict.fromkeys([str(world.identity), best, *others]))})
     pruned = {f"shortgpt-{round(100 * share)}": max(1, round(share * world.depth)) for share in _PRUNED}
     if any(map(missing, pruned)):
@@ -67,6 +65,24 @@ def save_baselines(
     if missing("early-exit"):
         some = mixed_order(validation, 0)[:_EXIT_QUESTIONS]
         save("early-exit", "early-exit", {"threshold": choose_threshold(world, some)})
+
+
+def save_static_programs(choice: StaticChoice, blank: AgentCard, agents: Path) -> None:
+    """Save the best static program, and the best one of each task, as agents.
+
+    Args:
+        choice: the programs.
+        blank: a card with what all agents of this training have in common.
+        agents: gets a folder for each.
+    """
+    best, by_task = str(choice.program), {task: str(program) for task, program in choice.by_task.items()}
+    _save(blank, agents, "static", "best-static", {"program": best})
+    _save(blank, agents, "static-per-task", "best-static-per-task", {"program": best, "by_task": by_task})
+
+
+def _save(blank: AgentCard, agents: Path, kind: str, name: str, config: dict[str, Any]) -> None:
+    """Save an agent that its card describes wholly."""
+    save_agent(blank.model_copy(update={"kind": kind, "name": name, "config": config}), agents / name, {})
 
 
 def choose_threshold(world: LiveWorld, questions: Sequence[Question]) -> float:

@@ -15,7 +15,7 @@ from agents.policy.network import weights_of
 from polar_env.envs import ProgramRules, ProgramVectorEnv
 from polar_env.envs.sb3 import ProgramVecEnv
 from polar_env.errors import FingerprintError, TraceError
-from polar_env.questions import Question, near_hash, twin_hash
+from polar_env.questions import Question
 from polar_env.tables import read_json, write_whole
 from polar_env.traces import TraceSet, VerdictMatrix
 from polar_env.worlds import LiveWorld
@@ -23,6 +23,7 @@ from train.baselines import save_baselines
 from train.checkpoint import has_checkpoint, steps_done
 from train.config import TrainingConfig
 from train.imitate import demonstrate, imitate, teacher_choice
+from train.provenance import asks_seen, static_results
 from train.reinforce import Score, make_model, reinforce, score
 from train.static import StaticChoice, choose_static
 from train.tracking import Tracker
@@ -165,26 +166,12 @@ def _blank_card(
         prompts=world.prompts,
         tasks=sorted({question.task for question in train}),
         questions=list(specs),
-        train_asks=list(dict.fromkeys(twin_hash(question.ask) for question in train)),
-        validation_asks=[twin_hash(question.ask) for question in validation],
-        prose_asks=_prose_hashes([*train, *validation]),
+        **asks_seen(train, validation),
         seed=config.seed,
         versions=library_versions(),
         config=config.model_dump(mode="json"),
-        results={
-            "best-static": str(static.program),
-            "best-static-per-task": {task: str(program) for task, program in static.by_task.items()},
-            "static_gain_on_train": static.train_gain,
-            "static_gain_on_validation": static.validation_gain,
-            "static_questions": static.questions,
-        },
+        results=static_results(static),
     )
-
-
-def _prose_hashes(questions: Sequence[Question]) -> list[str]:
-    """Hashes of asks in prose; what a procedure fills into one template is near to one another, and no twins."""
-    hashes = [near_hash(question.ask) for question in questions if question.entry is None]
-    return list(dict.fromkeys(each for each in hashes if each is not None))
 
 
 def _save(model: MaskablePPO, name: str, validation: Score, step: int, card: AgentCard, agents: Path) -> None:

@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
 from agents.card import AgentCard, library_versions, save_agent
-from agents.fixed import StaticAgent, TaskStaticAgent
 from agents.value import KIND, Calibration, ValueAgent, ValueModel
 from polar_env.errors import ConfigError
 from polar_env.questions import twin_hash
 from polar_env.worlds import RecordedWorld, Reduction
+from train.baselines import save_static_programs
 from train.config import ValueConfig
+from train.provenance import asks_seen, static_results
 from train.static import StaticChoice, static_of_world
 
 __all__ = ["OutOfFold", "TrainedValue", "choose_menu", "fit_value", "out_of_fold", "train_value"]
@@ -85,7 +85,7 @@ def menu_costs(world: RecordedWorld, look: int) -> Array:
     if look not in world.card.depths:
         kept = ", ".join(map(str, world.card.depths))
         raise ConfigError(f"look is {look}; '{world.card.name}' keeps states after {kept} layers.")
-    layers = [len(program) + look - min(look, program.departure) for program in world.programs]
+    layers = [program.layers_after(look) for program in world.programs]
     return np.array(layers) / world.depth
 
 
@@ -205,22 +205,8 @@ def train_value(world: RecordedWorld, folder: Path, config: ValueConfig, seed: i
     save_agent(
         card.model_copy(update={"config": card.config | agent.settings()}), agents / KIND, agent.saved(reduction)
     )
-    for fixed in (StaticAgent(static.program, "best-static"),
-                  TaskStaticAgent(static.program, static.by_task, "best-static-per-task")):  # fmt: skip
-        save_static(fixed, card, agents)
+    save_static_programs(static, card, agents)
     return TrainedValue(agents, judged, static)
-
-
-def save_static(agent: StaticAgent | TaskStaticAgent, blank: AgentCard, agents: Path) -> None:
-    """Save a static agent beside the trained one."""
-    config: dict[str, Any]
-    if isinstance(agent, StaticAgent):
-        kind, config = "static", {"program": str(agent.program)}
-    else:
-        by_task = {task: str(program) for task, program in agent.by_task.items()}
-        kind, config = "static-per-task", {"program": str(agent.default), "by_task": by_task}
-    card = blank.model_copy(update={"kind": kind, "name": agent.name, "config": config})
-    save_agent(card, agents / agent.name, {})
 
 
 def _card(
@@ -243,17 +229,12 @@ def _card(
         prompts=of.prompts,
         tasks=sorted(set(world.tasks[train].tolist())),
         questions=of.sources,
-        train_asks=[twin_hash(world.questions[row].ask) for row in train],
-        validation_asks=[twin_hash(world.questions[row].ask) for row in validation],
+        **asks_seen(*([world.questions[row] for row in some] for some in (train, validation))),
         seed=seed,
         versions=library_versions(),
         config={"world": of.name, "files": of.files, **config.model_dump(mode="json")},
         results={
-            "best-static": str(static.program),
-            "best-static-per-task": {task: str(program) for task, program in static.by_task.items()},
-            "static_gain_on_train": static.train_gain,
-            "static_gain_on_validation": static.validation_gain,
-            "static_questions": static.questions,
+            **static_results(static),
             "out_of_fold": {
                 "pass_at_1": float(judged.right.mean()),
                 "cost": float(judged.costs.mean()),

@@ -63,14 +63,11 @@ def menu_tree(programs: Sequence[Program], depth: int, depths: Sequence[int], lo
     if look not in depths:
         raise ConfigError(f"look is {look}; states are kept after {', '.join(map(str, depths))} layers.")
     start = [list(range(look)), *(list(program.layers) for program in programs)]
-    used = [min(look, program.departure) for program in programs]
     seen = depths.index(look)
     return ProgramTree(
         child=np.vstack([np.arange(1, len(start)), np.full((len(programs), len(programs)), -1)]).astype(np.intp),
         program=np.arange(-1, len(programs), dtype=np.intp),
-        layers=np.array(
-            [look, *(len(p) + look - same for p, same in zip(programs, used, strict=True))], np.intp
-        ),
+        layers=np.array([look, *(program.layers_after(look) for program in programs)], np.intp),
         seen=np.full(len(start), seen, np.intp),
         executions=np.array([np.bincount(layers, minlength=depth) for layers in start], np.uint8),
         cursor=np.array([look, *[depth] * len(programs)], np.intp),

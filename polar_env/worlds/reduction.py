@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from polar_env.program import Program
+from polar_env.program import Program, departure
 from polar_env.questions import Ask
 from polar_env.worlds.world import AskWorld, ObservedStates
 
@@ -33,8 +33,7 @@ def kept_depth(depths: Sequence[int], layers: Sequence[int]) -> int:
         depths: depths at which states are kept, ascending, the first one 0.
         layers: the layers executed so far.
     """
-    same = next((i for i, layer in enumerate(layers) if layer != i), len(layers))
-    return int(np.searchsorted(depths, same, side="right")) - 1
+    return int(np.searchsorted(depths, departure(layers), side="right")) - 1
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agents.card import read_card
 from agents.registry import load_agent
 from agents.value import Calibration, ValueAgent, ValueModel
 from eval.evaluate import respond
-from polar_env.errors import ConfigError, FingerprintError
+from eval.leaks import refuse_leaks
+from polar_env.errors import ConfigError, FingerprintError, LeakError
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program
-from polar_env.questions import Prompt
+from polar_env.questions import Prompt, Prompts
 from polar_env.worlds import LiveWorld, RecordedWorld, ReducedAsks
 from tests.planted import PRODUCTS, SUMS, best_program, planted_questions
 from tests.worlds import world_of
@@ -133,6 +135,25 @@ def test_confidences_are_calibrated() -> None:
         some = (values >= low) & (values < low + 0.5)
         assert confidences[some].mean() == pytest.approx(right[some].mean(), abs=0.03)
     assert Calibration(0.0, 0.0)(np.zeros(1, np.float32))[0] == 0.5
+
+
+def test_its_card_knows_its_questions_in_other_words(recorded: RecordedWorld, tmp_path: Path) -> None:
+    """Near-duplicates of prose that it was trained on are refused, as of any trained agent."""
+    words = (
+        "A farmer in Kent has {} apple trees and each of them bears about {} apples in a good year; how many is that"
+    )
+    questions = [
+        replace(q, ask=replace(q.ask, text=words.format(n, n + 7), equation=None))
+        for n, q in enumerate(recorded.questions)
+    ]
+    world = RecordedWorld(recorded.card, questions, recorded.arrays, recorded.reduction)
+    card = read_card(train_value(world, tmp_path, CONFIG).folder / "value")
+    row = int(world.rows("train")[0])
+    reworded = replace(
+        questions[row], ask=replace(questions[row].ask, text=questions[row].text.replace("about", "roughly"))
+    )
+    with pytest.raises(LeakError, match="in other words"):
+        refuse_leaks([reworded], [card], Prompts.for_all(PROMPT))
 
 
 def test_a_card_without_hashes_is_refused(live: LiveWorld, trained: Path, tmp_path: Path) -> None:
