@@ -74,7 +74,7 @@ def respond(agent: Agent | Responder, world: AskWorld, asks: Sequence[Ask]) -> l
         asks: the questions as they are asked.
 
     Raises:
-        LeakError: if it reads a verdict from a store.
+        LeakError: if it reads a verdict.
     """
     if not asks:
         return []
