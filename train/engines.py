@@ -1,19 +1,19 @@
-"""Searching on many machines: Ray hands out questions to workers that each hold one LLM.
+"""Searching and recording on many machines: Ray hands out questions to workers that each hold one LLM.
 
-If a worker dies, another one searches its questions. The trees are the same as on one machine, since a tree depends on
-its question and the seed alone.
+If a worker dies, another one does its job. Trees and tiles are the same as on one machine, since a tree depends on its
+question and the seed alone, and a tile on its questions and programs.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from agents.search.config import MctsConfig
 from agents.search.lockstep import search
@@ -23,6 +23,7 @@ from polar_env.questions import Prompts, Question
 from polar_env.runner import ExecutionStats
 from polar_env.traces.tree import Trace
 from polar_env.worlds import LiveWorld
+from train.record import Arrays, Tile, measure
 
 __all__ = ["RayEngine", "WorkerSpec", "require_ray"]
 
@@ -31,7 +32,7 @@ _PATIENCE_S = 5.0
 """The engine waits so long for workers before it checks that the cluster is still there."""
 _PATIENT_WAITS = 12
 _MOST_DEATHS = 3
-"""A group of questions is handed out again at most so often; after that the run stops, because it kills workers."""
+"""A job is handed out again at most so often; after that the run stops, because it kills workers."""
 
 
 def require_ray() -> Any:
@@ -78,7 +79,7 @@ class WorkerSpec:
 
 
 class _Worker:
-    """Searches groups of questions in its own process, on any machine of the cluster."""
+    """Does jobs in its own process, on any machine of the cluster."""
 
     def __init__(self, spec: WorkerSpec) -> None:
         self.world = spec.world()
@@ -87,58 +88,98 @@ class _Worker:
         """The fingerprint of the loaded model."""
         return self.world.llm.fingerprint
 
-    def search(self, questions: list[Question], config: MctsConfig, seed: int) -> tuple[list[Trace], ExecutionStats]:
-        """The traces of a group of questions, and what they cost."""
+    def do(self, job: Job) -> tuple[Any, ExecutionStats]:
+        """The result of a job, and what it cost."""
         before = self.world.stats.copy()
-        traces = search(self.world, questions, config, seed)
-        return traces, self.world.stats.since(before)
+        result = job.run(self.world)
+        return result, self.world.stats.since(before)
+
+
+class Job(Protocol):
+    """Work for one worker, on some questions; hashable."""
+
+    @property
+    def questions(self) -> Sequence[Question]:
+        """The questions, for a message."""
+
+    def run(self, world: LiveWorld) -> Any:
+        """Do it."""
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A tree for each question of a group."""
+
+    questions: tuple[Question, ...]
+    config: MctsConfig
+    seed: int
+
+    def run(self, world: LiveWorld) -> list[Trace]:
+        """The traces."""
+        return search(world, self.questions, self.config, self.seed)
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """A tile of a recorded world."""
+
+    tile: Tile
+
+    @property
+    def questions(self) -> Sequence[Question]:
+        """The tile's questions."""
+        return self.tile.questions
+
+    def run(self, world: LiveWorld) -> tuple[Tile, Arrays]:
+        """The tile and what is kept of it."""
+        return self.tile, measure(world, self.tile)
 
 
 @dataclass
 class _Queue:
-    """The groups of questions of one run.
+    """The jobs of one run.
 
     Attributes:
-        groups: the groups; the rest of the attributes use their indices.
-        waiting: groups that no worker has.
-        deaths: for each group, how many workers died over it.
-        running: by the reference of the result to come, the worker and its group.
+        source: jobs that were not handed out yet; the next one is taken when a worker is idle.
+        again: jobs whose worker died; they go first.
+        deaths: how many workers died over a job.
+        running: by the reference of the result to come, the worker and its job.
         loading: by the reference of the fingerprint to come, the worker that loads its model.
     """
 
-    groups: list[list[Question]]
-    waiting: deque[int] = field(init=False)
-    deaths: list[int] = field(init=False)
-    running: dict[Any, tuple[Any, int]] = field(default_factory=dict)
+    source: Iterator[Job]
+    again: deque[Job] = field(default_factory=deque)
+    deaths: Counter[Job] = field(default_factory=Counter)
+    running: dict[Any, tuple[Any, Job]] = field(default_factory=dict)
     loading: dict[Any, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.waiting, self.deaths = deque(range(len(self.groups))), [0] * len(self.groups)
+    def next(self) -> Job | None:
+        """The next job; None if there is none."""
+        return self.again.popleft() if self.again else next(self.source, None)
 
-    def put_back(self, group: int, error: Exception) -> None:
-        """Let a group wait again, first in the line, after its worker died of an error.
+    def put_back(self, job: Job, error: Exception) -> None:
+        """Let a job wait again, first in the line, after its worker died of an error.
 
         Raises:
             ClusterError: if it killed worker after worker.
         """
-        self.deaths[group] += 1
-        if self.deaths[group] > _MOST_DEATHS:
-            questions = self.groups[group]
+        self.deaths[job] += 1
+        if self.deaths[job] > _MOST_DEATHS:
             raise ClusterError(
-                f"{_MOST_DEATHS + 1} workers died over the {len(questions)} questions from "
-                f"'{questions[0].text[:40]}' on: {error}. What was finished is kept; run the same command "
-                "to go on, with fewer --in-flight or more memory for a worker."
+                f"{_MOST_DEATHS + 1} workers died over the {len(job.questions)} questions from "
+                f"'{job.questions[0].text[:40]}' on: {error}. What was finished is kept; run the same command "
+                "to go on, with fewer questions at a time or more memory for a worker."
             ) from error
-        self.waiting.appendleft(group)
+        self.again.appendleft(job)
 
 
 class RayEngine:
-    """Searches on the workers of a Ray cluster.
+    """Searches and records on the workers of a Ray cluster.
 
     Args:
         spec: what each worker loads.
         fingerprint: the fingerprint of the model that all workers must load.
-        workers: how many; each takes the next group of questions when it is idle.
+        workers: how many; each takes the next job when it is idle.
         gpus: number of GPUs of a worker, or a share of one; 0 runs on the CPU.
         address: address of a running cluster; if empty, one starts on this machine.
 
@@ -211,33 +252,47 @@ class RayEngine:
     ) -> Iterator[list[Trace]]:
         """Search questions in groups of ``in_flight``; a group is yielded as soon as its worker has finished it.
 
-        A new worker replaces one that dies; until there is room for it, the other workers go on.
-
         Raises:
             ClusterError: if the cluster goes away, or one group of questions kills worker after worker.
         """
-        groups = [list(questions[start : start + in_flight]) for start in range(0, len(questions), in_flight)]
-        queue = _Queue(groups)
-        left = len(groups)
-        while left:
-            self._hand_out(queue, config, seed)
+        starts = range(0, len(questions), in_flight)
+        groups = (_Search(tuple(questions[start : start + in_flight]), config, seed) for start in starts)
+        for traces in self._results(groups):
+            on_verdicts(sum(len(trace.verdicts) for trace in traces))
+            yield traces
+
+    def tiles(self, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, Arrays]]:
+        """Record tiles; each is yielded as soon as its worker has finished it.
+
+        Raises:
+            ClusterError: if the cluster goes away, or one tile kills worker after worker.
+        """
+        yield from self._results(_Recording(tile) for tile in tiles)
+
+    def _results(self, jobs: Iterator[Job]) -> Iterator[Any]:
+        """The results of jobs, in the order in which they are finished.
+
+        A new worker replaces one that dies; until there is room for it, the other workers go on.
+        """
+        queue = _Queue(jobs)
+        self._hand_out(queue)
+        while queue.running or queue.again:
             ready = self._first([*queue.running, *queue.loading], needs_room=not queue.running)
             if ready in queue.loading:
                 self._admit(queue, ready)
-            elif (result := self._collect(queue, ready)) is not None:
-                traces, stats = result
-                left -= 1
+            elif (done := self._collect(queue, ready)) is not None:
+                result, stats = done
                 self.stats.add(stats)
-                on_verdicts(sum(len(trace.verdicts) for trace in traces))
-                yield traces
+                yield result
+            self._hand_out(queue)
         for worker in queue.loading.values():
             self.ray.kill(worker)
 
-    def _hand_out(self, queue: _Queue, config: MctsConfig, seed: int) -> None:
-        """Give every idle worker a waiting group."""
-        while queue.waiting and self._idle:
-            worker, group = self._idle.pop(), queue.waiting.popleft()
-            queue.running[worker.search.remote(queue.groups[group], config, seed)] = worker, group
+    def _hand_out(self, queue: _Queue) -> None:
+        """Give every idle worker a waiting job."""
+        while self._idle and (job := queue.next()) is not None:
+            worker = self._idle.pop()
+            queue.running[worker.do.remote(job)] = worker, job
 
     def _admit(self, queue: _Queue, ready: Any) -> None:
         """Make a worker idle that has loaded its model.
@@ -254,14 +309,14 @@ class RayEngine:
         else:
             self._idle.append(worker)
 
-    def _collect(self, queue: _Queue, ready: Any) -> tuple[list[Trace], ExecutionStats] | None:
-        """The traces of a group and what they cost; None if its worker died, and the group waits again."""
-        worker, group = queue.running.pop(ready)
+    def _collect(self, queue: _Queue, ready: Any) -> tuple[Any, ExecutionStats] | None:
+        """The result of a job and what it cost; None if its worker died, and the job waits again."""
+        worker, job = queue.running.pop(ready)
         try:
-            result: tuple[list[Trace], ExecutionStats] = self._result(ready)
+            result: tuple[Any, ExecutionStats] = self._result(ready)
         except _WorkerDiedError as error:
-            queue.put_back(group, error)
-            # Idle workers may have died with the same machine: all must answer before they get a group.
+            queue.put_back(job, error)
+            # Idle workers may have died with the same machine: all must answer before they get a job.
             queue.loading |= {worker.fingerprint.remote(): worker for worker in [*self._idle, self._make()]}
             self._idle = []
             return None

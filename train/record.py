@@ -1,7 +1,9 @@
 """Recording: shared programs are executed on many questions once; what learners may see and judges must know is kept.
 
-A recording is a folder of safetensors shards, one for each piece of questions, and ``recording.json``. It goes on where
-it stopped. Nothing in ``own``, ``choices`` and ``states`` depends on a gold answer: asks are executed by themselves.
+A recording is a folder of safetensors shards and ``recording.json``. A shard is a tile of the table: some questions
+under some programs. All questions meet the first programs before any meets the next ones. A recording goes on where it
+stopped, and a tile is the same whoever records it. Nothing in ``own``, ``choices`` and ``states`` depends on a gold
+answer: asks are executed by themselves.
 
 Letters: ``Q`` questions, ``P`` programs, ``S`` prefixes, ``C`` choices, ``H`` the LLM's width.
 """
@@ -11,29 +13,82 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
 
 from polar_env.errors import TraceError
 from polar_env.program import Program
+from polar_env.progress import Advance
 from polar_env.questions import Prompts, Question
 from polar_env.tables import keep_settings, read_json, write_whole
-from polar_env.worlds import LiveWorld, RecordedWorld, Reduction, WorldCard
+from polar_env.worlds import LiveWorld, RecordedWorld, Reduction, Unstable, WorldCard
 
-__all__ = ["measure", "pack", "read_recording", "record"]
+__all__ = ["Arrays", "Recorder", "Tile", "measure", "pack", "read_recording", "record", "tiles_of"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _META = "recording.json"
 Arrays = dict[str, NDArray[Any]]
-Advance = Callable[[int], None]
-"""Called with the number of verdicts that were just recorded."""
+Recorder = Callable[[Iterable["Tile"]], Iterator[tuple["Tile", Arrays]]]
+"""Executes tiles, and yields each with its arrays as soon as it is done, in any order."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Some questions under some programs: what is recorded at a time.
+
+    Attributes:
+        name: of its file.
+        questions: the questions.
+        programs: the programs.
+        choices: most choices ``C`` of a question of the whole recording; 0 where none has any.
+        prefixes: layers after which states are kept; none but in the tiles of the first programs.
+    """
+
+    name: str
+    questions: tuple[Question, ...]
+    programs: tuple[Program, ...]
+    choices: int
+    prefixes: tuple[tuple[int, ...], ...]
+
+    @property
+    def count(self) -> int:
+        """How many verdicts it holds."""
+        return len(self.questions) * len(self.programs)
+
+
+def tiles_of(questions: Sequence[Question], programs: Sequence[Program], piece: int, block: int) -> list[Tile]:
+    """All tiles of a recording, in the order in which they are recorded.
+
+    Args:
+        questions: what is asked.
+        programs: the programs, the identity first.
+        piece: questions of a tile.
+        block: programs of a tile.
+    """
+    choices = max((len(question.choices) for question in questions), default=0)
+    identity = programs[0].layers
+    prefixes = tuple(identity[:length] for length in range(len(identity) + 1))
+    return [
+        Tile(
+            f"{column:03d}-{row:05d}.safetensors",
+            tuple(questions[start : start + piece]),
+            tuple(programs[first : first + block]),
+            choices,
+            () if column else prefixes,
+        )
+        for column, first in enumerate(range(0, len(programs), block))
+        for row, start in enumerate(range(0, len(questions), piece))
+    ]
 
 
 def record(
@@ -43,51 +98,51 @@ def record(
     folder: Path,
     *,
     piece: int = 32,
+    block: int = 128,
     seconds: float | None = None,
+    recorder: Recorder | None = None,
     on_verdicts: Advance = lambda _: None,
 ) -> int:
-    """Record programs on questions; pieces that the folder has already are left out.
+    """Record programs on questions; tiles that the folder has already are left out.
 
     Args:
         world: executes programs.
         questions: what is asked.
         programs: the programs, the identity first.
         folder: gets the shards.
-        piece: questions in a shard.
-        seconds: start no piece later than this; None goes on to the end.
+        piece: questions of a tile.
+        block: programs of a tile.
+        seconds: start no tile later than this; None goes on to the end.
+        recorder: executes tiles, for example on many machines; None takes the world, in this process.
         on_verdicts: see `Advance`.
 
     Returns:
-        How many questions are recorded now.
+        How many verdicts are recorded now.
 
     Raises:
-        FingerprintError: if the folder holds a recording of another model, prompt, set of questions or programs.
+        FingerprintError: if the folder holds a recording of another model, prompt or set of questions, or of other
+            programs than the first ones of these.
     """
-    started, done = time.perf_counter(), 0
-    choices = max((len(question.choices) for question in questions), default=0)
-    _begin(world, questions, programs, folder, piece)
-    for number, start in enumerate(range(0, len(questions), piece)):
-        some = questions[start : start + piece]
-        path = folder / f"{number:05d}.safetensors"
-        if not path.is_file():
-            if seconds is not None and time.perf_counter() - started > seconds:
-                break
-            with world.from_nothing():
-                arrays = measure(world, some, programs, choices)
-            write_whole(path, save(arrays, {"questions": json.dumps([question.id for question in some])}))
-            on_verdicts(len(some) * len(programs))
-        done += len(some)
+    started = time.perf_counter()
+    _begin(world, questions, programs, folder, piece, block)
+    tiles = tiles_of(questions, programs, piece, block)
+    missing = [tile for tile in tiles if not (folder / tile.name).is_file()]
+    in_time = takewhile(lambda _: seconds is None or time.perf_counter() - started <= seconds, missing)
+    done = sum(tile.count for tile in tiles) - sum(tile.count for tile in missing)
+    measured = recorder(in_time) if recorder else ((tile, measure(world, tile)) for tile in in_time)
+    for tile, arrays in measured:
+        write_whole(folder / tile.name, save(arrays, {"questions": json.dumps([q.id for q in tile.questions])}))
+        on_verdicts(tile.count)
+        done += tile.count
     return done
 
 
-def measure(world: LiveWorld, questions: Sequence[Question], programs: Sequence[Program], choices: int) -> Arrays:
-    """What is kept of some questions.
+def measure(world: LiveWorld, tile: Tile) -> Arrays:
+    """What is kept of a tile; everything is executed from nothing, so that nobody's past changes a bit.
 
     Args:
         world: executes programs.
-        questions: the questions.
-        programs: the programs, the identity first.
-        choices: most choices ``C`` of a question; 0 where none has any.
+        tile: ``Q`` questions under ``P`` programs.
 
     Returns:
         right: the verdict by teacher forcing, or of the likeliest choice, ``bool [Q, P]``.
@@ -95,44 +150,67 @@ def measure(world: LiveWorld, questions: Sequence[Question], programs: Sequence[
         own: how sure the LLM is of the first token of its own answer, ``float32 [Q, P, 3]``: see `AskWorld`.
         choices: log-probability per token of each choice, ``float32 [Q, P, C]``, NaN where there is none;
             not kept where ``C`` is 0.
-        states: what an agent sees after each prefix of the identity, ``float16 [Q, S, 2 H]``.
+        states: what an agent sees after each prefix, ``float16 [Q, S, 2 H]``; not kept where there are no prefixes.
     """
-    asks = [question.ask for question in questions]
-    shape = len(questions), len(programs)
-    own = world.asks.confidences([(ask, program.layers) for ask in asks for program in programs])
-    verdicts = world.verdicts([(question, program) for question in questions for program in programs])
-    identity = programs[0].layers
-    prefixes = [identity[:length] for length in range(len(identity) + 1)]
-    states = world.asks.observations([(ask, prefix) for ask in asks for prefix in prefixes])
-    arrays: Arrays = {
-        "right": np.array([verdict.right for verdict in verdicts], bool).reshape(shape),
-        "log_prob": np.array([verdict.log_prob for verdict in verdicts], np.float32).reshape(shape),
-        "own": own.reshape(*shape, 3),
-        "states": states.astype(np.float16).reshape(len(questions), len(prefixes), -1),
-    }
-    if choices:
-        answers = world.answers(
-            [ask for ask in asks for _ in programs if ask.choices], [p for ask in asks for p in programs if ask.choices]
-        )
-        scores = iter(answers)
-        arrays["choices"] = np.full((*shape, choices), np.nan, np.float32)
-        for row, ask in enumerate(asks):
-            for column in range(len(programs) if ask.choices else 0):
-                means = next(scores).choice_means
-                arrays["choices"][row, column, : len(means)] = means
+    asks, programs = [question.ask for question in tile.questions], tile.programs
+    shape = len(asks), len(programs)
+    with world.from_nothing():
+        own = world.asks.confidences([(ask, program.layers) for ask in asks for program in programs])
+        verdicts = world.verdicts([(question, program) for question in tile.questions for program in programs])
+        arrays: Arrays = {
+            "right": np.array([verdict.right for verdict in verdicts], bool).reshape(shape),
+            "log_prob": np.array([verdict.log_prob for verdict in verdicts], np.float32).reshape(shape),
+            "own": own.reshape(*shape, 3),
+        }
+        if tile.prefixes:
+            states = world.asks.observations([(ask, prefix) for ask in asks for prefix in tile.prefixes])
+            arrays["states"] = states.astype(np.float16).reshape(len(asks), len(tile.prefixes), -1)
+        if tile.choices:
+            arrays["choices"] = _choices(world, tile)
     return arrays
 
 
+def _choices(world: LiveWorld, tile: Tile) -> NDArray[np.float32]:
+    scores = np.full((len(tile.questions), len(tile.programs), tile.choices), np.nan, np.float32)
+    rows = [row for row, question in enumerate(tile.questions) if question.choices]
+    pairs = [(row, column) for row in rows for column in range(len(tile.programs))]
+    answers = world.answers(
+        [tile.questions[row].ask for row, _ in pairs], [tile.programs[column] for _, column in pairs]
+    )
+    for (row, column), answer in zip(pairs, answers, strict=True):
+        scores[row, column, : len(answer.choice_means)] = answer.choice_means
+    return scores
+
+
 def read_recording(folder: Path) -> tuple[dict[str, Any], list[str], Arrays]:
-    """All that was recorded: the metadata, ids of the questions, and the arrays of `measure`."""
+    """All that was recorded: the metadata, ids of the questions, and the arrays of `measure` joined.
+
+    Raises:
+        TraceError: if tiles are missing.
+    """
+    meta = read_json(folder / _META)
+    rows = range(-(-int(meta["count"]) // int(meta["piece"])))
+    columns = range(-(-len(meta["programs"]) // int(meta["block"])))
+    names = [[f"{column:03d}-{row:05d}.safetensors" for column in columns] for row in rows]
+    missing = sum(not (folder / name).is_file() for row in names for name in row)
+    if missing:
+        raise TraceError(
+            f"{folder} lacks {missing} of {len(rows) * len(columns)} files; run the same command until it is whole."
+        )
     ids: list[str] = []
     pieces: list[Arrays] = []
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="numpy") as shard:
-            ids += json.loads(shard.metadata()["questions"])
-            pieces.append({name: shard.get_tensor(name) for name in shard.keys()})  # noqa: SIM118 - no mapping
-    arrays = {name: np.concatenate([each[name] for each in pieces]) for name in pieces[0]} if pieces else {}
-    return read_json(folder / _META), ids, arrays
+    for row in names:
+        blocks: list[Arrays] = []
+        for name in row:
+            with safe_open(folder / name, framework="numpy") as shard:
+                asked = json.loads(shard.metadata()["questions"])
+                blocks.append({key: shard.get_tensor(key) for key in shard.keys()})  # noqa: SIM118 - no mapping
+        ids += asked
+        shared = {
+            key: np.concatenate([block[key] for block in blocks], axis=1) for key in blocks[-1] if key != "states"
+        }
+        pieces.append(shared | {"states": blocks[0]["states"]})
+    return meta, ids, {key: np.concatenate([each[key] for each in pieces]) for key in pieces[0]}
 
 
 def pack(
@@ -144,6 +222,8 @@ def pack(
     licence: str,
     components: int = 96,
     every: int = 2,
+    answers: pa.Table | None = None,
+    unstable: Unstable | None = None,
 ) -> RecordedWorld:
     """Make a recorded world of a whole recording.
 
@@ -157,6 +237,8 @@ def pack(
         licence: under which licence they may be used.
         components: numbers kept of a state; fewer where there are fewer train questions.
         every: states are kept after each so many layers of the identity.
+        answers: what programs wrote, rows of `WRITTEN`.
+        unstable: how many verdicts are others in float32.
 
     Raises:
         TraceError: if the recording is not whole, or has too few train questions.
@@ -164,9 +246,7 @@ def pack(
     meta, ids, arrays = read_recording(folder)
     by_id = {question.id: question for question in questions}
     if set(ids) != set(by_id):
-        raise TraceError(
-            f"{folder} holds {len(ids)} of {len(by_id)} questions; run the same command again until it is whole."
-        )
+        raise TraceError(f"{folder} holds {len(ids)} questions, not the {len(by_id)} given; give those of its command.")
     asked = [by_id[question_id] for question_id in ids]
     train = np.array([question.split == "train" for question in asked])
     if train.sum() < 3:
@@ -179,14 +259,15 @@ def pack(
     card = WorldCard(
         name=name, **{key: meta[key] for key in ("model", "fingerprint", "depth", "dtype", "device", "versions")},
         prompts=Prompts.model_validate(meta["prompts"]), sources=list(sources), licence=licence,
-        programs=meta["programs"], depths=depths,
+        programs=meta["programs"], depths=depths, unstable=unstable,
     )  # fmt: skip
     kept = {name: array if array.dtype == bool else array.astype(np.float16) for name, array in arrays.items()}
-    return RecordedWorld(card, asked, kept | {"codes": np.stack(codes, axis=1).astype(np.float16)}, reduction)
+    kept["codes"] = np.stack(codes, axis=1).astype(np.float16)
+    return RecordedWorld(card, asked, kept, reduction, answers)
 
 
 def _begin(
-    world: LiveWorld, questions: Sequence[Question], programs: Sequence[Program], folder: Path, piece: int
+    world: LiveWorld, questions: Sequence[Question], programs: Sequence[Program], folder: Path, piece: int, block: int
 ) -> None:
     meta = {
         "schema_version": SCHEMA_VERSION,
@@ -199,6 +280,20 @@ def _begin(
         "prompts": world.prompts.model_dump(mode="json"),
         "programs": [str(program) for program in programs],
         "questions": hashlib.sha256("\x1f".join(f"{q.id} {q.answer}" for q in questions).encode()).hexdigest()[:16],
+        "count": len(questions),
         "piece": piece,
+        "block": block,
     }
-    keep_settings(folder / _META, meta, "a recording", "Delete it, or give another folder.")
+    path = folder / _META
+    if path.is_file():
+        _let_programs_grow(path, meta)
+    keep_settings(path, meta, "a recording", "Delete it, or give another folder.")
+
+
+def _let_programs_grow(path: Path, meta: dict[str, Any]) -> None:
+    """Programs may come behind those that were recorded, where these fill whole tiles."""
+    before = read_json(path)
+    programs, recorded = meta["programs"], list(before.get("programs", []))
+    fit = programs[: len(recorded)] == recorded and not len(recorded) % meta["block"]
+    if fit and all(before.get(key) == value for key, value in meta.items() if key != "programs"):
+        write_whole(path, json.dumps(meta, indent=2).encode())

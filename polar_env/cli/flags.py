@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 from pydantic import Field
 
 from polar_env.config import Config
 
-__all__ = ["DEFAULT_PROMPT", "PROMPT_FILE", "ModelConfig", "QuestionsConfig", "with_model"]
+__all__ = ["DEFAULT_PROMPT", "PROMPT_FILE", "EngineConfig", "ModelConfig", "QuestionsConfig", "with_model"]
 
 DEFAULT_MODEL, DEFAULT_DTYPE, DEFAULT_PROMPT = "smollm2-135m", "float32", "restate-6"
 PROMPT_FILE = "prompt.yaml"
@@ -73,6 +73,20 @@ class QuestionsConfig(ModelConfig):
     def specs(self) -> tuple[str, ...]:
         """The questions asked for, or the default mixture."""
         return self.questions or ("arithmetic",)
+
+
+class EngineConfig(QuestionsConfig):
+    """Flags about where work on many questions runs."""
+
+    engine: Literal["local", "ray"] = "local"
+    """Where questions are executed: in this process, or on the workers of a Ray cluster, each with its own copy of the
+    LLM."""
+    workers: Annotated[int, Field(ge=1)] = 2
+    """ray: how many workers."""
+    worker_gpus: Annotated[float, Field(ge=0)] = 0.0
+    """ray: share of a GPU that each worker takes."""
+    ray_address: str = ""
+    """ray: address of a running cluster ('auto' finds the one of this machine); empty starts one here."""
 
 
 C = TypeVar("C", bound=ModelConfig)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from polar_env.assets import cache_folder
 from polar_env.cli.bars import console
-from polar_env.cli.flags import DEFAULT_PROMPT, PROMPT_FILE, QuestionsConfig
+from polar_env.cli.flags import DEFAULT_PROMPT, PROMPT_FILE, EngineConfig, QuestionsConfig
 from polar_env.errors import QuestionError
 from polar_env.questions import (
     Prompts,
@@ -26,8 +26,18 @@ if TYPE_CHECKING:
     from polar_env.llm import FrozenLLM
     from polar_env.runner import Runner
     from polar_env.worlds import LiveWorld
+    from train.engines import RayEngine
 
-__all__ = ["example_pool", "open_llm", "open_pool", "open_prompts", "open_questions", "open_world"]
+__all__ = [
+    "example_pool",
+    "open_llm",
+    "open_pool",
+    "open_prompts",
+    "open_questions",
+    "open_ray",
+    "open_world",
+    "require_engine",
+]
 
 
 def open_pool(config: QuestionsConfig) -> QuestionPool:
@@ -103,6 +113,42 @@ def open_world(config: QuestionsConfig, prompts: Prompts) -> LiveWorld:
         config.model_name, config.dtype_name, config.device, config.memory_gib, config.threads, config.verdicts
     )
     return LiveWorld(runner, prompts)
+
+
+def require_engine(config: EngineConfig) -> None:
+    """Refuse an engine that is not installed, before a model is loaded."""
+    from train.engines import require_ray
+
+    if config.engine == "ray":
+        require_ray()
+
+
+def open_ray(config: EngineConfig, world: LiveWorld) -> RayEngine:
+    """Workers of a Ray cluster that load the same LLM as a world.
+
+    Raises:
+        ConfigError, ClusterError: see `RayEngine`.
+    """
+    from train.engines import RayEngine, WorkerSpec
+
+    runner = world.runner
+    spec = WorkerSpec(
+        model=config.model_name,
+        dtype=world.llm.dtype_name,
+        device=config.device,
+        prompts=world.prompts,
+        memory_bytes=runner.memory_bytes,
+        verdicts=runner.store.path.parent if runner.store else None,
+        threads=config.threads or _worker_threads(config, world),
+    )
+    return RayEngine(spec, world.llm.fingerprint, config.workers, config.worker_gpus, config.ray_address)
+
+
+def _worker_threads(config: EngineConfig, world: LiveWorld) -> int:
+    """Threads of a Ray worker: one where layers run on a GPU, else those of its machine, or its share of this one's."""
+    if world.llm.device.type != "cpu":
+        return 1
+    return world.runner.threads if config.ray_address else max(1, world.runner.threads // config.workers)
 
 
 @lru_cache(maxsize=1)

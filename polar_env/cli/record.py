@@ -5,30 +5,34 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
 from pydantic import Field
 
 from polar_env.cli.bars import bars, console
-from polar_env.cli.flags import QuestionsConfig
-from polar_env.cli.opening import open_pool, open_prompts, open_world
+from polar_env.cli.flags import EngineConfig, with_model
+from polar_env.cli.opening import open_pool, open_prompts, open_ray, open_world, require_engine
 from polar_env.errors import ConfigError, UnknownNameError
 from polar_env.program import Program, single_edits
-from polar_env.questions import mixed_order, without_examples
+from polar_env.questions import Question, mixed_order, without_examples
 from polar_env.tables import read_json, write_whole
+
+if TYPE_CHECKING:
+    from polar_env.worlds import LiveWorld, Unstable
 
 __all__ = ["CONFIG", "RecordConfig", "run"]
 
 
-class RecordConfig(QuestionsConfig):
+class RecordConfig(EngineConfig):
     """Record worlds: execute shared programs on many questions once, for learners that need no LLM.
 
     run: record --questions and write OUT/world; run again, it goes on where it stopped. check WORLD: whether every byte
-    is there. describe WORLD: what methods that do not learn are worth in it: how much there is to learn. reference
-    WORLD: let the reference learners learn it, and score them; OUT/reference.json keeps each as it is done,
-    beside other worlds' scores.
+    is there, with --again whether the LLM still says so. describe WORLD: what methods that do not learn are worth in
+    it: how much there is to learn. reference WORLD: let the reference learners learn it, and score them;
+    OUT/reference.json keeps each as it is done, beside other worlds' scores.
     """
 
     action: Annotated[Literal["run", "check", "describe", "reference"], tyro.conf.Positional] = "run"
@@ -37,6 +41,8 @@ class RecordConfig(QuestionsConfig):
     """check, describe, reference: a world that ships with the package, or a folder."""
     program: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """run: programs to record beside the identity, repeatable; by default all single edits."""
+    programs: str = ""
+    """run: a text file of more programs, one a line."""
     name: str = "world"
     """run: how the world is called."""
     licence: str = "unknown"
@@ -47,6 +53,13 @@ class RecordConfig(QuestionsConfig):
     """run: questions that are recorded at a time; a stop loses one piece."""
     seconds: Annotated[float, Field(ge=0)] = 0.0
     """run: begin no piece later than this; 0 goes on to the end."""
+    writers: Annotated[int, Field(ge=0)] = 17
+    """run: so many programs beside the identity write their whole answers: the best of train and validation."""
+    again: bool = False
+    """check: load the LLM and execute --pairs again."""
+    pairs: Annotated[int, Field(ge=1)] = 500
+    """run: verdicts of a bfloat16 recording that are executed again in float32; check --again: in the type of the
+    record."""
     components: Annotated[int, Field(ge=1)] = 96
     """run: numbers kept of a hidden state."""
     every: Annotated[int, Field(ge=1)] = 2
@@ -74,51 +87,91 @@ def run(config: RecordConfig) -> dict[str, Any]:
 
 def _record(config: RecordConfig) -> dict[str, Any]:
     from polar_env.worlds import write_world
-    from train.record import pack, record
+    from train.record import pack, read_recording
+    from train.written import best_programs, write_answers
 
     if not config.questions:
-        raise ConfigError("there is nothing to record; give --questions, e.g. polar record --questions arithmetic.")
+        raise ConfigError("there is nothing to record; give --questions, e.g. polar record run --questions arithmetic.")
+    require_engine(config)
     prompts = open_prompts(config)
     questions = mixed_order(without_examples(open_pool(config).questions, prompts), config.seed)
     questions = questions[: config.limit] if config.limit else questions
     live = open_world(config, prompts)
     live.check(questions)
-    given = [Program.parse(text, live.depth) for text in config.program] or list(single_edits(live.identity))
+    given = [Program.parse(text, live.depth) for text in _texts(config)] or list(single_edits(live.identity))
     programs = list(dict.fromkeys([live.identity, *given]))
-    total, folder = len(questions) * len(programs), config.out / "recording"
-    console.print(f"{len(questions)} questions x {len(programs)} programs = {total:,} verdicts", markup=False)
-    started, fresh = time.perf_counter(), 0
-    with bars(live.stats)("recording", total, "verdicts") as advance:
-
-        def on_verdicts(count: int) -> None:
-            nonlocal fresh
-            if not fresh:
-                hours = (time.perf_counter() - started) / count * total / 3600
-                console.print(f"about {hours:.1f} hours for all of it, judged by the first piece", markup=False)
-            fresh += count
-            advance(count)
-
-        try:
-            done = record(
-                live, questions, programs, folder, piece=config.piece, seconds=config.seconds or None,
-                on_verdicts=on_verdicts,
-            )  # fmt: skip
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"{folder} keeps what was recorded; run the same command to go on.") from None
-    if done < len(questions):
-        console.print(f"{done} of {len(questions)} questions are recorded; run the same command to go on.")
-        return {"questions": done, "of": len(questions), "programs": len(programs), "world": None}
+    folder, total = config.out / "recording", len(questions) * len(programs)
+    outcome: dict[str, Any] = {"questions": len(questions), "programs": len(programs), "verdicts": total, "world": None}
+    try:
+        done = _record_tiles(config, live, questions, programs, folder)
+        if done < total:
+            console.print(f"{done:,} of {total:,} verdicts are recorded; run the same command to go on.", markup=False)
+            return outcome | {"recorded": done}
+        right = read_recording(folder)[2]["right"]
+        writers = [programs[column] for column in best_programs(right, questions, config.writers)]
+        with bars(live.stats)("writing answers", len(questions) * len(writers), "answers") as advance:
+            answers = write_answers(live, questions, writers, folder, on_answers=advance)
+        unstable = _unstable(config, live, questions, programs, right)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{folder} keeps what was recorded; run the same command to go on.") from None
     world = pack(
         folder, questions, name=config.name, sources=config.specs, licence=config.licence,
-        components=config.components, every=config.every,
+        components=config.components, every=config.every, answers=answers, unstable=unstable,
     )  # fmt: skip
     write_world(world, config.out / "world", texts=config.texts)
     if not config.texts:
         console.print("texts were left out, as asked; questions are known by their ids.")
     console.print(f"world: {config.out / 'world'}", markup=False)
-    return {
-        "questions": done, "of": len(questions), "programs": len(programs), "world": str(config.out / "world")
-    }  # fmt: skip
+    return outcome | {"recorded": done, "world": str(config.out / "world")}
+
+
+def _texts(config: RecordConfig) -> list[str]:
+    """Programs to record: those of the flags, then those of the file, one a line."""
+    if not config.programs:
+        return list(config.program)
+    lines = Path(config.programs).read_text(encoding="utf-8").splitlines()
+    return [*config.program, *(line.strip() for line in lines if line.strip())]
+
+
+def _record_tiles(
+    config: RecordConfig, live: LiveWorld, questions: list[Question], programs: list[Program], folder: Path
+) -> int:
+    """Record verdicts, confidences and states; returns how many verdicts are there."""
+    from train.record import record
+
+    total = len(questions) * len(programs)
+    console.print(f"{len(questions)} questions x {len(programs)} programs = {total:,} verdicts", markup=False)
+    engine = open_ray(config, live) if config.engine == "ray" else None
+    started, fresh = time.perf_counter(), 0
+    with bars(engine.stats if engine else live.stats)("recording", total, "verdicts") as advance:
+
+        def on_verdicts(count: int) -> None:
+            nonlocal fresh
+            if not fresh:
+                workers = config.workers if engine else 1
+                hours = (time.perf_counter() - started) / count * total / 3600 / workers
+                console.print(f"about {hours:.1f} hours for all of it, judged by the first piece", markup=False)
+            fresh += count
+            advance(count)
+
+        return record(
+            live, questions, programs, folder, piece=config.piece, seconds=config.seconds or None,
+            recorder=engine.tiles if engine else None, on_verdicts=on_verdicts,
+        )  # fmt: skip
+
+
+def _unstable(
+    config: RecordConfig, live: LiveWorld, questions: list[Question], programs: list[Program], right: Any
+) -> Unstable | None:
+    """Of another floating-point type than float32: how many verdicts change in it."""
+    from eval.faithful import unstable_verdicts
+
+    if live.llm.dtype_name == "float32":
+        return None
+    exact = open_world(config.model_copy(update={"dtype": "float32"}), live.prompts)
+    unstable = unstable_verdicts(right, questions, programs, exact, config.pairs, config.seed)
+    console.print(f"{unstable.changed} of {unstable.pairs} verdicts are others in float32", markup=False)
+    return unstable
 
 
 def _check(config: RecordConfig) -> dict[str, Any]:
@@ -130,7 +183,16 @@ def _check(config: RecordConfig) -> dict[str, Any]:
         f"every byte of {len(world.card.files)} files as its card says.",
         markup=False,
     )
-    return {"name": world.card.name, "questions": len(world.questions), "programs": len(world.programs)}
+    outcome = {"name": world.card.name, "questions": len(world.questions), "programs": len(world.programs)}
+    if not config.again:
+        return outcome
+    from eval.faithful import compare_with_live, faithfulness_table
+
+    live = open_world(with_model(config, world.card.model, world.card.dtype), world.prompts)
+    found = compare_with_live(world, live, config.pairs, config.seed)
+    if not config.json_output:
+        print(faithfulness_table(found).markdown())
+    return outcome | asdict(found)
 
 
 def _describe(config: RecordConfig) -> dict[str, Any]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any
 
 from agents.search.config import PRESETS
 from polar_env.cli.bars import bars, console
-from polar_env.cli.flags import QuestionsConfig
-from polar_env.cli.opening import open_prompts, open_questions, open_world
+from polar_env.cli.flags import EngineConfig
+from polar_env.cli.opening import open_prompts, open_questions, open_ray, open_world, require_engine
 from polar_env.errors import QuestionError, UnknownNameError
 from polar_env.questions import Prompts, Question
 from train.config import MatrixConfig, SearchConfig
@@ -22,19 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["CONFIG", "SearchVerbConfig", "run"]
 
 
-class SearchVerbConfig(QuestionsConfig, SearchConfig):
+class SearchVerbConfig(EngineConfig, SearchConfig):
     """Search programs for train questions; run again, it goes on where it was."""
 
     preset: str = "fast"
     """Settings of the trees that the mcts flags start from: fast (ours), or cola, drllm, repolar as published."""
-    engine: Literal["local", "ray"] = "local"
-    """Where trees grow: in this process, or on the workers of a Ray cluster, each with its own copy of the LLM."""
-    workers: Annotated[int, Field(ge=1)] = 2
-    """ray: how many workers."""
-    worker_gpus: Annotated[float, Field(ge=0)] = 0.0
-    """ray: share of a GPU that each worker takes."""
-    ray_address: str = ""
-    """ray: address of a running cluster ('auto' finds the one of this machine); empty starts one here."""
 
 
 CONFIG = SearchVerbConfig
@@ -57,13 +47,11 @@ def defaults(arguments: list[str], given: dict[str, Any]) -> dict[str, Any]:
 
 def run(config: SearchVerbConfig) -> dict[str, Any]:
     """Search and race; the traces lie in ``OUT/traces``."""
-    from train.engines import require_ray
     from train.searching import check_search, search_programs
 
     settings = SearchConfig(**{name: getattr(config, name) for name in SearchConfig.model_fields})
     check_search(settings)
-    if config.engine == "ray":
-        require_ray()
+    require_engine(config)
     prompts = open_prompts(config)
     questions = open_questions(config, "train", without=prompts)
     world = open_world(config, prompts)
@@ -91,25 +79,5 @@ def _held_out(config: SearchVerbConfig, prompts: Prompts) -> list[Question]:
 def _engine(config: SearchVerbConfig, world: LiveWorld) -> Engine:
     """Where trees grow."""
     from train.collect import LocalEngine
-    from train.engines import RayEngine, WorkerSpec
 
-    if config.engine == "local" or config.matrix:
-        return LocalEngine(world)
-    runner = world.runner
-    spec = WorkerSpec(
-        model=config.model_name,
-        dtype=world.llm.dtype_name,
-        device=config.device,
-        prompts=world.prompts,
-        memory_bytes=runner.memory_bytes,
-        verdicts=runner.store.path.parent if runner.store else None,
-        threads=config.threads or _threads(config, world),
-    )
-    return RayEngine(spec, world.llm.fingerprint, config.workers, config.worker_gpus, config.ray_address)
-
-
-def _threads(config: SearchVerbConfig, world: LiveWorld) -> int:
-    """Threads of a Ray worker: one where layers run on a GPU, else those of its machine, or its share of this one's."""
-    if world.llm.device.type != "cpu":
-        return 1
-    return world.runner.threads if config.ray_address else max(1, world.runner.threads // config.workers)
+    return LocalEngine(world) if config.engine == "local" or config.matrix else open_ray(config, world)

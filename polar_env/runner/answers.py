@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import softmax
 
-from polar_env.runner.decoding import Generation
-from polar_env.runner.readout import CandidateScore
 from polar_env.runner.verdict import NO_CHANCE
 
-__all__ = ["NO_ANSWER", "Answer", "of_choices", "of_generation"]
+if TYPE_CHECKING:
+    from polar_env.runner.decoding import Generation
+    from polar_env.runner.readout import CandidateScore
+
+__all__ = ["NO_ANSWER", "Answer", "of_choices", "of_generation", "of_means", "of_tokens"]
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,19 @@ NO_ANSWER = Answer("", 0.0, NO_CHANCE)
 
 def of_generation(written: Generation) -> Answer:
     """The answer that was written."""
-    log_probs = np.asarray(written.log_probs)
-    return Answer(
-        written.text.strip(), float(np.exp(log_probs.mean())), float(log_probs.sum()), tokens=len(written.tokens)
-    )
+    return of_tokens(written.text, written.log_probs)
+
+
+def of_tokens(text: str, log_probs: Sequence[float]) -> Answer:
+    """A written answer, from its tokens' log-probabilities in nats."""
+    each = np.asarray(log_probs)
+    return Answer(text.strip(), float(np.exp(each.mean())), float(each.sum()), tokens=len(each))
+
+
+def of_means(choices: Sequence[str], means: Sequence[float]) -> Answer:
+    """The likeliest choice, where only the log-probabilities per token are there."""
+    chosen = int(np.argmax(means))
+    return Answer(choices[chosen], float(softmax(means)[chosen]), float("nan"), choice_means=tuple(means))
 
 
 def of_choices(

@@ -1,6 +1,6 @@
 from .live import LiveAsks, LiveWorld
 from .recorded import RecordedWorld, open_world, write_world
-from .recorded_asks import NotRecordedError, RecordedAsks, WorldCard
+from .recorded_asks import NotRecordedError, RecordedAsks, Unstable, WorldCard
 from .reduction import ReducedAsks, Reduction
 from .world import AskWorld, ObservedStates, World
 
@@ -14,6 +14,7 @@ __all__ = [
     "RecordedWorld",
     "ReducedAsks",
     "Reduction",
+    "Unstable",
     "World",
     "WorldCard",
     "open_world",

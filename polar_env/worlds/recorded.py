@@ -1,6 +1,6 @@
 """The recorded world: shared programs were executed on many questions once; this table answers in the LLM's place.
 
-A folder holds ``world.json`` (the card, with a checksum of each other file), ``questions.parquet``,
+A folder holds ``world.json`` (the card, with a checksum of each file), ``questions.parquet``, ``answers.parquet``,
 ``verdicts.safetensors``, ``states.safetensors`` and ``reduction.safetensors``. It needs neither torch nor transformers.
 
 Letters: ``Q`` questions, ``P`` programs, ``S`` depths at which states are kept, ``K`` components of a state, ``C`` most
@@ -9,6 +9,7 @@ choices of a question, ``N`` pairs.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -32,6 +33,7 @@ from polar_env.runner.verdict import Verdict
 from polar_env.tables import read_json, sha256_of, write_whole
 from polar_env.worlds.recorded_asks import SCHEMA_VERSION, RecordedAsks, WorldCard
 from polar_env.worlds.reduction import Reduction
+from polar_env.worlds.written import WRITTEN, WrittenAnswers
 
 if TYPE_CHECKING:
     from polar_env.worlds.live import LiveWorld
@@ -41,7 +43,9 @@ __all__ = ["WORLDS", "RecordedWorld", "open_world", "write_world"]
 CARD = "world.json"
 WORLDS = ("skills-smollm2-135m-v0",)
 """Worlds that ship with the package."""
-_FILES = ("questions.parquet", "verdicts.safetensors", "states.safetensors", "reduction.safetensors")
+_FILES = (
+    "questions.parquet", "answers.parquet", "verdicts.safetensors", "states.safetensors", "reduction.safetensors", CARD,
+)  # fmt: skip
 _QUESTIONS = pa.schema(
     [
         ("id", pa.string()),
@@ -70,16 +74,27 @@ class RecordedWorld(RecordedAsks):
             reduced states after prefixes of the identity, ``float16 [Q, S, 2 K]``; of multiple choice also ``choices``,
             the log-probability per token of each choice, ``float16 [Q, P, C]``.
         reduction: makes ``codes`` of a live world's states.
+        answers: rows of `WRITTEN`; None where no answers were written down.
 
     Raises:
         ConfigError: if shapes do not fit together.
     """
 
-    def __init__(self, card: WorldCard, questions: Sequence[Question], arrays: Arrays, reduction: Reduction) -> None:
+    def __init__(
+        self,
+        card: WorldCard,
+        questions: Sequence[Question],
+        arrays: Arrays,
+        reduction: Reduction,
+        answers: pa.Table | None = None,
+    ) -> None:
         asks = [question.ask for question in questions]
-        super().__init__(card, asks, arrays["codes"], arrays["own"], reduction)
+        self.answer_rows = WRITTEN.empty_table() if answers is None else answers
+        """Rows of `WRITTEN`, with the verifier's verdicts."""
+        written = WrittenAnswers(self.answer_rows)
+        super().__init__(card, asks, arrays, reduction, written)
         self.questions, self.arrays = list(questions), arrays
-        self.asks = RecordedAsks(card, asks, arrays["codes"], arrays["own"], reduction)
+        self.asks = RecordedAsks(card, asks, arrays, reduction, written)
         """What agents may use."""
         shape = len(self.questions), len(self.programs)
         shapes = {name: arrays[name].shape for name in ("right", "log_prob", "own", "codes")}
@@ -143,7 +158,7 @@ class RecordedWorld(RecordedAsks):
             order[rows] = rng.permutation(rows)
         card = self.card.model_copy(update={"name": f"{self.card.name}-control", "files": {}})
         arrays = self.arrays | {name: self.arrays[name][order] for name in ("codes", "own")}
-        return RecordedWorld(card, self.questions, arrays, self.reduction)
+        return RecordedWorld(card, self.questions, arrays, self.reduction, self.answer_rows)
 
     def require(self, live: LiveWorld) -> None:
         """Refuse a live world that would not give these verdicts.
@@ -176,20 +191,19 @@ def write_world(world: RecordedWorld, folder: Path, *, texts: bool = True) -> Wo
         The card as it was written.
     """
     rows = pa.Table.from_pylist([_record(question, texts) for question in world.questions], schema=_QUESTIONS)
-    sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink, compression="zstd")
     verdicts = {name: array for name, array in world.arrays.items() if name != "codes"}
     contents = {
-        "questions.parquet": sink.getvalue().to_pybytes(),
+        "questions.parquet": _parquet(rows),
+        "answers.parquet": _parquet(world.answer_rows if texts else _without_texts(world.answer_rows)),
         "verdicts.safetensors": save(verdicts),
         "states.safetensors": save({"codes": world.arrays["codes"]}),
         "reduction.safetensors": save(world.reduction.arrays()),
     }
     for name, content in contents.items():
         write_whole(folder / name, content)
-    card = world.card.model_copy(
-        update={"files": {name: sha256_of(folder / name) for name in contents}, "texts": texts}
-    )
+    card = world.card.model_copy(update={"files": {}, "texts": texts})
+    files = {name: sha256_of(folder / name) for name in contents} | {CARD: _digest(card)}
+    card = card.model_copy(update={"files": files})
     write_whole(folder / CARD, card.model_dump_json(indent=1).encode())
     return card
 
@@ -216,7 +230,8 @@ def open_world(name: str | Path) -> RecordedWorld:
     if sorted(card.files) != sorted(_FILES):
         raise FingerprintError(f"{folder / CARD} names the files {sorted(card.files)}; a world has {sorted(_FILES)}.")
     for file, expected in card.files.items():
-        if not (folder / file).is_file() or sha256_of(folder / file) != expected:
+        actual = _digest(card) if file == CARD else sha256_of(folder / file) if (folder / file).is_file() else None
+        if actual != expected:
             raise FingerprintError(
                 f"{folder / file} is missing, cut short or changed (its card says sha256 {expected[:16]}..). Put a "
                 "copy of the whole file there, or record the world again."
@@ -225,9 +240,29 @@ def open_world(name: str | Path) -> RecordedWorld:
         questions = [_question(record) for record in pq.read_table(folder / "questions.parquet").to_pylist()]
         arrays = load_file(folder / "verdicts.safetensors") | load_file(folder / "states.safetensors")
         reduction = Reduction.of(card.depths, load_file(folder / "reduction.safetensors"))
-        return RecordedWorld(card, questions, arrays, reduction)
+        answers = pq.read_table(folder / "answers.parquet")
+        return RecordedWorld(card, questions, arrays, reduction, answers)
     except (KeyError, SafetensorError, pa.ArrowException, QuestionError) as error:
         raise ConfigError(f"{folder} is no whole world: {error}. Record it again.") from error
+
+
+def _digest(card: WorldCard) -> str:
+    """The sha256 of a card without its checksums."""
+    return hashlib.sha256(card.model_copy(update={"files": {}}).model_dump_json().encode()).hexdigest()
+
+
+def _parquet(rows: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink, compression="zstd")
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _without_texts(rows: pa.Table) -> pa.Table:
+    """Written answers without what was written."""
+    for name in ("text", "tokens"):
+        at = rows.schema.get_field_index(name)
+        rows = rows.set_column(at, rows.schema.field(at), pa.nulls(len(rows), rows.schema.field(at).type))
+    return rows
 
 
 def _folder(name: str | Path) -> Path:

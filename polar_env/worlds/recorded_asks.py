@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polar_env.config import Config
 from polar_env.errors import PolarError
-from polar_env.program import Program
+from polar_env.program import Program, one_each
 from polar_env.questions import Ask, Prompts, Question
+from polar_env.runner.answers import NO_ANSWER, Answer, of_means, of_tokens
 from polar_env.worlds.reduction import Reduction, kept_depth
 from polar_env.worlds.world import ObservedStates
+from polar_env.worlds.written import WRITTEN, WrittenAnswers
 
-if TYPE_CHECKING:
-    from polar_env.runner.answers import Answer
-
-__all__ = ["SCHEMA_VERSION", "NotRecordedError", "RecordedAsks", "WorldCard"]
+__all__ = ["SCHEMA_VERSION", "NotRecordedError", "RecordedAsks", "Unstable", "WorldCard"]
 
 SCHEMA_VERSION = 1
 
 
 class NotRecordedError(PolarError, LookupError):
     """A recorded world was asked for what was not recorded."""
+
+
+class Unstable(Config):
+    """How many verdicts are others in float32, on a sample."""
+
+    pairs: int
+    """Pairs of question and program that were executed again."""
+    changed: int
+    """Pairs whose verdict changed."""
 
 
 class WorldCard(Config):
@@ -57,10 +65,12 @@ class WorldCard(Config):
     """The programs, the identity first."""
     depths: list[int]
     """Layers of the identity after which states are kept."""
+    unstable: Unstable | None = None
+    """How many verdicts are others in float32; None where they were recorded in it."""
     texts: bool = True
     """Whether the questions' texts are there."""
     files: dict[str, str] = {}  # noqa: RUF012 - pydantic copies defaults
-    """The sha256 of each file beside the card."""
+    """The sha256 of each file beside the card, and of the card without this."""
 
 
 class RecordedAsks:
@@ -71,15 +81,22 @@ class RecordedAsks:
     Args:
         card: what the world says of itself.
         asks: the asks.
-        codes: reduced states after prefixes of the identity, ``float16 [Q, S, 2 K]``.
-        own: how sure the LLM is of the first token of its own answer, ``float16 [Q, P, 3]``.
+        arrays: ``codes``, reduced states after prefixes of the identity, ``float16 [Q, S, 2 K]``; ``own``, how sure the
+            LLM is of the first token of its own answer, ``float16 [Q, P, 3]``; of multiple choice also ``choices``.
         reduction: makes ``codes`` of a live world's states.
+        written: answers that programs wrote; None where none were recorded.
     """
 
     def __init__(
-        self, card: WorldCard, asks: Sequence[Ask], codes: NDArray[Any], own: NDArray[Any], reduction: Reduction
+        self,
+        card: WorldCard,
+        asks: Sequence[Ask],
+        arrays: Mapping[str, NDArray[Any]],
+        reduction: Reduction,
+        written: WrittenAnswers | None = None,
     ) -> None:
-        self.card, self.reduction, self.codes, self.own = card, reduction, codes, own
+        self.card, self.reduction, self.written = card, reduction, written or WrittenAnswers(WRITTEN.empty_table())
+        self.codes, self.own, self.choices = arrays["codes"], arrays["own"], arrays.get("choices")
         self.programs = [Program.parse(text, card.depth) for text in card.programs]
         self._rows = {ask.id: row for row, ask in enumerate(asks)}
 
@@ -156,9 +173,27 @@ class RecordedAsks:
         temperature: float = 0.0,
         seeds: Sequence[int] = (),
     ) -> list[Answer]:
-        """Answers were not written down.
+        """The answers that were recorded: of multiple choice all, of others those of a few programs.
 
         Raises:
-            NotRecordedError: always.
+            NotRecordedError: for an answer that was not recorded, or a sampled one.
         """
-        raise NotRecordedError(f"'{self.card.name}' holds verdicts, not written answers; execute live for these.")
+        if temperature:
+            raise NotRecordedError(
+                f"'{self.card.name}' holds greedy answers, not sampled ones; execute live for these."
+            )
+        return [self._answer(ask, program) for ask, program in zip(asks, one_each(programs, len(asks)), strict=True)]
+
+    def _answer(self, ask: Ask, program: Program) -> Answer:
+        if ask.choices and self.choices is not None:
+            means = self.choices[self.row(ask), self.column(program), : len(ask.choices)].astype(float)
+            return of_means(ask.choices, means.tolist()) if np.isfinite(means).all() else NO_ANSWER
+        answer = self.written.get(ask, program)
+        if answer is None or answer.text is None:
+            some = ", ".join(f"'{each}'" for each in self.written.programs()[:3])
+            raise NotRecordedError(
+                f"'{self.card.name}' holds no written answer of '{program}' to {ask.text!r}; "
+                + (f"it holds those of {len(self.written.programs())} programs ({some}, ..). " if some else "")
+                + "Execute live for it."
+            )
+        return of_tokens(answer.text, answer.log_probs)

@@ -20,6 +20,7 @@ import pytest
 from agents.search.config import MctsConfig
 from polar_env.errors import ClusterError, ConfigError, QuestionTooLongError
 from polar_env.llm import load_llm
+from polar_env.program import single_edits
 from polar_env.questions import Prompt, Question
 from polar_env.traces import TraceSet
 from tests.polar_env.traces.test_traces import facts
@@ -27,6 +28,7 @@ from tests.train import lost_cluster
 from tests.worlds import world_of
 from train.collect import LocalEngine, search_traces
 from train.engines import RayEngine, WorkerSpec
+from train.record import record
 
 CONFIG = MctsConfig(simulations=10)
 QUESTIONS = [Question.of(f"{n} + {n + 1}", str(2 * n + 1)) for n in range(12)]
@@ -79,6 +81,28 @@ def test_workers_make_the_same_traces_though_one_is_killed(cluster: Any, tmp_pat
     assert facts(ours) == facts(collected(tmp_path / "local", tiny_folder))
     assert engine.stats.verdicts >= len(QUESTIONS) * (CONFIG.simulations + 1)
     assert ours.work["simulations"] == len(QUESTIONS) * CONFIG.simulations
+
+
+def test_two_recorders_give_the_same_recording_as_one(cluster: Any, tmp_path: Path, tiny_folder: Path) -> None:
+    """And though one of them is killed."""
+    world = world_of(load_llm(str(tiny_folder)), PROMPT)
+    programs = [world.identity, *single_edits(world.identity)]
+    engine = RayEngine(spec_of(tiny_folder), world.llm.fingerprint, workers=2)
+    pids, counted = worker_pids(cluster, engine), []
+
+    def kill_one(count: int) -> None:
+        counted.append(count)
+        if len(counted) == 1:
+            os.kill(next(pid for worker, pid in pids if worker not in engine._idle), signal.SIGKILL)
+
+    sizes = {"piece": 3, "block": 8}
+    record(world, QUESTIONS, programs, tmp_path / "two", **sizes, recorder=engine.tiles, on_verdicts=kill_one)
+    assert sum(counted) == len(QUESTIONS) * len(programs)
+    assert engine.stats.verdicts >= sum(counted)
+    record(world, QUESTIONS, programs, tmp_path / "one", **sizes)
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {path.name for path in (tmp_path / "one").iterdir()}
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
 
 def worker_pids(ray: Any, engine: RayEngine) -> list[tuple[Any, int]]:
@@ -226,7 +250,7 @@ try:
         def fingerprint(self) -> str:
             return self.known
 
-        def search(self, *_: object) -> None:
+        def do(self, *_: object) -> None:
             os._exit(1)
 except ImportError:
     pass

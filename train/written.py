@@ -1,0 +1,114 @@
+"""Recording what programs write: the whole answers of the identity, the best static program and the next best ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from polar_env.errors import NonFiniteError
+from polar_env.program import Program
+from polar_env.progress import Advance
+from polar_env.questions import Question, is_right
+from polar_env.runner import Decoding, Generation
+from polar_env.tables import ShardedTable, keep_settings
+from polar_env.worlds import LiveWorld
+from polar_env.worlds.written import WRITTEN
+
+__all__ = ["best_programs", "write_answers"]
+
+_SETTINGS = "answers.json"
+
+
+def best_programs(right: NDArray[np.bool_], questions: Sequence[Question], count: int) -> list[int]:
+    """The identity and the programs that are right most often on train and validation questions.
+
+    Args:
+        right: verdicts, ``bool [Q, P]``, the identity first.
+        questions: the questions, ``Q``.
+        count: programs beside the identity.
+
+    Returns:
+        Columns.
+    """
+    chosen = np.array([question.split != "test" for question in questions])
+    order = np.argsort(-right[chosen].mean(0), kind="stable")
+    return [0, *(int(column) for column in order if column)][: count + 1]
+
+
+def write_answers(
+    world: LiveWorld,
+    questions: Sequence[Question],
+    programs: Sequence[Program],
+    folder: Path,
+    *,
+    piece: int = 32,
+    on_answers: Advance = lambda _: None,
+) -> pa.Table:
+    """Let programs write their answers to open questions; what the folder has already is left out.
+
+    Args:
+        world: executes programs.
+        questions: the questions; those of multiple choice are left out, their scores say it all.
+        programs: the programs.
+        folder: of the recording.
+        piece: questions of a shard.
+        on_answers: called with the number of answers that were just written.
+
+    Returns:
+        Rows of `WRITTEN`, in the order of the questions; without answers of programs that make no numbers.
+
+    Raises:
+        FingerprintError: if the folder holds answers of other programs.
+    """
+    texts = [str(program) for program in programs]
+    keep_settings(folder / _SETTINGS, {"programs": texts}, "answers", "Delete the files answers* there.")
+    table = ShardedTable(folder, WRITTEN, "answers")
+    done = set(table.table()["question"].to_pylist())
+    todo = [question for question in questions if not question.choices and question.id not in done]
+    for start in range(0, len(todo), piece):
+        pairs = [(question, program) for question in todo[start : start + piece] for program in programs]
+        rows = [
+            {
+                "question": question.id,
+                "program": str(program),
+                "text": answer.text.strip(),
+                "tokens": list(answer.tokens),
+                "log_probs": list(answer.log_probs),
+                "ended_by": answer.ended_by,
+                "right": is_right(answer.text, question),
+            }
+            for (question, program), answer in zip(pairs, _written(world, pairs), strict=True)
+            if answer is not None
+        ]
+        table.append(rows)
+        on_answers(len(rows))
+    order = {question.id: row for row, question in enumerate(questions)}
+    rows_of_all = table.table()
+    by_question = np.argsort([order[each] for each in rows_of_all["question"].to_pylist()], kind="stable")
+    return rows_of_all.take(by_question)
+
+
+def _written(world: LiveWorld, pairs: Sequence[tuple[Question, Program]]) -> list[Generation | None]:
+    """What programs write; None where one other than the identity makes no numbers."""
+    lengths = [world.prompts[question.task].max_new_tokens for question, _ in pairs]
+    written: list[Generation | None] = [None] * len(pairs)
+    for length in set(lengths):
+        rows = [i for i, each in enumerate(lengths) if each == length]
+        for i, answer in zip(rows, _generate(world, [pairs[i] for i in rows], length), strict=True):
+            written[i] = answer
+    return written
+
+
+def _generate(world: LiveWorld, pairs: Sequence[tuple[Question, Program]], length: int) -> Sequence[Generation | None]:
+    try:
+        return world.generate([question.ask for question, _ in pairs], [each for _, each in pairs], Decoding(length))
+    except NonFiniteError:
+        if len(pairs) > 1:  # one by one, so that the others stand
+            return [answer for pair in pairs for answer in _generate(world, [pair], length)]
+        if pairs[0][1] == world.identity:
+            raise
+        return [None]
