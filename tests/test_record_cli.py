@@ -26,11 +26,14 @@ def flags(model: Path, out: Path) -> list[str]:
 
 def test_from_questions_to_an_agent(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = polar(capsys, *flags(tiny_folder, tmp_path), "--seconds", "1e-9", "--piece", "8")
-    assert (first["questions"], first["of"], first["world"]) == (0, 40, None)
+    assert (first["recorded"], first["verdicts"], first["world"]) == (0, 120, None)
     done = polar(capsys, *flags(tiny_folder, tmp_path), "--piece", "8")
     assert (done["questions"], done["programs"]) == (40, 3)
     world = str(tmp_path / "world")
     assert polar(capsys, "record", "check", world) == {"name": "world", "questions": 40, "programs": 3}
+    again = polar(capsys, "record", "check", world, "--again", "--pairs", "60", "--threads", "1", "--verdicts", "none")
+    assert (again["verdicts"]["value"], again["verdicts"]["count"]) == (1.0, 60)
+    assert open_world(world).written.programs() == ["0-3", "0-1 3", "0 1x2 2-3"]
     found = polar(capsys, "record", "describe", world)
     assert found["identity"]["value"] <= found["oracle"]["value"] <= 1
     assert found["static"]["value"] <= found["oracle"]["value"]
@@ -60,20 +63,19 @@ def test_reference_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert (scores["best static"]["score"], scores["oracle"]["score"]) == (0.0, 1.0)
     assert scores["random"]["score"] < 0 < scores["linear value"]["score"] < 1
     assert json.loads((tmp_path / "reference.json").read_text()) == values
-    control = polar(
-        capsys,
-        "record",
-        "reference",
-        "--control",
-        "--learner",
-        "linear value",
-        "--learner",
-        "oracle",
-        "--out",
-        str(tmp_path),
-    )["skills-smollm2-135m-v0-control"]
-    assert control["linear value"]["low_over_questions"] <= 0
-    assert control["oracle"]["score"] == 1.0
+    handed_in = tmp_path / "submissions" / "skills-smollm2-135m-v0"
+    for name in ("linear value", "LinUCB"):
+        again = polar(capsys, "record", "score", str(handed_in / f"{name.replace(' ', '-')}.json"))
+        assert again == {name: pytest.approx(scores[name])}
+
+
+def test_the_control_gives_no_learner_a_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    learners = ["linear value", "kernel value", "behaviour cloning", "GRPO", "LinUCB", "MaskablePPO"]
+    asked = [text for name in learners for text in ("--learner", name)]
+    quick = ["--control", "--seeds", "2", "--steps", "3000", "--out", str(tmp_path)]
+    scores = polar(capsys, "record", "reference", *asked, *quick)["skills-smollm2-135m-v0-control"]
+    assert {name: score["low_over_questions"] <= 0 for name, score in scores.items()} == dict.fromkeys(learners, True)
+    assert not (tmp_path / "submissions").exists()
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,15 +43,20 @@ class Task:
 
     Attributes:
         world: the world.
-        rows: questions to learn from.
+        split: questions to learn from.
         config: look, menu, price and targets, the same for all learners.
         steps: verdicts that learners by trial may ask for.
     """
 
     world: RecordedWorld
-    rows: Rows
+    split: str
     config: ValueConfig
     steps: int
+
+    @cached_property
+    def rows(self) -> Rows:
+        """Rows of the questions to learn from."""
+        return self.world.rows(self.split)
 
     def features(self, rows: Rows) -> NDArray[np.float32]:
         """The observed states of questions, ``[Q, X]``, centred and scaled by those of the learner's questions."""
@@ -244,8 +250,7 @@ def _of_sb3(name: str) -> Learner:
 
 def _env_of(task: Task, lanes: int) -> WorldVectorEnv:
     """The menu as an environment, over the learner's questions."""
-    env = WorldVectorEnv(lanes, task.world, split=None, look=task.config.look, layer_cost=task.config.price)
-    env.rules.rows = task.rows
+    env = WorldVectorEnv(lanes, task.world, split=task.split, look=task.config.look, layer_cost=task.config.price)
     assert isinstance(env.single_action_space, spaces.Discrete)
     return env
 

@@ -1,4 +1,4 @@
-"""``polar record run|check|describe|reference``: recorded worlds."""
+"""``polar record run|check|describe|reference|score``: recorded worlds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 import tyro
 from pydantic import Field
 
@@ -32,13 +31,16 @@ class RecordConfig(EngineConfig):
     run: record --questions and write OUT/world; run again, it goes on where it stopped. check WORLD: whether every byte
     is there, with --again whether the LLM still says so. describe WORLD: what methods that do not learn are worth in
     it: how much there is to learn. reference WORLD: let the reference learners learn it, and score them;
-    OUT/reference.json keeps each as it is done, beside other worlds' scores.
+    OUT/reference.json keeps each as it is done, beside other worlds' scores, and OUT/submissions what they chose. score
+    FILE: check a file of such choices, yours or others', and score it.
     """
 
-    action: Annotated[Literal["run", "check", "describe", "reference"], tyro.conf.Positional] = "run"
+    action: Annotated[Literal["run", "check", "describe", "reference", "score"], tyro.conf.Positional] = "run"
     """What to do."""
     world: Annotated[str, tyro.conf.Positional] = "skills-smollm2-135m-v0"
-    """check, describe, reference: a world that ships with the package, or a folder."""
+    """check, describe, reference: a world that ships with the package, or a folder; score: a file of choices."""
+    of_world: str = ""
+    """score: the world's folder, where it does not ship with the package."""
     program: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """run: programs to record beside the identity, repeatable; by default all single edits."""
     programs: str = ""
@@ -81,7 +83,7 @@ CONFIG = RecordConfig
 
 def run(config: RecordConfig) -> dict[str, Any]:
     """Do what the action says."""
-    actions = {"run": _record, "check": _check, "describe": _describe, "reference": _reference}
+    actions = {"run": _record, "check": _check, "describe": _describe, "reference": _reference, "score": _score}
     return actions[config.action](config)
 
 
@@ -211,6 +213,7 @@ def _describe(config: RecordConfig) -> dict[str, Any]:
 
 def _reference(config: RecordConfig) -> dict[str, Any]:
     from eval.headroom import reference_table, score_learner
+    from eval.submission import Submission
     from polar_env.worlds import open_world as open_recorded
     from train.config import ValueConfig
     from train.reference import LEARNERS, Task, learn
@@ -222,8 +225,7 @@ def _reference(config: RecordConfig) -> dict[str, Any]:
     if unknown:
         raise UnknownNameError("learner", unknown[0], LEARNERS)
     rows, static = world.rows(config.split), static_of_world(world).program
-    learned_on = np.concatenate([world.rows("train"), world.rows("validation")])
-    task, scores = Task(world, learned_on, ValueConfig(), config.steps), {}
+    task, scores = Task(world, "train+validation", ValueConfig(), config.steps), {}
     path = config.out / "reference.json"
     with bars(world.stats)("learning", len(config.learner or LEARNERS), "learners") as advance:
         for name in config.learner or LEARNERS:
@@ -234,7 +236,27 @@ def _reference(config: RecordConfig) -> dict[str, Any]:
             }
             write_whole(path, json.dumps(values, indent=1).encode())
             advance(1)
+            if config.control:  # a world that nobody else has
+                continue
+            look = task.config.look if LEARNERS[name][1] else 0
+            given = Submission.of_choices(world, rows, chosen, learner=name, look=look, seconds=seconds)
+            given.write(config.out / "submissions" / world.card.name / f"{name.replace(' ', '-')}.json")
     if not config.json_output:
         print(f"{world.card.name}, {len(rows)} {config.split} questions\n")
         print(reference_table(scores).markdown())
     return values
+
+
+def _score(config: RecordConfig) -> dict[str, Any]:
+    from eval.headroom import reference_table
+    from eval.submission import read_submission, score_submission
+    from polar_env.worlds import open_world as open_recorded
+    from train.static import static_of_world
+
+    submission = read_submission(Path(config.world))
+    world = open_recorded(config.of_world or submission.world)
+    score = score_submission(submission, world, static_of_world(world).program)
+    if not config.json_output:
+        print(f"{submission.learner} on {len(submission.choices)} {submission.split} questions of {world.card.name}\n")
+        print(reference_table({submission.learner: score}).markdown())
+    return {submission.learner: score.as_json()}

@@ -224,8 +224,9 @@ class WorldEnv(gym.Env[Observation, np.int64]):
 
     ## Arguments
     ``world`` (a name in `polar_env.worlds.WORLDS`, a folder, or a `RecordedWorld`), ``form``, ``split`` (train,
-    validation, test or None for all), ``task`` (one task's questions alone), ``look`` (layers that run before a choice
-    from the menu), ``layer_cost``, ``live``, ``shuffled`` (states shuffled among questions: reading cannot help).
+    validation, test, several as ``train+validation``, or None for all), ``task`` (one task's questions alone), ``look``
+    (layers that run before a choice from the menu), ``layer_cost``, ``live``, ``shuffled`` (states shuffled among
+    questions: reading cannot help).
 
     ## Version History
     v0: first version.

@@ -125,8 +125,16 @@ class RecordedWorld(RecordedAsks):
         return np.array([question.task for question in self.questions])
 
     def rows(self, split: str) -> NDArray[np.intp]:
-        """Rows of the questions of a split."""
-        return np.flatnonzero([question.split == split for question in self.questions])
+        """Rows of the questions of a split, or of several: ``train+validation``.
+
+        Raises:
+            UnknownNameError: if there is no such split.
+        """
+        names = split.split("+")
+        for name in names:
+            if name not in SPLITS:
+                raise UnknownNameError("split", name, SPLITS)
+        return np.flatnonzero([question.split in names for question in self.questions])
 
     def check(self, questions: Sequence[Question]) -> None:
         """Refuse questions that were not recorded."""
