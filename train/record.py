@@ -1,11 +1,11 @@
-"""Recording: shared programs are executed on many questions once; what learners may see and judges must know is kept.
+"""Recording: shared programs are executed on many questions once, and what they made of them is kept.
 
 A recording is a folder of safetensors shards and ``recording.json``. A shard is a tile of the table: some questions
 under some programs. All questions meet the first programs before any meets the next ones. A recording goes on where it
-stopped, and a tile is the same whoever records it. Nothing in ``own``, ``choices`` and ``states`` depends on a gold
-answer: asks are executed by themselves.
+stopped, and a tile is the same whoever records it. Nothing in ``own`` and ``choices`` depends on a gold answer: asks
+are executed by themselves.
 
-Letters: ``Q`` questions, ``P`` programs, ``S`` prefixes, ``C`` choices, ``H`` the LLM's width.
+Letters: ``Q`` questions, ``P`` programs, ``C`` choices.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
@@ -29,11 +28,11 @@ from safetensors.numpy import save
 from polar_env.errors import TraceError
 from polar_env.program import Program
 from polar_env.progress import Advance
-from polar_env.questions import Prompts, Question
+from polar_env.questions import Question
 from polar_env.tables import keep_settings, read_json, write_whole
-from polar_env.worlds import LiveWorld, RecordedWorld, Reduction, Unstable, WorldCard
+from polar_env.worlds import LiveWorld
 
-__all__ = ["Arrays", "Recorder", "Tile", "measure", "pack", "read_recording", "record", "tiles_of"]
+__all__ = ["Arrays", "Recorder", "Tile", "measure", "read_recording", "record", "settings_of", "tiles_of"]
 
 SCHEMA_VERSION = 2
 _META = "recording.json"
@@ -51,14 +50,12 @@ class Tile:
         questions: the questions.
         programs: the programs.
         choices: most choices ``C`` of a question of the whole recording; 0 where none has any.
-        prefixes: layers after which states are kept; none but in the tiles of the first programs.
     """
 
     name: str
     questions: tuple[Question, ...]
     programs: tuple[Program, ...]
     choices: int
-    prefixes: tuple[tuple[int, ...], ...]
 
     @property
     def count(self) -> int:
@@ -76,15 +73,12 @@ def tiles_of(questions: Sequence[Question], programs: Sequence[Program], piece: 
         block: programs of a tile.
     """
     choices = max((len(question.choices) for question in questions), default=0)
-    identity = programs[0].layers
-    prefixes = tuple(identity[:length] for length in range(len(identity) + 1))
     return [
         Tile(
             f"{column:03d}-{row:05d}.safetensors",
             tuple(questions[start : start + piece]),
             tuple(programs[first : first + block]),
             choices,
-            () if column else prefixes,
         )
         for column, first in enumerate(range(0, len(programs), block))
         for row, start in enumerate(range(0, len(questions), piece))
@@ -150,7 +144,6 @@ def measure(world: LiveWorld, tile: Tile) -> Arrays:
         own: how sure the LLM is of the first token of its own answer, ``float32 [Q, P, 3]``: see `AskWorld`.
         choices: log-probability per token of each choice, ``float32 [Q, P, C]``, NaN where there is none;
             not kept where ``C`` is 0.
-        states: what an agent sees after each prefix, ``float16 [Q, S, 2 H]``; not kept where there are no prefixes.
     """
     asks, programs = [question.ask for question in tile.questions], tile.programs
     shape = len(asks), len(programs)
@@ -162,9 +155,6 @@ def measure(world: LiveWorld, tile: Tile) -> Arrays:
             "log_prob": np.array([verdict.log_prob for verdict in verdicts], np.float32).reshape(shape),
             "own": own.reshape(*shape, 3),
         }
-        if tile.prefixes:
-            states = world.asks.observations([(ask, prefix) for ask in asks for prefix in tile.prefixes])
-            arrays["states"] = states.astype(np.float16).reshape(len(asks), len(tile.prefixes), -1)
         if tile.choices:
             arrays["choices"] = _choices(world, tile)
     return arrays
@@ -206,70 +196,14 @@ def read_recording(folder: Path) -> tuple[dict[str, Any], list[str], Arrays]:
                 asked = json.loads(shard.metadata()["questions"])
                 blocks.append({key: shard.get_tensor(key) for key in shard.keys()})  # noqa: SIM118 - no mapping
         ids += asked
-        shared = {
-            key: np.concatenate([block[key] for block in blocks], axis=1) for key in blocks[-1] if key != "states"
-        }
-        pieces.append(shared | {"states": blocks[0]["states"]})
+        shared = {key: np.concatenate([block[key] for block in blocks], axis=1) for key in blocks[-1]}
+        pieces.append(shared)
     return meta, ids, {key: np.concatenate([each[key] for each in pieces]) for key in pieces[0]}
 
 
-def pack(
-    folder: Path,
-    questions: Sequence[Question],
-    *,
-    name: str,
-    sources: Sequence[str],
-    licence: str,
-    components: int = 96,
-    every: int = 2,
-    answers: pa.Table | None = None,
-    unstable: Unstable | None = None,
-) -> RecordedWorld:
-    """Make a recorded world of a whole recording.
-
-    States are reduced by an analysis of those of train questions; every few depths are kept.
-
-    Args:
-        folder: what `record` wrote.
-        questions: those that were recorded.
-        name: how the world is called.
-        sources: where the questions come from, as question specs.
-        licence: under which licence they may be used.
-        components: numbers kept of a state; fewer where there are fewer train questions.
-        every: states are kept after each so many layers of the identity.
-        answers: what programs wrote, rows of `WRITTEN`.
-        unstable: how many verdicts are others in float32.
-
-    Raises:
-        TraceError: if the recording is not whole, or has too few train questions.
-    """
-    meta, ids, arrays = read_recording(folder)
-    by_id = {question.id: question for question in questions}
-    if set(ids) != set(by_id):
-        raise TraceError(f"{folder} holds {len(ids)} questions, not the {len(by_id)} given; give those of its command.")
-    asked = [by_id[question_id] for question_id in ids]
-    train = np.array([question.split == "train" for question in asked])
-    if train.sum() < 3:
-        raise TraceError(f"{folder} holds {train.sum()} train questions; states are reduced by those of 3 or more.")
-    depths = list(range(0, int(meta["depth"]) + 1, every))
-    states = arrays.pop("states")[:, depths].astype(np.float32)
-    states = states.reshape(*states.shape[:2], 2, -1)  # [Q, S, 2, H]
-    reduction = Reduction.fit(states[train], depths, min(components, int(train.sum()) - 1, states.shape[-1]))
-    codes = [reduction.apply(states[:, i].reshape(len(asked), -1), np.full(len(asked), i)) for i in range(len(depths))]
-    card = WorldCard(
-        name=name, **{key: meta[key] for key in ("model", "fingerprint", "depth", "dtype", "device", "versions")},
-        prompts=Prompts.model_validate(meta["prompts"]), sources=list(sources), licence=licence,
-        programs=meta["programs"], depths=depths, unstable=unstable,
-    )  # fmt: skip
-    kept = {name: array if array.dtype == bool else array.astype(np.float16) for name, array in arrays.items()}
-    kept["codes"] = np.stack(codes, axis=1).astype(np.float16)
-    return RecordedWorld(card, asked, kept, reduction, answers)
-
-
-def _begin(
-    world: LiveWorld, questions: Sequence[Question], programs: Sequence[Program], folder: Path, piece: int, block: int
-) -> None:
-    meta = {
+def settings_of(world: LiveWorld, questions: Sequence[Question]) -> dict[str, Any]:
+    """What says which LLM recorded which questions, as JSON gives it back."""
+    return {
         "schema_version": SCHEMA_VERSION,
         "model": world.llm.name,
         "fingerprint": world.llm.fingerprint,
@@ -278,8 +212,15 @@ def _begin(
         "device": world.llm.device.type,
         "versions": {name: version(name) for name in ("torch", "transformers")},
         "prompts": world.prompts.model_dump(mode="json"),
-        "programs": [str(program) for program in programs],
         "questions": hashlib.sha256("\x1f".join(f"{q.id} {q.answer}" for q in questions).encode()).hexdigest()[:16],
+    }
+
+
+def _begin(
+    world: LiveWorld, questions: Sequence[Question], programs: Sequence[Program], folder: Path, piece: int, block: int
+) -> None:
+    meta = settings_of(world, questions) | {
+        "programs": [str(program) for program in programs],
         "count": len(questions),
         "piece": piece,
         "block": block,

@@ -55,13 +55,15 @@ class RecordConfig(EngineConfig):
     """run: questions that are recorded at a time; a stop loses one piece."""
     seconds: Annotated[float, Field(ge=0)] = 0.0
     """run: begin no piece later than this; 0 goes on to the end."""
+    verdicts_dtype: str = ""
+    """run: floating-point type for verdicts, confidences and answers, where one is faster; the share of verdicts that
+    are others in --dtype is stored. States are always of --dtype."""
     writers: Annotated[int, Field(ge=0)] = 17
     """run: so many programs beside the identity write their whole answers: the best of train and validation."""
     again: bool = False
     """check: load the LLM and execute --pairs again."""
     pairs: Annotated[int, Field(ge=1)] = 500
-    """run: verdicts of a bfloat16 recording that are executed again in float32; check --again: in the type of the
-    record."""
+    """check --again: so many; run: verdicts of another --verdicts-dtype that are executed again in --dtype."""
     components: Annotated[int, Field(ge=1)] = 96
     """run: numbers kept of a hidden state."""
     every: Annotated[int, Field(ge=1)] = 2
@@ -89,7 +91,9 @@ def run(config: RecordConfig) -> dict[str, Any]:
 
 def _record(config: RecordConfig) -> dict[str, Any]:
     from polar_env.worlds import write_world
-    from train.record import pack, read_recording
+    from train.pack import pack
+    from train.record import read_recording
+    from train.states import record_states
     from train.written import best_programs, write_answers
 
     if not config.questions:
@@ -98,26 +102,30 @@ def _record(config: RecordConfig) -> dict[str, Any]:
     prompts = open_prompts(config)
     questions = mixed_order(without_examples(open_pool(config).questions, prompts), config.seed)
     questions = questions[: config.limit] if config.limit else questions
-    live = open_world(config, prompts)
-    live.check(questions)
-    given = [Program.parse(text, live.depth) for text in _texts(config)] or list(single_edits(live.identity))
-    programs = list(dict.fromkeys([live.identity, *given]))
+    fast = open_world(config.model_copy(update={"dtype": config.verdicts_dtype or config.dtype}), prompts)
+    fast.check(questions)
+    given = [Program.parse(text, fast.depth) for text in _texts(config)] or list(single_edits(fast.identity))
+    programs = list(dict.fromkeys([fast.identity, *given]))
     folder, total = config.out / "recording", len(questions) * len(programs)
     outcome: dict[str, Any] = {"questions": len(questions), "programs": len(programs), "verdicts": total, "world": None}
     try:
-        done = _record_tiles(config, live, questions, programs, folder)
+        done = _record_tiles(config, fast, questions, programs, folder)
         if done < total:
             console.print(f"{done:,} of {total:,} verdicts are recorded; run the same command to go on.", markup=False)
             return outcome | {"recorded": done}
         right = read_recording(folder)[2]["right"]
         writers = [programs[column] for column in best_programs(right, questions, config.writers)]
-        with bars(live.stats)("writing answers", len(questions) * len(writers), "answers") as advance:
-            answers = write_answers(live, questions, writers, folder, on_answers=advance)
-        unstable = _unstable(config, live, questions, programs, right)
+        with bars(fast.stats)("writing answers", len(questions) * len(writers), "answers") as advance:
+            answers = write_answers(fast, questions, writers, folder, on_answers=advance)
+        live = open_world(config, prompts)
+        with bars(live.stats)("recording states", len(questions), "questions") as advance:
+            states = record_states(live, questions, folder, on_questions=advance)
+        same = live.llm.fingerprint == fast.llm.fingerprint
+        unstable = None if same else _unstable(config, live, questions, programs, right)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{folder} keeps what was recorded; run the same command to go on.") from None
     world = pack(
-        folder, questions, name=config.name, sources=config.specs, licence=config.licence,
+        folder, questions, states, name=config.name, sources=config.specs, licence=config.licence,
         components=config.components, every=config.every, answers=answers, unstable=unstable,
     )  # fmt: skip
     write_world(world, config.out / "world", texts=config.texts)
@@ -164,15 +172,12 @@ def _record_tiles(
 
 def _unstable(
     config: RecordConfig, live: LiveWorld, questions: list[Question], programs: list[Program], right: Any
-) -> Unstable | None:
-    """Of another floating-point type than float32: how many verdicts change in it."""
+) -> Unstable:
+    """How many verdicts are others in the floating-point type of the states."""
     from eval.faithful import unstable_verdicts
 
-    if live.llm.dtype_name == "float32":
-        return None
-    exact = open_world(config.model_copy(update={"dtype": "float32"}), live.prompts)
-    unstable = unstable_verdicts(right, questions, programs, exact, config.pairs, config.seed)
-    console.print(f"{unstable.changed} of {unstable.pairs} verdicts are others in float32", markup=False)
+    unstable = unstable_verdicts(right, questions, programs, live, config.pairs, config.seed)
+    console.print(f"{unstable.changed} of {unstable.pairs} verdicts are others in {live.llm.dtype_name}", markup=False)
     return unstable
 
 

@@ -28,7 +28,7 @@ class NotRecordedError(PolarError, LookupError):
 
 
 class Unstable(Config):
-    """How many verdicts are others in float32, on a sample."""
+    """How many verdicts are others in another floating-point type, on a sample."""
 
     pairs: int
     """Pairs of question and program that were executed again."""
@@ -46,11 +46,13 @@ class WorldCard(Config):
     model: str
     """How the LLM was called."""
     fingerprint: str
-    """The LLM's fingerprint."""
+    """The fingerprint of the LLM in `dtype`."""
     depth: int
     """The LLM's depth."""
     dtype: str
-    """The LLM's floating-point type."""
+    """The floating-point type of the LLM that gave the states; agents run in it."""
+    verdicts_dtype: str
+    """The floating-point type that verdicts, confidences and answers were recorded in, the same or a faster one."""
     device: str
     """Kind of device that it ran on."""
     versions: dict[str, str]
@@ -66,7 +68,7 @@ class WorldCard(Config):
     depths: list[int]
     """Layers of the identity after which states are kept."""
     unstable: Unstable | None = None
-    """How many verdicts are others in float32; None where they were recorded in it."""
+    """How many verdicts are others in `dtype`; None where they were recorded in it."""
     texts: bool = True
     """Whether the questions' texts are there."""
     files: dict[str, str] = {}  # noqa: RUF012 - pydantic copies defaults

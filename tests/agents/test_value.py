@@ -19,9 +19,9 @@ from polar_env.program import Program
 from polar_env.questions import Prompt, Prompts
 from polar_env.worlds import LiveWorld, RecordedWorld, ReducedAsks
 from tests.planted import PRODUCTS, SUMS, best_program, planted_questions
+from tests.recording import recorded_world
 from tests.worlds import world_of
 from train.config import ValueConfig
-from train.record import pack, record
 from train.value import calibrate, choose_menu, out_of_fold, train_value
 
 PROMPT = Prompt(style="qa", max_new_tokens=2)
@@ -42,8 +42,7 @@ def recorded(live: LiveWorld, tmp_path_factory: pytest.TempPathFactory) -> Recor
         replace(question, split=("train", "train", "validation", "test")[n // 2 % 4])
         for n, question in enumerate(questions)
     ]
-    record(live, questions, PROGRAMS, folder)
-    world = pack(folder, questions, name="planted", sources=["made"], licence="CC0-1.0", components=16)
+    world = recorded_world(live, questions, PROGRAMS, folder, components=16)
     right = np.array([[program == best_program(q) for program in PROGRAMS] for q in world.questions])
     arrays = world.arrays | {"right": right, "log_prob": np.where(right, 0, -9).astype(np.float16)}
     return RecordedWorld(world.card, world.questions, arrays, world.reduction)

@@ -10,8 +10,8 @@ from polar_env.llm import FrozenLLM
 from polar_env.program import Program
 from polar_env.questions import Prompt, Question
 from polar_env.worlds import LiveWorld, RecordedWorld, Unstable
+from tests.recording import recorded_world
 from tests.worlds import world_of
-from train.record import pack, record
 
 PROGRAMS = [Program((0, 1, 2, 3)), Program((0, 1, 3)), Program((1, 2, 3))]
 QUESTIONS = [Question.of(f"Say {n}", "a", split=("train", "validation", "test")[n % 3]) for n in range(12)]
@@ -24,9 +24,7 @@ def live(tiny_llm: FrozenLLM) -> LiveWorld:
 
 @pytest.fixture(scope="module")
 def recorded(live: LiveWorld, tmp_path_factory: pytest.TempPathFactory) -> RecordedWorld:
-    folder = tmp_path_factory.mktemp("recording")
-    record(live, QUESTIONS, PROGRAMS, folder)
-    return pack(folder, QUESTIONS, name="tiny", sources=["made"], licence="CC0-1.0", components=3)
+    return recorded_world(live, QUESTIONS, PROGRAMS, tmp_path_factory.mktemp("recording"), components=3)
 
 
 def changed(world: RecordedWorld, **arrays: np.ndarray) -> RecordedWorld:

@@ -25,8 +25,8 @@ def world_of(right: np.ndarray, split: str = "test", tasks: str = "a") -> Record
     states = np.zeros((len(right), 1, 2, 3), np.float32) + np.arange(3, dtype=np.float32)
     reduction = Reduction.fit(states + np.random.default_rng(0).normal(size=states.shape).astype(np.float32), [0], 2)
     card = WorldCard(
-        name="hand", model="m", fingerprint="f", depth=4, dtype="float32", device="cpu", versions={},
-        prompts=Prompts.for_all(make_prompt("qa-0", questions)), sources=["made"], licence="CC0-1.0",
+        name="hand", model="m", fingerprint="f", depth=4, dtype="float32", verdicts_dtype="float32", device="cpu",
+        versions={}, prompts=Prompts.for_all(make_prompt("qa-0", questions)), sources=["made"], licence="CC0-1.0",
         programs=[str(program) for program in PROGRAMS], depths=[0],
     )  # fmt: skip
     arrays = {

@@ -27,11 +27,10 @@ from polar_env.worlds import (
     write_world,
 )
 from polar_env.worlds.recorded import WORLDS
+from tests.recording import recorded_world
 from tests.worlds import world_of
 from train.config import ValueConfig
-from train.record import pack, record
 from train.value import train_value
-from train.written import write_answers
 
 PROGRAMS = [Program((0, 1, 2, 3)), Program((0, 1, 3)), Program((0, 1, 1, 2, 3)), Program((0, 1, 2)), Program((1, 2, 3))]
 QUESTIONS = [
@@ -47,10 +46,7 @@ def live(tiny_llm: FrozenLLM) -> LiveWorld:
 
 @pytest.fixture(scope="module")
 def recorded(live: LiveWorld, tmp_path_factory: pytest.TempPathFactory) -> RecordedWorld:
-    folder = tmp_path_factory.mktemp("recording")
-    record(live, QUESTIONS, PROGRAMS, folder, piece=10)
-    answers = write_answers(live, QUESTIONS, PROGRAMS[:2], folder)
-    return pack(folder, QUESTIONS, name="tiny", sources=["made"], licence="CC0-1.0", components=6, answers=answers)
+    return recorded_world(live, QUESTIONS, PROGRAMS, tmp_path_factory.mktemp("recording"), components=6)
 
 
 def test_it_says_what_the_llm_says(live: LiveWorld, recorded: RecordedWorld) -> None:
@@ -86,8 +82,7 @@ def test_it_gives_the_choices_of_the_llm(live: LiveWorld, tmp_path: Path) -> Non
         Question.of(f"Which {n}?", "b", choices=("a", "b", "cc"), split=("train", "validation", "test")[n % 3])
         for n in range(12)
     ]
-    record(live, questions, PROGRAMS, tmp_path)
-    world = pack(tmp_path, questions, name="choices", sources=["made"], licence="CC0-1.0")
+    world = recorded_world(live, questions, PROGRAMS, tmp_path)
     asks = [question.ask for question in questions]
     for program in PROGRAMS:
         ours, theirs = world.asks.answers(asks, program), live.answers(asks, program)
@@ -254,7 +249,7 @@ FROZEN = {
     "skills-smollm2-135m-v0": {
         "questions.parquet": "bb751186e41a3e3ed63231e0ff34d7c3f37ce61aa3cf4bc4a5b8db104e58788b",
         "answers.parquet": "3da4228604f5a691d23e04a58fe925d8ea661a26f2c3e6992b3f8c28dfca0468",
-        "world.json": "8009a8863f780f5bda3c4580a554b1ee8dccb77567e1ca6b87669cf04e1a8882",
+        "world.json": "abb4e5902d8c291fe408a1b69613f790d1a8de6f2d256038b263ab0c54e2fb5d",
         "verdicts.safetensors": "6b171078915d2972584bc12cccc8ee823ad47154f06aa08b094025e144d20eec",
         "states.safetensors": "2ed35a2d36c14f60cb6a67a8de242cffbc5cb3520539377cd8a9e08350569128",
         "reduction.safetensors": "6828738e26981f93917ae40fd378c3832fd6beae1fcc6516f83a1b0af678c9d5",

@@ -24,7 +24,9 @@ from polar_env.worlds import write_world
 from tests.worlds import world_of
 from train.collect import LocalEngine, search_traces
 from train.matrix import MatrixConfig, race
-from train.record import pack, record
+from train.pack import pack
+from train.record import record
+from train.states import record_states
 from train.written import write_answers
 
 QUESTIONS = [Question.of(f"{n} + {n + 1}", str(2 * n + 1)) for n in range(12)]
@@ -51,15 +53,9 @@ def record_world(model: str, folder: Path) -> None:
     programs = [world.identity, *single_edits(world.identity)]
     record(world, RECORDED, programs, folder / "recording", piece=4, block=8)
     answers = write_answers(world, RECORDED, programs[:3], folder / "recording", piece=4)
-    packed = pack(
-        folder / "recording",
-        RECORDED,
-        name="killed",
-        sources=["made"],
-        licence="CC0-1.0",
-        components=3,
-        answers=answers,
-    )
+    states = record_states(world, RECORDED, folder / "recording", piece=4)
+    about = {"name": "killed", "sources": ["made"], "licence": "CC0-1.0"}
+    packed = pack(folder / "recording", RECORDED, states, components=3, answers=answers, **about)
     write_world(packed, folder / "world")
 
 

@@ -19,7 +19,9 @@ from polar_env.questions import Prompt, Question, is_right
 from polar_env.runner import Decoding
 from polar_env.worlds import LiveWorld
 from tests.worlds import world_of
+from train.pack import pack
 from train.record import measure, read_recording, record, tiles_of
+from train.states import record_states
 from train.written import best_programs, write_answers
 
 QUESTIONS = [
@@ -47,8 +49,6 @@ def test_a_recording_is_what_the_llm_makes_of_each_pair(world: LiveWorld, tmp_pa
     assert arrays["log_prob"].ravel() == pytest.approx([verdict.log_prob for verdict in verdicts], abs=1e-4)
     own = world.asks.confidences([(question.ask, program.layers) for question, program in pairs])
     assert arrays["own"].reshape(-1, 3) == pytest.approx(own, abs=1e-4)
-    states = world.asks.observations([(QUESTIONS[0].ask, (0, 1)), (QUESTIONS[4].ask, (0, 1, 2, 3))])
-    assert arrays["states"][[0, 4], [2, 4]] == pytest.approx(states, abs=2e-3)
     means = world.answers([QUESTIONS[4].ask], PROGRAMS[1])[0].choice_means
     assert arrays["choices"][4, 1] == pytest.approx(means, abs=1e-4)
     assert np.isnan(arrays["choices"][:4]).all()
@@ -71,6 +71,30 @@ def test_a_recording_goes_on_where_it_stopped(world: LiveWorld, tmp_path: Path) 
     other = [replace(QUESTIONS[0], answer="three"), *QUESTIONS[1:]]  # the same ask: its verdicts are others
     with pytest.raises(FingerprintError, match="differs in: questions"):
         record(world, other, PROGRAMS, tmp_path / "cut", piece=2)
+
+
+def test_states_are_what_agents_see_after_each_layer(world: LiveWorld, tmp_path: Path) -> None:
+    counted: list[int] = []
+    meta, states = record_states(world, QUESTIONS, tmp_path, piece=2, on_questions=counted.append)
+    assert (meta["fingerprint"], states.shape[:2], counted) == (world.llm.fingerprint, (5, 5), [2, 2, 1])
+    seen = world.asks.observations([(QUESTIONS[0].ask, (0, 1)), (QUESTIONS[4].ask, (0, 1, 2, 3))])
+    assert states[[0, 4], [2, 4]] == pytest.approx(seen, abs=2e-3)
+    (tmp_path / "states-00001.safetensors").unlink()
+    _, again = record_states(world, QUESTIONS, tmp_path, piece=2, on_questions=counted.append)
+    assert (again == states).all()
+    assert counted[3:] == [2]
+    with pytest.raises(FingerprintError, match="differs in: questions"):
+        record_states(world, QUESTIONS[:2], tmp_path, piece=2)
+
+
+def test_states_of_another_llm_are_not_packed_with_verdicts(world: LiveWorld, tmp_path: Path) -> None:
+    questions = [replace(question, split="train") for question in QUESTIONS[:4]]
+    record(world, questions, PROGRAMS, tmp_path)
+    meta, states = record_states(world, questions, tmp_path)
+    about = {"name": "mixed", "sources": ["made"], "licence": "CC0-1.0"}
+    assert pack(tmp_path, questions, (meta, states), **about).card.dtype == "float32"
+    with pytest.raises(FingerprintError, match="differ from its verdicts in: model, depth"):
+        pack(tmp_path, questions, (meta | {"model": "other", "depth": 9}, states), **about)
 
 
 def test_programs_may_come_later(world: LiveWorld, tmp_path: Path) -> None:
@@ -115,7 +139,7 @@ def test_what_agents_see_depends_on_no_answer(world: LiveWorld) -> None:
     for questions in (QUESTIONS, other):
         (tile,) = tiles_of(questions, PROGRAMS, piece=8, block=8)
         seen.append(measure(world, tile))
-    for name in ("own", "states", "choices"):
+    for name in ("own", "choices"):
         assert seen[0][name].tobytes() == seen[1][name].tobytes()
     assert (seen[0]["log_prob"] != seen[1]["log_prob"]).any()
 
