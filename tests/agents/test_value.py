@@ -114,7 +114,7 @@ def test_far_from_all_asks_the_best_mean_is_chosen() -> None:
 
 
 def test_it_looks_where_states_are_kept(recorded: RecordedWorld, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="look is 3; 'planted' keeps states after 0, 2, 4 layers"):
+    with pytest.raises(ConfigError, match="look is 3; 'tiny' keeps states after 0, 2, 4 layers"):
         train_value(recorded, tmp_path, CONFIG.model_copy(update={"look": 3}))
 
 
