@@ -22,7 +22,7 @@ from agents.fixed import RandomAgent, StaticAgent
 from agents.sampling import SamplingAgent
 from polar_env.errors import ConfigError, FingerprintError, UnknownNameError
 from polar_env.program import Program
-from polar_env.worlds import AskWorld, LiveAsks, LiveWorld
+from polar_env.worlds import AskWorld, World
 
 __all__ = ["GROUP", "NAMES", "TRAINED", "Loader", "find_agent", "find_agents", "load_agent", "loader_of", "read_cards"]
 
@@ -40,7 +40,7 @@ NAMES = (
     "ensemble:PROGRAM|PROGRAM",
     "early-exit:CONFIDENCE",
 )
-Loader = Callable[[Path, AgentCard, LiveAsks], Agent | Responder]
+Loader = Callable[[Path, AgentCard, AskWorld], Agent | Responder]
 
 
 def find_agents(name: str) -> list[Path]:
@@ -128,7 +128,7 @@ _BY_NAME: dict[str, Callable[[AskWorld, str, int], Agent | Responder]] = {
 """Agents that a name and a setting describe."""
 
 
-def load_agent(name: str, world: LiveWorld, seed: int = 0) -> Agent | Responder:
+def load_agent(name: str, world: World, seed: int = 0) -> Agent | Responder:
     """Load an agent.
 
     Args:
@@ -155,14 +155,13 @@ def load_agent(name: str, world: LiveWorld, seed: int = 0) -> Agent | Responder:
     return loader_of(card.kind)(folder, card, world.asks)
 
 
-def _require_same_world(card: AgentCard, folder: Path, world: LiveWorld) -> None:
+def _require_same_world(card: AgentCard, folder: Path, world: World) -> None:
     """Refuse an agent that was made for another LLM or other prompts."""
-    llm = world.llm
-    if card.fingerprint != llm.fingerprint:
+    if card.fingerprint != world.fingerprint:
         raise FingerprintError(
-            f"the agent in {folder} was made for '{card.model}' in {card.dtype} ({card.fingerprint}); this is "
-            f"'{llm.name}' in {llm.dtype_name} ({llm.fingerprint}). Pass that model with --model and that type with "
-            "--dtype, or train an agent for this one."
+            f"the agent in {folder} was made for '{card.model}' in {card.dtype} ({card.fingerprint}); this is another "
+            f"LLM or type ({world.fingerprint}). Pass that model with --model and that type with --dtype, or train an "
+            "agent for this one."
         )
     if card.prompts != world.prompts:
         raise FingerprintError(

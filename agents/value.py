@@ -22,7 +22,7 @@ from agents.card import AgentCard
 from polar_env.errors import ConfigError, FingerprintError
 from polar_env.program import Program
 from polar_env.questions import Ask
-from polar_env.worlds import AskWorld, ReducedAsks, Reduction
+from polar_env.worlds import AskWorld, RecordedAsks, ReducedAsks, Reduction
 
 __all__ = ["KIND", "WEIGHTS", "ValueAgent", "ValueModel", "load_value"]
 
@@ -181,11 +181,28 @@ def load_value(folder: Path, card: AgentCard, world: AskWorld) -> ValueAgent:
     look = int(card.setting("look"))
     reduction = Reduction.of([look], {name: arrays[f"reduction.{name}"] for name in ("means", "bases")})
     return ValueAgent(
-        ReducedAsks(world, reduction),
+        _reduced(world, reduction, folder),
         [Program.parse(text, world.depth) for text in card.setting("programs")],
         ValueModel(arrays["support"], arrays["weights"], arrays["means"], float(card.setting("width"))),
         look=look,
         price=float(card.setting("price")),
         calibration=Calibration(**card.setting("calibration")),
         name=card.name,
+    )
+
+
+def _reduced(world: AskWorld, reduction: Reduction, folder: Path) -> AskWorld:
+    """A world whose observations are those that the model was fitted on; a recorded one reduces by itself."""
+    if not isinstance(world, RecordedAsks):
+        return ReducedAsks(world, reduction)
+    (look,) = reduction.depths
+    if look in world.reduction.depths:
+        at = world.reduction.depths.index(look)
+        if (world.reduction.bases[at] == reduction.bases[0]).all() and (
+            world.reduction.means[at] == reduction.means[0]
+        ).all():
+            return world
+    raise FingerprintError(
+        f"the agent in {folder} reads states reduced in another way than those of '{world.card.name}'. Use the world "
+        "that it was trained on, or execute live."
     )

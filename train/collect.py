@@ -13,7 +13,7 @@ from polar_env.questions import Question
 from polar_env.runner import ExecutionStats
 from polar_env.traces import TraceSet
 from polar_env.traces.tree import Trace
-from polar_env.worlds import LiveWorld
+from polar_env.worlds import World
 
 __all__ = ["Engine", "LocalEngine", "search_traces"]
 
@@ -36,7 +36,7 @@ class LocalEngine:
         world: executes programs.
     """
 
-    def __init__(self, world: LiveWorld) -> None:
+    def __init__(self, world: World) -> None:
         self.world, self.stats = world, world.stats
 
     def traces(

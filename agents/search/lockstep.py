@@ -14,13 +14,13 @@ from agents.search.moves import CachedMoves, make_moves
 from agents.search.tree import Tree
 from polar_env.questions import Question
 from polar_env.traces.tree import Trace
-from polar_env.worlds import LiveWorld
+from polar_env.worlds import World
 
 __all__ = ["search"]
 
 
 def search(
-    world: LiveWorld,
+    world: World,
     questions: Sequence[Question],
     config: MctsConfig,
     seed: int = 0,
@@ -29,7 +29,7 @@ def search(
     """Search some questions in lock step, until every tree has its simulations or has no leaf left.
 
     Args:
-        world: executes programs.
+        world: executes programs; a recorded one keeps the search to what it holds.
         questions: one tree each.
         config: the settings.
         seed: seeds each tree, together with the id of its question.
@@ -38,7 +38,7 @@ def search(
     Returns:
         One trace for each question, in the order of the questions.
     """
-    moves = CachedMoves(make_moves(world.depth, config))
+    moves = CachedMoves(make_moves(world.depth, config), world.executes)
     trees = [Tree(question, moves, config, seed) for question in questions]
     while growing := [tree for tree in trees if tree.simulations_left]:
         each = -(-config.rows // len(growing))  # programs of one tree, rounded up

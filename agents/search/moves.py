@@ -7,7 +7,7 @@ Letters: ``D`` the model's depth.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from operator import eq
 from typing import Protocol
@@ -156,12 +156,17 @@ class CachedMoves:
 
     Args:
         moves: the moves.
+        executes: whether a world has verdicts on a program; states of others are left out.
     """
 
-    def __init__(self, moves: Moves) -> None:
+    def __init__(self, moves: Moves, executes: Callable[[Program], bool]) -> None:
         self.depth, self.root, self.least_layers = moves.depth, moves.root, moves.least_layers
         self.program = lru_cache(maxsize=1 << 14)(moves.program)
-        self.children = lru_cache(maxsize=512)(moves.children)  # a state has hundreds of children, so keep few
+
+        def children(state: State) -> list[State]:
+            return [child for child in moves.children(state) if executes(self.program(child))]
+
+        self.children = lru_cache(maxsize=512)(children)  # a state has hundreds of children, so keep few
 
 
 def _fits(layers: State, depth: int, most: int) -> bool:

@@ -31,6 +31,8 @@ class EvalConfig(QuestionsConfig, EvaluationConfig):
     """Agents, repeatable: the folder of a saved agent, or of a training run; static:PROGRAM, majority:RUNS,
     best-of:RUNS, ensemble:PROGRAM|PROGRAM, early-exit:CONFIDENCE; by default the run at OUT, if there is one. The
     identity, random programs and the identity sampled are always measured."""
+    world: str = ""
+    """A recorded world to evaluate in, by its verdicts on --split: seconds, and no LLM."""
     tasks: str = ""
     """Built-in mixtures or task files, with commas between them, e.g. skills,choices,words; as --questions."""
     variations: bool = False
@@ -47,6 +49,8 @@ CONFIG = EvalConfig
 
 def run(config: EvalConfig) -> dict[str, Any]:
     """Evaluate; everything lies in ``OUT/eval``."""
+    if config.world:
+        return _on_record(config)
     from agents.registry import find_agents, read_cards
     from eval.prompts import read_choices
     from eval.protocol import evaluate_agents
@@ -75,6 +79,24 @@ def run(config: EvalConfig) -> dict[str, Any]:
         print((folder / "table.md").read_text(encoding="utf-8"))
     console.print(f"report: {summary['report']}", markup=False)
     return summary
+
+
+def _on_record(config: EvalConfig) -> dict[str, Any]:
+    """Evaluate on a recorded world."""
+    from agents.registry import find_agents
+    from eval.headroom import reference_table
+    from eval.on_record import score_agents
+    from polar_env.worlds import open_world as open_recorded
+    from train.static import static_of_world
+
+    recorded = open_recorded(config.world)
+    static = static_of_world(recorded)
+    names = config.agent or ((str(config.out),) if find_agents(str(config.out)) else ())
+    scores = score_agents(recorded, names, static.program, static.by_task, config.split, config.seed)
+    if not config.json_output:
+        print(f"{recorded.card.name}, {len(recorded.rows(config.split))} {config.split} questions\n")
+        print(reference_table(scores).markdown())
+    return {name: score.as_json() for name, score in scores.items()}
 
 
 def _recorded(config: EvalConfig) -> Prompts | None:

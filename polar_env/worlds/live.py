@@ -131,6 +131,15 @@ class LiveWorld(_Prompted[Runner]):
         """What was asked of the runner and what it executed."""
         return self.runner.stats
 
+    @property
+    def fingerprint(self) -> str:
+        """The LLM's fingerprint."""
+        return self.llm.fingerprint
+
+    def executes(self, program: Program) -> bool:
+        """Whether a program fits the LLM."""
+        return all(0 <= layer < self.depth for layer in program.layers)
+
     def check(self, questions: Sequence[Question]) -> None:
         """Encode all questions, so that one that does not fit is refused before a run starts.
 

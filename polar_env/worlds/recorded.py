@@ -110,9 +110,18 @@ class RecordedWorld(RecordedAsks):
         self.stats = ExecutionStats()
 
     @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the LLM that was recorded."""
+        return self.card.fingerprint
+
+    @property
     def prompts(self) -> Prompts:
         """The prompts that questions were asked under."""
         return self.card.prompts
+
+    def executes(self, program: Program) -> bool:
+        """Whether a program was recorded."""
+        return program in self._columns
 
     @cached_property
     def costs(self) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polar_env.program import Program
-from polar_env.questions import Ask, Question
+from polar_env.questions import Ask, Prompts, Question
 from polar_env.runner.stats import ExecutionStats
 from polar_env.runner.verdict import Verdict
 
@@ -81,6 +81,17 @@ class World(AskWorld, Protocol):
     @property
     def stats(self) -> ExecutionStats:
         """What was asked for and what was executed."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The LLM's fingerprint."""
+
+    @property
+    def prompts(self) -> Prompts:
+        """The prompt of each task."""
+
+    def executes(self, program: Program) -> bool:
+        """Whether there are verdicts on a program: a live world executes any, a recorded one has some."""
 
     def check(self, questions: Sequence[Question]) -> None:
         """Refuse questions that cannot be executed, before anything runs.

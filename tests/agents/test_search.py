@@ -23,6 +23,8 @@ from polar_env.runner import Verdict
 from polar_env.traces.tree import Trace, best_programs
 from polar_env.worlds import LiveWorld
 from tests.planted import PlantedWorld, best_program, planted_questions
+from tests.recording import recorded_world
+from tests.worlds import world_of
 
 GOLDEN = Path(__file__).with_name("golden_trees.json")
 QUESTIONS = [Question.of(f"{n} + {n}", str(2 * n)) for n in range(7)]
@@ -252,3 +254,16 @@ def test_the_quickstart_searches_deeper_than_single_edits(tiny_llm: FrozenLLM, p
     (trace,) = search(PlantedWorld(tiny_llm, prompt), planted_questions()[:1], config)
     single = {Program.identity(4), *single_edits(Program.identity(4))}
     assert sum(program not in single for program in trace.verdicts) >= 5
+
+
+def test_a_recorded_world_keeps_a_search_to_what_it_holds(tiny_llm: FrozenLLM, tmp_path: Path) -> None:
+    live = world_of(tiny_llm, Prompt(style="qa", max_new_tokens=3))
+    questions = [Question.of(f"Say {n}", "a", split="train") for n in range(6)]
+    edits = list(single_edits(live.identity))[::2]
+    world = recorded_world(live, questions, [live.identity, *edits], tmp_path)
+    config = MctsConfig(simulations=60, layer_cost=0.1)
+    for trace in search(world, questions, config):
+        assert set(trace.verdicts) <= {live.identity, *edits}
+        assert len(trace.verdicts) > 5
+    first = search(live, questions[:1], config)[0].verdicts
+    assert not set(first) <= {live.identity, *edits}

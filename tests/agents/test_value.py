@@ -13,11 +13,12 @@ from agents.registry import load_agent
 from agents.value import Calibration, ValueAgent, ValueModel
 from eval.evaluate import respond
 from eval.leaks import refuse_leaks
+from eval.on_record import score_agents
 from polar_env.errors import ConfigError, FingerprintError, LeakError
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program
 from polar_env.questions import Prompt, Prompts
-from polar_env.worlds import LiveWorld, RecordedWorld, ReducedAsks
+from polar_env.worlds import LiveWorld, RecordedWorld, ReducedAsks, Reduction
 from tests.planted import PRODUCTS, SUMS, best_program, planted_questions
 from tests.recording import recorded_world
 from tests.worlds import world_of
@@ -65,9 +66,7 @@ def test_decisions_are_the_same_live_and_recorded(live: LiveWorld, recorded: Rec
     agent = load_agent(str(trained / "value"), live)
     assert isinstance(agent, ValueAgent)
     asks = [recorded.questions[row].ask for row in recorded.rows("test")]
-    on_table = ValueAgent(
-        recorded.asks, agent.programs, agent.model, look=2, price=agent.price, calibration=agent.calibration
-    ).decide(asks)
+    on_table = load_agent(str(trained / "value"), recorded).decide(asks)  # type: ignore[union-attr]
     on_llm = agent.decide(asks)
     assert [decision.program for decision in on_llm] == [decision.program for decision in on_table]
     assert len({decision.program for decision in on_llm}) == 2
@@ -75,6 +74,29 @@ def test_decisions_are_the_same_live_and_recorded(live: LiveWorld, recorded: Rec
     assert np.mean([d.program == best for d, best in zip(on_llm, right, strict=True)]) > 0.9
     responses = respond(agent, live, asks[:3])
     assert [response.programs[0] for response in responses] == [decision.program for decision in on_llm[:3]]
+
+
+def test_on_another_record_its_states_mean_nothing(recorded: RecordedWorld, trained: Path) -> None:
+    states = np.random.default_rng(0).normal(size=(40, 3, 2, 64)).astype(np.float32)
+    other = RecordedWorld(
+        recorded.card,
+        recorded.questions,
+        recorded.arrays,
+        Reduction.fit(states, recorded.card.depths, recorded.reduction.bases.shape[-1]),
+    )
+    with pytest.raises(FingerprintError, match="reads states reduced in another way"):
+        load_agent(str(trained / "value"), other)
+
+
+def test_agents_are_scored_on_the_record(recorded: RecordedWorld, trained: Path) -> None:
+    scores = score_agents(recorded, [str(trained)], PROGRAMS[1], {"sums": PROGRAMS[1], "products": PROGRAMS[2]})
+    assert list(scores) == ["identity", "best-static", "best-static-per-task", "value"]
+    assert scores["best-static"].score.value == 0.0
+    assert scores["value"].pass_at_1 > 0.9 > scores["best-static"].pass_at_1
+    with pytest.raises(LeakError, match="train questions of the agent"):
+        score_agents(recorded, [str(trained)], PROGRAMS[1], {}, split="train")
+    with pytest.raises(ConfigError, match="without --world"):
+        score_agents(recorded, ["best-of:2"], PROGRAMS[1], {})
 
 
 def test_layers_that_ran_in_vain_are_counted(live: LiveWorld, trained: Path) -> None:
