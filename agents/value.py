@@ -196,12 +196,8 @@ def _reduced(world: AskWorld, reduction: Reduction, folder: Path) -> AskWorld:
     if not isinstance(world, RecordedAsks):
         return ReducedAsks(world, reduction)
     (look,) = reduction.depths
-    if look in world.reduction.depths:
-        at = world.reduction.depths.index(look)
-        if (world.reduction.bases[at] == reduction.bases[0]).all() and (
-            world.reduction.means[at] == reduction.means[0]
-        ).all():
-            return world
+    if look in world.reduction.depths and world.reduction.at(look).equals(reduction):
+        return world
     raise FingerprintError(
         f"the agent in {folder} reads states reduced in another way than those of '{world.card.name}'. Use the world "
         "that it was trained on, or execute live."

@@ -17,7 +17,7 @@ from agents.card import AgentCard, library_versions, save_agent
 from agents.value import KIND, Calibration, ValueAgent, ValueModel
 from polar_env.errors import ConfigError
 from polar_env.questions import twin_hash
-from polar_env.worlds import RecordedWorld, Reduction
+from polar_env.worlds import RecordedWorld
 from train.baselines import save_static_programs
 from train.config import ValueConfig
 from train.provenance import asks_seen, static_results
@@ -200,8 +200,7 @@ def train_value(world: RecordedWorld, folder: Path, config: ValueConfig, seed: i
     )  # fmt: skip
     card = _card(world, train, validation, config, seed, static, judged)
     agents = folder / "agents"
-    at = world.card.depths.index(config.look)
-    reduction = Reduction((config.look,), world.reduction.means[[at]], world.reduction.bases[[at]])
+    reduction = world.reduction.at(config.look)
     save_agent(
         card.model_copy(update={"config": card.config | agent.settings()}), agents / KIND, agent.saved(reduction)
     )

@@ -92,6 +92,16 @@ class Reduction:
             )
         return reduced
 
+    def at(self, depth: int) -> Reduction:
+        """The analysis at one of the depths alone."""
+        at = self.depths.index(depth)
+        return Reduction((depth,), self.means[[at]], self.bases[[at]])
+
+    def equals(self, other: Reduction) -> bool:
+        """Whether another one makes the same components of the same states."""
+        same = np.array_equal(self.means, other.means) and np.array_equal(self.bases, other.bases)
+        return self.depths == other.depths and same
+
     def arrays(self) -> dict[str, NDArray[np.float32 | np.float16]]:
         """What `of` makes a reduction from, with the depths."""
         return {"means": self.means, "bases": self.bases}
