@@ -15,7 +15,7 @@ from polar_env.questions import Ask
 if TYPE_CHECKING:
     from polar_env.runner import Answer
 
-__all__ = ["Agent", "Decision", "Responder", "Response", "seeded_rng"]
+__all__ = ["Agent", "Decision", "Priced", "Responder", "Response", "seeded_rng"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,14 @@ class Agent(Protocol):
 
     def decide(self, asks: Sequence[Ask]) -> list[Decision]:
         """One decision for each ask; it may depend on nothing but the ask."""
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """An agent that weighs what a program is worth against its layers."""
+
+    def at_price(self, price: float) -> Agent:
+        """The same agent at another price of D layers, with a name that says so."""
 
 
 @runtime_checkable

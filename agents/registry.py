@@ -8,13 +8,14 @@ where ``load(folder, card, world)`` returns an `Agent`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from importlib import resources
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import cast
 
-from agents.base import Agent, Responder
+from agents.base import Agent, Priced, Responder
 from agents.card import CARD, AgentCard, read_card
 from agents.early_exit import EarlyExitAgent
 from agents.ensemble import EnsembleAgent
@@ -24,7 +25,18 @@ from polar_env.errors import ConfigError, FingerprintError, UnknownNameError
 from polar_env.program import Program
 from polar_env.worlds import AskWorld, World
 
-__all__ = ["GROUP", "NAMES", "TRAINED", "Loader", "find_agent", "find_agents", "load_agent", "loader_of", "read_cards"]
+__all__ = [
+    "GROUP",
+    "NAMES",
+    "TRAINED",
+    "Loader",
+    "find_agent",
+    "find_agents",
+    "load_agent",
+    "loader_of",
+    "read_cards",
+    "split_price",
+]
 
 GROUP = "polar_env.agents"
 """Entry-point group of loaders."""
@@ -32,6 +44,7 @@ TRAINED = ("skills",)
 """Trained agents that ship with the package."""
 NAMES = (
     *TRAINED,
+    "skills@PRICE",
     "identity",
     "random",
     "static:PROGRAM",
@@ -45,14 +58,21 @@ Loader = Callable[[Path, AgentCard, AskWorld], Agent | Responder]
 
 def find_agents(name: str) -> list[Path]:
     """The agent folders at a path: itself, or those of a run (``DIR/agents/*``), in alphabetical order; or the one that
-    ships with the package under a name of `TRAINED`.
+    ships with the package under a name of `TRAINED`. A price behind the name, ``NAME@0.8``, changes nothing here.
     """
+    name, _ = split_price(name)
     if name in TRAINED:
         return [Path(str(resources.files("agents") / "trained" / name))]
     folder = Path(name).expanduser()
     candidates = [folder, *sorted(folder.glob("agents/*")), *sorted(folder.glob("*"))]
     folders = [candidate for candidate in candidates if (candidate / CARD).is_file()]
     return folders[:1] if folders[:1] == [folder] else list(dict.fromkeys(folders))
+
+
+def split_price(name: str) -> tuple[str, str]:
+    """A name, and the price of D layers that stands behind it, ``NAME@PRICE``; empty where there is none."""
+    match = re.fullmatch(r"(.+)@(\d*\.?\d+)", name)
+    return (match[1], match[2]) if match else (name, "")
 
 
 def find_agent(name: str) -> Path | None:
@@ -132,7 +152,8 @@ def load_agent(name: str, world: World, seed: int = 0) -> Agent | Responder:
     """Load an agent.
 
     Args:
-        name: one of `NAMES`, or the folder of a saved agent.
+        name: one of `NAMES`, or the folder of a saved agent; one that weighs layers takes another price of D layers
+            behind its name, ``skills@0.8``: the dial between accuracy and cost.
         world: where it decides.
         seed: of random agents that are given by name; a saved one has its own.
 
@@ -152,7 +173,12 @@ def load_agent(name: str, world: World, seed: int = 0) -> Agent | Responder:
         raise UnknownNameError("agent", name, NAMES, hint)
     card = read_card(folder)
     _require_same_world(card, folder, world)
-    return loader_of(card.kind)(folder, card, world.asks)
+    agent, price = loader_of(card.kind)(folder, card, world.asks), split_price(name)[1]
+    if not price:
+        return agent
+    if not isinstance(agent, Priced):
+        raise ConfigError(f"the agent in {folder} has no price of layers to set; leave '@{price}' away.")
+    return agent.at_price(float(price))
 
 
 def _require_same_world(card: AgentCard, folder: Path, world: World) -> None:

@@ -109,7 +109,7 @@ class ValueAgent:
         programs: the menu.
         model: predicts what they are worth.
         look: layers of the identity that run before the choice.
-        price: value that ``D`` layers must add; 0 does not count layers. It may be set anew at any time.
+        price: value that ``D`` layers must add; 0 does not count layers.
         calibration: makes confidences of values.
         name: name of the row in a report.
     """
@@ -130,6 +130,13 @@ class ValueAgent:
         executed = np.array([program.layers_after(look) for program in programs])
         self.unused = executed - np.array([len(program) for program in programs])
         self.costs = executed / world.depth
+
+    def at_price(self, price: float) -> ValueAgent:
+        """The same agent at another price: the dial between accuracy and cost."""
+        return ValueAgent(
+            self.world, self.programs, self.model, look=self.look, price=price, calibration=self.calibration,
+            name=f"{self.name}@{price:g}",
+        )  # fmt: skip
 
     def decide(self, asks: Sequence[Ask]) -> list[Decision]:
         """The programs of the menu, the one of largest value minus price first."""

@@ -13,7 +13,7 @@ from agents.card import WARM_START, AgentCard, read_card
 from agents.early_exit import EarlyExitAgent
 from agents.ensemble import EnsembleAgent
 from agents.fixed import RandomAgent, StaticAgent, TaskStaticAgent
-from agents.registry import find_agents, load_agent
+from agents.registry import find_agents, load_agent, split_price
 from agents.sampling import SamplingAgent
 from agents.search.config import MctsConfig
 from polar_env.program import Program
@@ -92,7 +92,8 @@ def method_of(agent: Agent | Responder, folder: Path | None = None) -> Method:
     settings, role = _settings(agent)
     if role != "agent" or card is None:
         return Method(_hash(settings), agent.name, agent, role, card=card)
-    method = Method(card.digest, agent.name, agent, card=card)
+    own = agent.name == card.name  # else at another price than it was trained with
+    method = Method(card.digest if own else _hash(f"{card.digest} {agent.name}"), agent.name, agent, card=card)
     if method.chosen_step is None or card.name == WARM_START:
         return method
     unchanged = "the warm start, unchanged: no policy beat it on validation questions"
@@ -151,7 +152,9 @@ def methods_of(
     learned = []
     for name in names:
         folders = find_agents(name)
-        saved = [method_of(load_agent(str(folder), world), folder) for folder in folders]
+        price = split_price(name)[1]
+        suffix = f"@{price}" if price else ""
+        saved = [method_of(load_agent(f"{folder}{suffix}", world), folder) for folder in folders]
         baselines += [method for method in saved if method.role != "agent"]
         learned += [method for method in saved if method.role == "agent"]
         methods += [] if folders else [method_of(load_agent(name, world, seed))]

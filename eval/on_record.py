@@ -9,7 +9,7 @@ import numpy as np
 
 from agents.base import Agent, Responder
 from agents.fixed import StaticAgent, TaskStaticAgent
-from agents.registry import find_agents, load_agent, read_cards
+from agents.registry import find_agents, load_agent, read_cards, split_price
 from eval.headroom import LearnerScore, score_learner
 from eval.leaks import refuse_leaks
 from eval.methods import BEST_STATIC, BEST_STATIC_PER_TASK, IDENTITY
@@ -59,7 +59,9 @@ def score_agents(
         BEST_STATIC_PER_TASK: TaskStaticAgent(best, dict(by_task), BEST_STATIC_PER_TASK),
     }
     for name in names:
-        for each in map(str, find_agents(name)) if find_agents(name) else [name]:
+        price = split_price(name)[1]
+        suffix = f"@{price}" if price else ""
+        for each in [f"{folder}{suffix}" for folder in find_agents(name)] or [name]:
             agent = load_agent(each, world, seed)
             agents.setdefault(agent.name, agent)
     scores = {}

@@ -13,6 +13,7 @@ from agents.registry import load_agent
 from agents.value import Calibration, ValueAgent, ValueModel
 from eval.evaluate import respond
 from eval.leaks import refuse_leaks
+from eval.methods import methods_of
 from eval.on_record import score_agents
 from polar_env.errors import ConfigError, FingerprintError, LeakError
 from polar_env.llm import FrozenLLM
@@ -114,14 +115,20 @@ def test_layers_that_ran_in_vain_are_counted(live: LiveWorld, trained: Path) -> 
 
 
 def test_the_price_is_a_dial(live: LiveWorld, trained: Path) -> None:
-    agent = load_agent(str(trained / "value"), live)
-    assert isinstance(agent, ValueAgent)
     asks, costs = [question.ask for question in planted_questions(20)], []
-    for price in (0.0, 1.0, 30.0):
-        agent.price = price
+    for price in ("0", "1", "30.0"):
+        agent = load_agent(f"{trained / 'value'}@{price}", live)
+        assert isinstance(agent, ValueAgent)
+        assert (agent.price, agent.name) == (float(price), f"value@{float(price):g}")
         costs.append(np.mean([len(decision.program) + decision.layers for decision in agent.decide(asks)]))
     assert costs[0] > costs[-1]
     assert costs == sorted(costs, reverse=True)
+    names = [f"{trained / 'value'}{price}" for price in ("", "@0.5", "@1")]
+    methods = methods_of(live, names, {}, seed=0)
+    assert len({method.id for method in methods}) == len(methods)
+    assert {"value", "value@0.5", "value@1"} <= {method.name for method in methods}
+    with pytest.raises(ConfigError, match=r"has no price of layers to set; leave '@0.5' away"):
+        load_agent(f"{trained / 'best-static'}@0.5", live)
 
 
 def test_far_from_all_asks_the_best_mean_is_chosen() -> None:
