@@ -99,3 +99,17 @@ def _decisions(folder: Path, world: RecordedWorld, asks: list) -> list:  # type:
         world.asks, agent.programs, agent.model, look=agent.look, price=agent.price, calibration=agent.calibration
     )
     return [decision.program for decision in on_table.decide(asks)]
+
+
+def test_learning_curves(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "train.curves.CURVES", {"questions": (40, 9_999), "menu": (2,), "look": (4,), "price": (0.0, 4.0)}
+    )
+    values = polar(capsys, "record", "curves", "--out", str(tmp_path))
+    assert json.loads((tmp_path / "curves.json").read_text()) == values
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+    few, all_, _, look, free, dear = values["points"]
+    assert few["pass_at_1"] < all_["pass_at_1"]
+    assert (few["value"], all_["value"]) == (40, 7 * all_["vs_static"]["count"] // 8)
+    assert look["pass_at_1"] == all_["pass_at_1"]  # the same settings
+    assert dear["cost"] < 0.95 < free["cost"]

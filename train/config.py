@@ -40,17 +40,17 @@ class ValueConfig(Config):
 
     look: int = Field(default=4, ge=0)
     """Layers of the identity that run before the choice; their hidden state is read."""
-    menu: int = Field(default=32, ge=1)
-    """Programs to choose from, picked for what they add to one another."""
+    menu: int = Field(default=128, ge=1)
+    """Programs to choose from, at most all, picked for what they add to one another."""
     menu_price: float = Field(default=0.02, ge=0)
     """What D layers must add for a program to get on the menu."""
     verdict_share: float = Field(default=0.5, ge=0, le=1)
     """The model learns this share of verdict and else the probability of the gold answer."""
-    ridge: float = Field(default=0.5, gt=0)
+    ridge: float = Field(default=0.3, gt=0)
     """Ridge constant, added to the kernel's diagonal."""
-    scale: float = Field(default=1.0, gt=0)
+    scale: float = Field(default=0.5, gt=0)
     """The kernel's width as a multiple of the median squared distance between two asks."""
-    price: float = Field(default=0.15, ge=0)
+    price: float = Field(default=0.4, ge=0)
     """Predicted value that D layers must add: the dial between accuracy and cost."""
     folds: int = Field(default=8, ge=2)
     """Parts of the cross-validation that calibrates confidences and estimates what the agent is worth."""

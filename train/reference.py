@@ -28,6 +28,7 @@ from polar_env.envs.world_env import WorldVectorEnv
 from polar_env.worlds import RecordedWorld
 from train.config import ValueConfig
 from train.static import static_of_world
+from train.text_features import TextFeatures
 from train.value import choose_menu, menu_costs, targets_of
 
 __all__ = ["LEARNERS", "Learner", "Task", "executed_costs", "learn"]
@@ -128,6 +129,22 @@ def _kernel_value(task: Task, seed: int) -> Policy:
     y = targets_of(task.world, task.rows, task.config)[:, menu]
     model = ValueModel.fit(task.features(task.rows), y, ridge=task.config.ridge, scale=task.config.scale)
     return _by_value(task, menu, model.predict)
+
+
+def _text_value(task: Task, seed: int) -> Policy:
+    """The same regression from the question's text alone; no layer runs before the choice."""
+    asks = [question.ask for question in task.world.questions]
+    read = TextFeatures([asks[row] for row in task.rows])
+    targets = targets_of(task.world, task.rows, task.config)
+    observations = read([asks[row] for row in task.rows])
+    model = ValueModel.fit(observations, targets, ridge=task.config.ridge, scale=task.config.scale)
+    price = task.config.price * task.world.costs
+
+    def policy(rows: Rows) -> Rows:
+        chosen: Rows = (model.predict(read([asks[row] for row in rows])) - price).argmax(1)
+        return chosen
+
+    return policy
 
 
 def _boosted_value(task: Task, seed: int) -> Policy:
@@ -274,12 +291,21 @@ def learn(task: Task, name: str, seeds: int, rows: Rows) -> tuple[Rows, NDArray[
     return chosen, executed_costs(task, chosen, reads=reads), (time.perf_counter() - started) / count
 
 
-_DRAW_NOTHING = ("best static", "best static per task", "linear value", "boosted value", "kernel value", "oracle")
+_DRAW_NOTHING = (
+    "best static",
+    "best static per task",
+    "linear value",
+    "text value",
+    "boosted value",
+    "kernel value",
+    "oracle",
+)
 LEARNERS: Mapping[str, tuple[Learner, bool]] = {
     "random": (_random, False),
     "best static": (_best_static, False),
     "best static per task": (_best_static_per_task, False),
     "linear value": (_linear_value, True),
+    "text value": (_text_value, False),
     "boosted value": (_boosted_value, True),
     "kernel value": (_kernel_value, True),
     "LinUCB": (lambda task, seed: _bandit(task, seed, thompson=False), True),

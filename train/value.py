@@ -130,24 +130,28 @@ def _observations(world: RecordedWorld, rows: NDArray[np.intp], look: int) -> ND
     return world.observations([(world.questions[row].ask, start) for row in rows])
 
 
-def out_of_fold(world: RecordedWorld, rows: NDArray[np.intp], config: ValueConfig, seed: int) -> OutOfFold:
+def out_of_fold(
+    world: RecordedWorld, rows: NDArray[np.intp], config: ValueConfig, seed: int, limit: int | None = None
+) -> OutOfFold:
     """Cross-validate; twins stand in the same fold, and menus and static programs are those of the other folds.
 
     Args:
         world: the world.
         rows: rows of the questions.
         config: the settings.
-        seed: of the folds.
+        seed: of the folds, and of the questions that a limit leaves out.
+        limit: fit on no more questions than this in each fold; None takes all.
     """
     twins = np.unique([twin_hash(world.questions[row].ask) for row in rows], return_inverse=True)[1]
-    fold = np.random.default_rng(seed).permutation(twins.max() + 1)[twins] % config.folds
+    rng = np.random.default_rng(seed)
+    fold = rng.permutation(twins.max() + 1)[twins] % config.folds
     costs, right = menu_costs(world, config.look), world.arrays["right"]
     chosen, static, values = np.zeros(len(rows), np.intp), np.zeros(len(rows), np.intp), np.zeros(len(rows))
     for each in range(config.folds):
         inside, outside = rows[fold != each], rows[fold == each]
         if not len(outside):
             continue
-        menu, model = fit_value(world, inside, config)
+        menu, model = fit_value(world, rng.permutation(inside)[:limit], config)
         predicted = model.predict(_observations(world, outside, config.look))
         best = (predicted - config.price * costs[menu]).argmax(1)
         chosen[fold == each] = np.array(menu)[best]

@@ -1,4 +1,4 @@
-"""``polar record run|check|describe|reference|score``: recorded worlds."""
+"""``polar record run|check|describe|reference|score|curves``: recorded worlds."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ class RecordConfig(EngineConfig):
     is there, with --again whether the LLM still says so. describe WORLD: what methods that do not learn are worth in
     it: how much there is to learn. reference WORLD: let the reference learners learn it, and score them;
     OUT/reference.json keeps each as it is done, beside other worlds' scores, and OUT/submissions what they chose. score
-    FILE: check a file of such choices, yours or others', and score it.
+    FILE: check a file of such choices, yours or others', and score it. curves WORLD: what the value agent gains from
+    more questions, more programs, later states and at other prices, cross-validated; OUT/curves.json and curves.png.
     """
 
-    action: Annotated[Literal["run", "check", "describe", "reference", "score"], tyro.conf.Positional] = "run"
+    action: Annotated[Literal["run", "check", "describe", "reference", "score", "curves"], tyro.conf.Positional] = "run"
     """What to do."""
     world: Annotated[str, tyro.conf.Positional] = "skills-smollm2-135m-v0"
     """check, describe, reference: a world that ships with the package, or a folder; score: a file of choices."""
@@ -85,7 +86,14 @@ CONFIG = RecordConfig
 
 def run(config: RecordConfig) -> dict[str, Any]:
     """Do what the action says."""
-    actions = {"run": _record, "check": _check, "describe": _describe, "reference": _reference, "score": _score}
+    actions = {
+        "run": _record,
+        "check": _check,
+        "describe": _describe,
+        "reference": _reference,
+        "score": _score,
+        "curves": _curves,
+    }
     return actions[config.action](config)
 
 
@@ -249,6 +257,27 @@ def _reference(config: RecordConfig) -> dict[str, Any]:
     if not config.json_output:
         print(f"{world.card.name}, {len(rows)} {config.split} questions\n")
         print(reference_table(scores).markdown())
+    return values
+
+
+def _curves(config: RecordConfig) -> dict[str, Any]:
+    from eval.curves import curve_table, draw_curves, point_of
+    from polar_env.worlds import open_world as open_recorded
+    from train.config import ValueConfig
+    from train.curves import CURVES, learning_curves
+
+    world = open_recorded(config.world)
+    with bars(world.stats)("cross-validating", sum(map(len, CURVES.values())), "points") as advance:
+        points = [
+            point_of(each.curve, each.value, each.judged.right, each.judged.static_right, each.judged.costs)
+            for each in learning_curves(world, ValueConfig(), config.seed, advance)
+        ]
+    values = {"world": world.card.name, "points": [point.as_json() for point in points]}
+    write_whole(config.out / "curves.json", json.dumps(values, indent=1).encode())
+    draw_curves(points, config.out / "curves.png")
+    if not config.json_output:
+        print(f"{world.card.name}, {len(world.rows('train+validation'))} train and validation questions\n")
+        print(curve_table(points).markdown())
     return values
 
 
