@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -114,8 +115,10 @@ def _questions_of(spec: QuestionSpec, broken: list[str] | None) -> Iterator[Ques
 
 
 def _from_reasoning_gym(spec: QuestionSpec, name: str) -> Iterator[Question]:
-    import reasoning_gym
-    from reasoning_gym.factory import DATASETS
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # of a package that it imports, when that is compiled
+        import reasoning_gym
+        from reasoning_gym.factory import DATASETS
 
     if name not in DATASETS:
         raise UnknownNameError("reasoning-gym task", name, DATASETS)
