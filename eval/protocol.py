@@ -13,6 +13,7 @@ from eval.config import EvaluationConfig
 from eval.evaluate import evaluate, evaluate_oracle
 from eval.leaks import refuse_leaks
 from eval.methods import BEST_STATIC, IDENTITY, Method, methods_of, oracle_method, with_distinct_names
+from eval.points import operating_points
 from eval.prompts import PromptChoice, write_choices
 from eval.report import summary_of, write_report
 from eval.results import Results
@@ -43,7 +44,8 @@ def evaluate_agents(
         world: executes programs.
         names: agents, as `agents.registry.load_agent` takes them, or folders of training runs.
         questions: held-out questions.
-        folder: gets ``results``, ``report.html``, ``table.md``, ``figures`` and ``summary.json``.
+        folder: gets ``results``, ``report.html``, ``table.md``, ``figures``, ``summary.json`` and
+            ``points.json``.
         config: the settings.
         progress: shows how far it is.
         prompt_choices: how the world's prompts were chosen, for the report.
@@ -88,6 +90,8 @@ def evaluate_agents(
 def _summary(results: Results, report: Path, methods: Sequence[Method]) -> dict[str, Any]:
     """The keys that scripts read: each method beside its baselines, the findings in words, what the oracle found."""
     summary, rows, depth = summary_of(results), results.rows(), int(results.meta["depth"])
+    points = operating_points(summary, rows, depth)
+    write_whole(report.parent / "points.json", json.dumps(points, indent=1).encode())
     shorter = shorter_share(rows, depth)
     values = summary.as_json()
     for method in methods:

@@ -17,6 +17,7 @@ from eval.config import EvaluationConfig
 from eval.evaluate import evaluate, evaluate_oracle
 from eval.leaks import refuse_leaks
 from eval.methods import ALSO_BEST_STATIC, ORACLE, Method, method_of, methods_of, oracle_method, with_distinct_names
+from eval.points import operating_points
 from eval.protocol import evaluate_agents
 from eval.results import Results
 from eval.summary import shorter_share, summarise
@@ -255,6 +256,19 @@ def test_timing_keeps_what_was_timed(world: LiveWorld, questions: list[Question]
         assert each.first_token > 0
         assert each.token_layers > 0
     assert time_methods(world, METHODS[:2], asks, tmp_path) == timings == read_timings(tmp_path)
+
+
+def test_operating_points_are_what_the_rows_say(results: Results) -> None:
+    rows = results.rows()
+    summary = summarise(rows, 4, {**ROLES, "short": "agent"}, remarks={"identity": ALSO_BEST_STATIC})
+    grouped = operating_points(summary, rows, 4)
+    assert [point["method"] for point in grouped["baselines"]] == ["identity"]  # the oracle is no operating point
+    (point,) = grouped["points"]
+    own, base = rows[rows["method"] == "short"], rows[rows["method"] == "identity"]
+    assert (point["agent_pass_at_1"], point["identity_pass_at_1"]) == (own["right"].mean(), base["right"].mean())
+    assert point["delta"] == pytest.approx(own["right"].mean() - base["right"].mean())
+    assert (point["vs_static"], point["static_pass_at_1"]) == (point["delta"], base["right"].mean())
+    assert (point["mean_cost"], point["distinct_programs"], point["non_identity_share"]) == (0.75, 1, 1.0)
 
 
 def test_fewer_layers_and_slower_is_said(results: Results) -> None:
