@@ -1,7 +1,8 @@
 """The value model: from the LLM's hidden states after a few layers to what every program is worth on the question.
 
-A kernel ridge regression (Saunders et al. 1998) whose targets are a menu of programs. Far from all asks that it has
-seen its prediction is each program's mean, so that the best static program of the menu is chosen there.
+A kernel ridge regression (Saunders et al. 1998) whose targets are a menu of programs. How little it knows of an ask is
+the variance of the Gaussian process with the same kernel (Rasmussen and Williams 2006, chapter 2.2): where that is
+large, the identity answers.
 
 Letters: ``N`` asks, ``M`` programs of the menu, ``O`` numbers of an observation, ``T`` asks that it was fitted on.
 """
@@ -10,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
+from scipy import linalg
 from scipy.special import expit
 
 from agents.base import Decision
@@ -24,7 +27,7 @@ from polar_env.program import Program
 from polar_env.questions import Ask
 from polar_env.worlds import AskWorld, RecordedAsks, ReducedAsks, Reduction
 
-__all__ = ["KIND", "WEIGHTS", "ValueAgent", "ValueModel", "load_value"]
+__all__ = ["KIND", "WEIGHTS", "ValueAgent", "ValueModel", "load_value", "ranked"]
 
 KIND, WEIGHTS = "value", "value.safetensors"
 Array = NDArray[np.float32]
@@ -39,12 +42,14 @@ class ValueModel:
         weights: of each of them for each program, ``float32 [T, M]``.
         means: mean target of each program, ``float32 [M]``.
         width: the kernel is ``exp(-distance ** 2 / width)``.
+        ridge: what was added to the kernel's diagonal.
     """
 
     support: Array
     weights: Array
     means: Array
     width: float
+    ridge: float
 
     @classmethod
     def fit(cls, observations: Array, targets: NDArray[np.float64], *, ridge: float, scale: float) -> ValueModel:
@@ -68,18 +73,31 @@ class ValueModel:
         means = targets.mean(0)
         kernel = np.exp(-squares / width) + ridge * np.eye(len(squares))
         weights = np.linalg.solve(kernel, targets - means)
-        return cls(observations.astype(np.float32), weights.astype(np.float32), means.astype(np.float32), width)
+        return cls(observations.astype(np.float32), weights.astype(np.float32), means.astype(np.float32), width, ridge)
 
     def predict(self, observations: Array) -> Array:
         """What each program is worth on each ask, ``[N, M]``."""
-        kernel = np.exp(-_squared_distances(observations, self.support) / self.width)
-        values: Array = (kernel @ self.weights + self.means).astype(np.float32)
+        values: Array = (self._kernel(observations, self.support) @ self.weights + self.means).astype(np.float32)
         return values
+
+    def doubt(self, observations: Array) -> NDArray[np.float64]:
+        """How little is known about asks, ``[N]``: 0 where it was fitted on many alike, 1 far from all of them."""
+        near = self._kernel(observations, self.support)
+        return np.asarray(1.0 - (near * linalg.cho_solve(self._factor, near.T).T).sum(1))
+
+    @cached_property
+    def _factor(self) -> tuple[NDArray[np.float64], bool]:
+        kernel = self._kernel(self.support, self.support) + self.ridge * np.eye(len(self.support))
+        factor, lower = linalg.cho_factor(kernel)
+        return factor, lower
+
+    def _kernel(self, a: Array, b: Array) -> NDArray[np.float64]:
+        return np.asarray(np.exp(-_squared_distances(a, b) / self.width))
 
     @property
     def flops(self) -> float:
-        """Floating-point operations of one ask's prediction."""
-        return 2.0 * (self.support.size + self.weights.size)
+        """Floating-point operations of one ask's prediction and doubt."""
+        return 2.0 * (self.support.size + self.weights.size + len(self.support) ** 2)
 
 
 def _squared_distances(a: Array, b: Array) -> NDArray[np.float64]:
@@ -101,15 +119,33 @@ class Calibration:
         return probabilities
 
 
+def ranked(
+    values: Array, doubt: NDArray[np.float64], costs: NDArray[np.float64], price: float, most_doubt: float
+) -> NDArray[np.intp]:
+    """The programs of a menu, best first, ``[N, M]``.
+
+    Args:
+        values: what each is worth on each ask, ``[N, M]``.
+        doubt: how little is known about each ask, ``[N]``.
+        costs: executed layers / D of each program, ``[M]``.
+        price: value that ``D`` layers must add.
+        most_doubt: above it the identity, program 0, comes first.
+    """
+    worth = values - price * costs
+    worth[doubt > most_doubt, 0] = np.inf
+    return np.argsort(-worth, axis=1, kind="stable")
+
+
 class ValueAgent:
     """Runs the first layers of the identity, predicts what each program of a menu is worth, and chooses.
 
     Args:
         world: executes; its observations are reduced as those that the model was fitted on.
-        programs: the menu.
+        programs: the menu, the identity first.
         model: predicts what they are worth.
         look: layers of the identity that run before the choice.
         price: value that ``D`` layers must add; 0 does not count layers.
+        most_doubt: where the model's doubt is larger, the identity answers.
         calibration: makes confidences of values.
         name: name of the row in a report.
     """
@@ -122,11 +158,12 @@ class ValueAgent:
         *,
         look: int,
         price: float,
+        most_doubt: float,
         calibration: Calibration,
         name: str = KIND,
     ) -> None:
         self.world, self.programs, self.model = world, list(programs), model
-        self.look, self.price, self.calibration, self.name = look, price, calibration, name
+        self.look, self.price, self.most_doubt, self.calibration, self.name = look, price, most_doubt, calibration, name
         executed = np.array([program.layers_after(look) for program in programs])
         self.unused = executed - np.array([len(program) for program in programs])
         self.costs = executed / world.depth
@@ -134,15 +171,16 @@ class ValueAgent:
     def at_price(self, price: float) -> ValueAgent:
         """The same agent at another price: the dial between accuracy and cost."""
         return ValueAgent(
-            self.world, self.programs, self.model, look=self.look, price=price, calibration=self.calibration,
-            name=f"{self.name}@{price:g}",
+            self.world, self.programs, self.model, look=self.look, price=price, most_doubt=self.most_doubt,
+            calibration=self.calibration, name=f"{self.name}@{price:g}",
         )  # fmt: skip
 
     def decide(self, asks: Sequence[Ask]) -> list[Decision]:
-        """The programs of the menu, the one of largest value minus price first."""
+        """The programs of the menu; see `ranked`."""
         start = self.world.identity.layers[: self.look]
-        values = self.model.predict(self.world.observations([(ask, start) for ask in asks]))  # [N, M]
-        orders = np.argsort(-(values - self.price * self.costs), axis=1, kind="stable")
+        observations = self.world.observations([(ask, start) for ask in asks])
+        values = self.model.predict(observations)  # [N, M]
+        orders = ranked(values, self.model.doubt(observations), self.costs, self.price, self.most_doubt)
         probabilities = self.calibration(values)
         return [
             Decision(
@@ -170,7 +208,9 @@ class ValueAgent:
             "programs": [str(program) for program in self.programs],
             "look": self.look,
             "price": self.price,
+            "most_doubt": self.most_doubt,
             "width": self.model.width,
+            "ridge": self.model.ridge,
             "calibration": asdict(self.calibration),
         }
 
@@ -190,9 +230,16 @@ def load_value(folder: Path, card: AgentCard, world: AskWorld) -> ValueAgent:
     return ValueAgent(
         _reduced(world, reduction, folder),
         [Program.parse(text, world.depth) for text in card.setting("programs")],
-        ValueModel(arrays["support"], arrays["weights"], arrays["means"], float(card.setting("width"))),
+        ValueModel(
+            arrays["support"],
+            arrays["weights"],
+            arrays["means"],
+            float(card.setting("width")),
+            float(card.setting("ridge")),
+        ),
         look=look,
         price=float(card.setting("price")),
+        most_doubt=float(card.setting("most_doubt")),
         calibration=Calibration(**card.setting("calibration")),
         name=card.name,
     )

@@ -15,7 +15,9 @@ from eval.statistics import Estimate, paired_difference
 from eval.table import Table
 from polar_env.tables import write_whole
 
-__all__ = ["CurvePoint", "curve_table", "draw_curves", "point_of"]
+__all__ = [
+    "CurvePoint", "TransferRow", "curve_table", "draw_curves", "point_of", "transfer_row", "transfer_table",
+]  # fmt: skip
 
 _LABELS = {
     "questions": "questions to learn from",
@@ -62,6 +64,58 @@ def point_of(
     """
     difference = paired_difference(right.tolist(), static_right.tolist())
     return CurvePoint(curve, value, float(right.mean()), float(costs.mean()), difference)
+
+
+@dataclass(frozen=True)
+class TransferRow:
+    """What an agent is worth on questions of a kind that it was not fitted on.
+
+    Attributes:
+        name: what is new in them.
+        identity: share that the identity answers rightly.
+        pass_at_1: the same of the agent.
+        cost: executed layers / D, mean.
+        vs_static: paired difference to the best static program of the questions that were seen.
+        vs_identity: the same to the identity.
+    """
+
+    name: str
+    identity: float
+    pass_at_1: float
+    cost: float
+    vs_static: Estimate
+    vs_identity: Estimate
+
+
+def transfer_row(
+    name: str,
+    right: NDArray[np.bool_],
+    static_right: NDArray[np.bool_],
+    identity_right: NDArray[np.bool_],
+    costs: NDArray[np.float64],
+) -> TransferRow:
+    """A row from verdicts on the same questions; see `point_of`."""
+    differences = [paired_difference(right.tolist(), base.tolist()) for base in (static_right, identity_right)]
+    return TransferRow(name, float(identity_right.mean()), float(right.mean()), float(costs.mean()), *differences)
+
+
+def transfer_table(rows: Sequence[TransferRow]) -> Table:
+    """A row for each kind."""
+    return Table(
+        ("questions", "count", "identity %", "agent %", "points over best static", "over identity", "mean layers / D"),
+        [
+            (
+                each.name,
+                str(each.vs_static.count),
+                f"{100 * each.identity:.1f}",
+                f"{100 * each.pass_at_1:.1f}",
+                each.vs_static.percent(sign=True),
+                each.vs_identity.percent(sign=True),
+                f"{each.cost:.3f}",
+            )
+            for each in rows
+        ],
+    )
 
 
 def curve_table(points: Sequence[CurvePoint]) -> Table:

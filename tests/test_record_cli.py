@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from agents.card import read_card
-from agents.registry import TRAINED, find_agent
-from agents.value import ValueAgent, load_value
+from agents.registry import TRAINED, find_agent, load_agent
 from polar_env.cli import main
-from polar_env.worlds import RecordedWorld, open_world
+from polar_env.worlds import open_world
 from tests.test_traces_cli import QUESTIONS, polar
 from train.config import ValueConfig
 from train.value import train_value
@@ -86,19 +85,11 @@ def test_shipped_agents_are_what_their_presets_make(name: str, tmp_path: Path) -
     card = read_card(folder)
     world = open_world(card.config["world"])
     assert card.config["files"] == world.card.files
-    config = ValueConfig(**{key: card.config[key] for key in ValueConfig.model_fields if key != "menu"}, menu=32)
+    config = ValueConfig(**{key: card.config[key] for key in ValueConfig.model_fields})
     again = train_value(world, tmp_path, config).folder / "value"
     asks = [world.questions[row].ask for row in world.rows("test")]
-    ours, theirs = (_decisions(each, world, asks) for each in (folder, again))
-    assert np.mean([a == b for a, b in zip(ours, theirs, strict=True)]) > 0.99
-
-
-def _decisions(folder: Path, world: RecordedWorld, asks: list) -> list:  # type: ignore[type-arg]
-    agent = load_value(folder, read_card(folder), world)
-    on_table = ValueAgent(
-        world.asks, agent.programs, agent.model, look=agent.look, price=agent.price, calibration=agent.calibration
-    )
-    return [decision.program for decision in on_table.decide(asks)]
+    ours, theirs = (load_agent(str(each), world).decide(asks) for each in (folder, again))  # type: ignore[union-attr]
+    assert np.mean([a.program == b.program for a, b in zip(ours, theirs, strict=True)]) > 0.99
 
 
 def test_learning_curves(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,3 +104,16 @@ def test_learning_curves(tmp_path: Path, capsys: pytest.CaptureFixture[str], mon
     assert (few["value"], all_["value"]) == (40, 7 * all_["vs_static"]["count"] // 8)
     assert look["pass_at_1"] == all_["pass_at_1"]  # the same settings
     assert dear["cost"] < 0.95 < free["cost"]
+
+
+def test_transfer_says_how_far_a_gain_reaches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = polar(capsys, "record", "transfer", "--out", str(tmp_path))["rows"]
+    assert json.loads((tmp_path / "transfer.json").read_text())["rows"] == rows
+    names = [row["name"] for row in rows]
+    assert {"unseen: two-digit addition", "first number 50 and above: all"} <= set(names)
+    for row in rows:
+        assert row["pass_at_1"] - row["identity"] == pytest.approx(row["vs_identity"]["value"])
+    world = open_world("skills-smollm2-135m-v0")
+    seen = {world.questions[row].task: world.tasks[world.rows("train+validation")] for row in world.rows("train")}
+    for task, tasks in seen.items():
+        assert rows[names.index(f"unseen: {task}")]["vs_static"]["count"] == (tasks == task).sum()

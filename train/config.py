@@ -52,6 +52,8 @@ class ValueConfig(Config):
     """The kernel's width as a multiple of the median squared distance between two asks."""
     price: float = Field(default=0.4, ge=0)
     """Predicted value that D layers must add: the dial between accuracy and cost."""
+    most_doubt: float = Field(default=0.25, gt=0)
+    """Where the model knows less about an ask than this (0: all, 1: nothing), the identity answers."""
     folds: int = Field(default=8, ge=2)
     """Parts of the cross-validation that calibrates confidences and estimates what the agent is worth."""
 

@@ -6,7 +6,7 @@ Letters: ``Q`` questions, ``P`` programs of the world, ``M`` programs of the men
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from agents.card import AgentCard, library_versions, save_agent
-from agents.value import KIND, Calibration, ValueAgent, ValueModel
+from agents.value import KIND, Calibration, ValueAgent, ValueModel, ranked
 from polar_env.errors import ConfigError
 from polar_env.questions import twin_hash
 from polar_env.worlds import RecordedWorld
@@ -23,7 +23,7 @@ from train.config import ValueConfig
 from train.provenance import asks_seen, static_results
 from train.static import StaticChoice, static_of_world
 
-__all__ = ["OutOfFold", "TrainedValue", "choose_menu", "fit_value", "out_of_fold", "train_value"]
+__all__ = ["OutOfFold", "TrainedValue", "choose_menu", "fit_value", "held_out", "out_of_fold", "train_value"]
 
 Array = NDArray[np.float64]
 
@@ -145,19 +145,37 @@ def out_of_fold(
     twins = np.unique([twin_hash(world.questions[row].ask) for row in rows], return_inverse=True)[1]
     rng = np.random.default_rng(seed)
     fold = rng.permutation(twins.max() + 1)[twins] % config.folds
+    parts = [
+        held_out(world, rng.permutation(rows[fold != each])[:limit], rows[fold == each], config)
+        for each in range(config.folds)
+        if (fold == each).any()
+    ]
+    order = np.argsort(np.concatenate([np.flatnonzero(fold == each) for each in range(config.folds)]))
+    columns = [field.name for field in fields(OutOfFold)]
+    return OutOfFold(*(np.concatenate([getattr(part, name) for part in parts])[order] for name in columns))
+
+
+def held_out(
+    world: RecordedWorld, inside: NDArray[np.intp], outside: NDArray[np.intp], config: ValueConfig
+) -> OutOfFold:
+    """Fit on some questions, choose for others.
+
+    Args:
+        world: the world.
+        inside: rows of the questions to fit on.
+        outside: rows of the others.
+        config: the settings.
+    """
     costs, right = menu_costs(world, config.look), world.arrays["right"]
-    chosen, static, values = np.zeros(len(rows), np.intp), np.zeros(len(rows), np.intp), np.zeros(len(rows))
-    for each in range(config.folds):
-        inside, outside = rows[fold != each], rows[fold == each]
-        if not len(outside):
-            continue
-        menu, model = fit_value(world, rng.permutation(inside)[:limit], config)
-        predicted = model.predict(_observations(world, outside, config.look))
-        best = (predicted - config.price * costs[menu]).argmax(1)
-        chosen[fold == each] = np.array(menu)[best]
-        values[fold == each] = predicted[np.arange(len(outside)), best]
-        static[fold == each] = right[inside].mean(0).argmax()
-    return OutOfFold(rows, chosen, right[rows, chosen], costs[chosen], static, right[rows, static], values)
+    menu, model = fit_value(world, inside, config)
+    observations = _observations(world, outside, config.look)
+    predicted = model.predict(observations)
+    best = ranked(predicted, model.doubt(observations), costs[menu], config.price, config.most_doubt)[:, 0]
+    chosen, values = np.array(menu)[best], predicted[np.arange(len(outside)), best]
+    static = np.full(len(outside), right[inside].mean(0).argmax())
+    return OutOfFold(
+        outside, chosen, right[outside, chosen], costs[chosen], static, right[outside, static], values.astype(float)
+    )
 
 
 def calibrate(values: Array, right: NDArray[np.bool_]) -> Calibration:
@@ -200,7 +218,7 @@ def train_value(world: RecordedWorld, folder: Path, config: ValueConfig, seed: i
     menu, model = fit_value(world, rows, config)
     agent = ValueAgent(
         world.asks, [world.programs[column] for column in menu], model, look=config.look, price=config.price,
-        calibration=calibrate(judged.values, judged.right),
+        most_doubt=config.most_doubt, calibration=calibrate(judged.values, judged.right),
     )  # fmt: skip
     card = _card(world, train, validation, config, seed, static, judged)
     agents = folder / "agents"

@@ -1,4 +1,4 @@
-"""``polar record run|check|describe|reference|score|curves``: recorded worlds."""
+"""``polar record run|check|describe|reference|score|curves|transfer``: recorded worlds."""
 
 from __future__ import annotations
 
@@ -34,9 +34,12 @@ class RecordConfig(EngineConfig):
     OUT/reference.json keeps each as it is done, beside other worlds' scores, and OUT/submissions what they chose. score
     FILE: check a file of such choices, yours or others', and score it. curves WORLD: what the value agent gains from
     more questions, more programs, later states and at other prices, cross-validated; OUT/curves.json and curves.png.
+    transfer WORLD: what it is worth on tasks and numbers that it was not fitted on; OUT/transfer.json.
     """
 
-    action: Annotated[Literal["run", "check", "describe", "reference", "score", "curves"], tyro.conf.Positional] = "run"
+    action: Annotated[
+        Literal["run", "check", "describe", "reference", "score", "curves", "transfer"], tyro.conf.Positional
+    ] = "run"
     """What to do."""
     world: Annotated[str, tyro.conf.Positional] = "skills-smollm2-135m-v0"
     """check, describe, reference: a world that ships with the package, or a folder; score: a file of choices."""
@@ -93,6 +96,7 @@ def run(config: RecordConfig) -> dict[str, Any]:
         "reference": _reference,
         "score": _score,
         "curves": _curves,
+        "transfer": _transfer,
     }
     return actions[config.action](config)
 
@@ -278,6 +282,24 @@ def _curves(config: RecordConfig) -> dict[str, Any]:
     if not config.json_output:
         print(f"{world.card.name}, {len(world.rows('train+validation'))} train and validation questions\n")
         print(curve_table(points).markdown())
+    return values
+
+
+def _transfer(config: RecordConfig) -> dict[str, Any]:
+    from eval.curves import transfer_row, transfer_table
+    from polar_env.worlds import open_world as open_recorded
+    from train.config import ValueConfig
+    from train.transfer import transfers
+
+    world = open_recorded(config.world)
+    rows = [
+        transfer_row(name, judged.right, judged.static_right, world.arrays["right"][judged.questions, 0], judged.costs)
+        for name, judged in transfers(world, ValueConfig())
+    ]
+    values = {"world": world.card.name, "rows": [asdict(row) for row in rows]}
+    write_whole(config.out / "transfer.json", json.dumps(values, indent=1).encode())
+    if not config.json_output:
+        print(transfer_table(rows).markdown())
     return values
 
 

@@ -28,7 +28,7 @@ from train.value import calibrate, choose_menu, out_of_fold, train_value
 
 PROMPT = Prompt(style="qa", max_new_tokens=2)
 PROGRAMS = [Program((0, 1, 2, 3)), SUMS, PRODUCTS, Program((0, 2, 3)), Program((1, 2, 3))]
-CONFIG = ValueConfig(look=2, menu=3, ridge=0.1, price=0.1, folds=4)
+CONFIG = ValueConfig(look=2, menu=3, ridge=0.1, scale=1.0, price=0.1, most_doubt=0.95, folds=4)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_layers_that_ran_in_vain_are_counted(live: LiveWorld, trained: Path) -> 
     late = ValueAgent(
         agent.world, PROGRAMS, replace(agent.model, weights=np.zeros((len(agent.model.support), 5), np.float32),
                                        means=np.array([0, 0, 0, 0, 1], np.float32)),
-        look=2, price=0.0, calibration=agent.calibration,
+        look=2, price=0.0, most_doubt=1.0, calibration=agent.calibration,
     )  # fmt: skip
     (decision,) = late.decide([planted_questions(2)[0].ask])
     assert decision.program == PROGRAMS[4]
@@ -137,9 +137,39 @@ def test_far_from_all_asks_the_best_mean_is_chosen() -> None:
     targets = np.stack([observations[:, 0] > 0, np.full(40, 0.7)], axis=1).astype(float)
     model = ValueModel.fit(observations, targets, ridge=0.1, scale=1.0)
     assert (model.predict(observations).argmax(1) == (observations[:, 0] < 0)).mean() > 0.8
-    assert model.predict(np.full((1, 3), 1e3, np.float32))[0] == pytest.approx(targets.mean(0), abs=1e-6)
+    far = np.full((1, 3), 1e3, np.float32)
+    assert model.predict(far)[0] == pytest.approx(targets.mean(0), abs=1e-6)
+    assert model.doubt(far)[0] == pytest.approx(1.0)
+    assert model.doubt(observations).max() < 0.2
     with pytest.raises(ConfigError, match="all 2 observations are alike"):
         ValueModel.fit(np.ones((2, 3), np.float32), np.ones((2, 1)), ridge=1.0, scale=1.0)
+
+
+def test_doubt_is_what_one_more_observation_would_take_away() -> None:
+    """Against the textbook: the variance of a Gaussian process from the inverse of its whole kernel."""
+    rng = np.random.default_rng(1)
+    observations, asked = (rng.normal(size=(count, 3)).astype(np.float32) for count in (12, 5))
+    model = ValueModel.fit(observations, rng.normal(size=(12, 2)), ridge=0.4, scale=1.0)
+    everything = np.concatenate([observations, asked]).astype(float)
+    kernel = np.exp(-((everything[:, None] - everything) ** 2).sum(-1) / model.width)
+    inverse = np.linalg.inv(kernel[:12, :12] + 0.4 * np.eye(12))
+    for row in range(5):
+        near = kernel[12 + row, :12]
+        assert model.doubt(asked)[row] == pytest.approx(1 - near @ inverse @ near, abs=1e-6)
+
+
+def test_where_little_is_known_the_identity_answers(live: LiveWorld, trained: Path) -> None:
+    agent = load_agent(str(trained / "value"), live)
+    assert isinstance(agent, ValueAgent)
+    asks = [question.ask for question in planted_questions(20)]
+    known = agent.decide(asks)
+    assert all(decision.program != PROGRAMS[0] for decision in known)
+    agent.most_doubt = 0.0
+    for before, after in zip(known, agent.decide(asks), strict=True):
+        assert after.program == PROGRAMS[0]
+        assert [each for each in after.programs if each != PROGRAMS[0]] == [
+            each for each in before.programs if each != PROGRAMS[0]
+        ]
 
 
 def test_it_looks_where_states_are_kept(recorded: RecordedWorld, tmp_path: Path) -> None:
