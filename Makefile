@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 quickstart: $(VENV)/installed  ## the main job: search, train, evaluate, report
 	$(BIN)/polar quickstart
 
-test: $(VENV)/installed-dev  ## all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/installed-dev  ## all tests, in two processes
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: lint test  ## format, lint, types, tests
 

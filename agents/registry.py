@@ -33,6 +33,7 @@ __all__ = [
     "find_agent",
     "find_agents",
     "load_agent",
+    "load_agents",
     "loader_of",
     "read_cards",
     "split_price",
@@ -71,7 +72,7 @@ def find_agents(name: str) -> list[Path]:
 
 def split_price(name: str) -> tuple[str, str]:
     """A name, and the price of D layers that stands behind it, ``NAME@PRICE``; empty where there is none."""
-    match = re.fullmatch(r"(.+)@(\d*\.?\d+)", name)
+    match = None if Path(name).expanduser().exists() else re.fullmatch(r"(.+)@(\d*\.?\d+)", name)
     return (match[1], match[2]) if match else (name, "")
 
 
@@ -179,6 +180,20 @@ def load_agent(name: str, world: World, seed: int = 0) -> Agent | Responder:
     if not isinstance(agent, Priced):
         raise ConfigError(f"the agent in {folder} has no price of layers to set; leave '@{price}' away.")
     return agent.at_price(float(price))
+
+
+def load_agents(name: str, world: World, seed: int = 0) -> list[tuple[Agent | Responder, Path | None]]:
+    """Load all agents of a name, each with its folder: a training run has several; see `load_agent`.
+
+    A price behind the name of a run is that of its agents that weigh layers.
+    """
+    folders, price = find_agents(name), split_price(name)[1]
+    if len(folders) < 2:
+        return [(load_agent(name, world, seed), folders[0] if folders else None)]
+    agents = [(load_agent(str(folder), world), folder) for folder in folders]
+    if not price:
+        return [*agents]
+    return [(agent.at_price(float(price)) if isinstance(agent, Priced) else agent, folder) for agent, folder in agents]
 
 
 def _require_same_world(card: AgentCard, folder: Path, world: World) -> None:

@@ -13,7 +13,7 @@ from agents.card import WARM_START, AgentCard, read_card
 from agents.early_exit import EarlyExitAgent
 from agents.ensemble import EnsembleAgent
 from agents.fixed import RandomAgent, StaticAgent, TaskStaticAgent
-from agents.registry import find_agents, load_agent, split_price
+from agents.registry import find_agents, load_agent, load_agents
 from agents.sampling import SamplingAgent
 from agents.search.config import MctsConfig
 from polar_env.program import Program
@@ -151,13 +151,12 @@ def methods_of(
     baselines = [method_of(load_agent(name, world, seed)) for name in ("random", *sampling)]
     learned = []
     for name in names:
-        folders = find_agents(name)
-        price = split_price(name)[1]
-        suffix = f"@{price}" if price else ""
-        saved = [method_of(load_agent(f"{folder}{suffix}", world), folder) for folder in folders]
-        baselines += [method for method in saved if method.role != "agent"]
-        learned += [method for method in saved if method.role == "agent"]
-        methods += [] if folders else [method_of(load_agent(name, world, seed))]
+        loaded = [method_of(agent, folder) for agent, folder in load_agents(name, world, seed)]
+        if not find_agents(name):  # asked for by its settings
+            methods += loaded
+            continue
+        baselines += [method for method in loaded if method.role != "agent"]
+        learned += [method for method in loaded if method.role == "agent"]
     limited = [replace(method, limit=baseline_limit) for method in baselines]
     return with_distinct_names([*methods, *limited, *_without_unchanged_starts(learned)])
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from agents.base import Agent, Responder
 from agents.fixed import StaticAgent, TaskStaticAgent
-from agents.registry import find_agents, load_agent, read_cards, split_price
+from agents.registry import load_agents, read_cards
 from eval.headroom import LearnerScore, score_learner
 from eval.leaks import refuse_leaks
-from eval.methods import BEST_STATIC, BEST_STATIC_PER_TASK, IDENTITY
+from eval.methods import BEST_STATIC, BEST_STATIC_PER_TASK, IDENTITY, method_of, with_distinct_names
 from polar_env.errors import ConfigError, QuestionError
 from polar_env.program import Program
 from polar_env.runner.choosing import no_verdicts_for
@@ -40,7 +41,7 @@ def score_agents(
         seed: of random agents.
 
     Returns:
-        By their names.
+        By their names; seconds are those of deciding.
 
     Raises:
         LeakError: if a question was used to train an agent, or an agent reads a verdict.
@@ -53,19 +54,16 @@ def score_agents(
         raise QuestionError(f"'{world.card.name}' has no {split} questions.")
     questions = [world.questions[row] for row in rows]
     refuse_leaks(questions, list(read_cards(names).values()), world.prompts)
-    agents: dict[str, Agent | Responder] = {
-        IDENTITY: StaticAgent(world.identity, IDENTITY),
-        BEST_STATIC: StaticAgent(best, BEST_STATIC),
-        BEST_STATIC_PER_TASK: TaskStaticAgent(best, dict(by_task), BEST_STATIC_PER_TASK),
-    }
-    for name in names:
-        price = split_price(name)[1]
-        suffix = f"@{price}" if price else ""
-        for each in [f"{folder}{suffix}" for folder in find_agents(name)] or [name]:
-            agent = load_agent(each, world, seed)
-            agents.setdefault(agent.name, agent)
+    agents: list[tuple[Agent | Responder, Path | None]] = [
+        (StaticAgent(world.identity, IDENTITY), None),
+        (StaticAgent(best, BEST_STATIC), None),
+        (TaskStaticAgent(best, dict(by_task), BEST_STATIC_PER_TASK), None),
+    ]
+    agents += [loaded for name in names for loaded in load_agents(name, world, seed)]
     scores = {}
-    for name, agent in agents.items():
+    for method in with_distinct_names([method_of(agent, folder) for agent, folder in agents]):
+        name, agent = method.name, method.agent
+        assert agent is not None
         if isinstance(agent, Responder):
             raise ConfigError(
                 f"'{name}' answers out of several runs of the LLM, which a recorded world does not hold; evaluate it "

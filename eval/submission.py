@@ -1,7 +1,7 @@
 """A score that others can check: which program a learner chose for each question, in a JSON file.
 
-Whoever has a world computes the score anew from the choices; nothing in the file is taken on trust but that its learner
-saw no verdict of the questions that it is scored on.
+Whoever has a world computes the score anew from the choices. Taken on trust is what its learner saw: no verdict of the
+questions that it is scored on, and no state later than it says; and its seconds.
 """
 
 from __future__ import annotations
@@ -99,9 +99,10 @@ def score_submission(submission: Submission, world: RecordedWorld, static: Progr
 
     Raises:
         FingerprintError: if it was made with another world, or other bytes of it.
-        ConfigError: if choices for questions are missing or too many, there are not as many seeds for each, or it
-            learned from the questions that it is scored on.
-        NotRecordedError: if a program was not recorded.
+        UnknownNameError: for a split or a question that does not exist.
+        ConfigError: if choices are missing, there are not as many seeds for each question, it learned from questions
+            that it is scored on, or looks later than there are layers.
+        ProgramError, NotRecordedError: for a text that is no program, or one that was not recorded.
     """
     card = world.card
     if (submission.world, submission.checksum) != (card.name, card.files.get("world.json")):
@@ -109,7 +110,9 @@ def score_submission(submission: Submission, world: RecordedWorld, static: Progr
             f"'{submission.learner}' chose in '{submission.world}' ({submission.checksum[:16]}), and this is "
             f"'{card.name}' ({card.files.get('world.json', '')[:16]}). Choose again in this world."
         )
-    if set(submission.split.split("+")) & set(submission.learned_from.split("+")):
+    if submission.look > world.depth:
+        raise ConfigError(f"'{submission.learner}' looks after {submission.look} layers; the LLM has {world.depth}.")
+    if set(world.rows(submission.split)) & set(world.rows(submission.learned_from)):
         raise ConfigError(
             f"'{submission.learner}' learned from {submission.learned_from} and is scored on {submission.split}; a "
             "score counts on questions whose verdicts the learner did not see."

@@ -24,7 +24,7 @@ from polar_env.worlds import LiveWorld
 os.environ.setdefault("WANDB_MODE", "offline")
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
-torch.set_num_threads(2)
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<s>{{ m['role'] }}\n{{ m['content'] }}</s>\n{% endfor %}"

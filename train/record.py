@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from polar_env.errors import TraceError
@@ -32,7 +32,7 @@ from polar_env.questions import Question
 from polar_env.tables import keep_settings, read_json, write_whole
 from polar_env.worlds import LiveWorld
 
-__all__ = ["Arrays", "Recorder", "Tile", "measure", "read_recording", "record", "settings_of", "tiles_of"]
+__all__ = ["Arrays", "Recorder", "Tile", "measure", "read_recording", "read_shard", "record", "settings_of", "tiles_of"]
 
 SCHEMA_VERSION = 2
 _META = "recording.json"
@@ -148,6 +148,7 @@ def measure(world: LiveWorld, tile: Tile) -> Arrays:
     asks, programs = [question.ask for question in tile.questions], tile.programs
     shape = len(asks), len(programs)
     with world.from_nothing():
+        choices = {"choices": _choices(world, tile)} if tile.choices else {}  # before anything depends on an answer
         own = world.asks.confidences([(ask, program.layers) for ask in asks for program in programs])
         verdicts = world.verdicts([(question, program) for question in tile.questions for program in programs])
         arrays: Arrays = {
@@ -155,9 +156,7 @@ def measure(world: LiveWorld, tile: Tile) -> Arrays:
             "log_prob": np.array([verdict.log_prob for verdict in verdicts], np.float32).reshape(shape),
             "own": own.reshape(*shape, 3),
         }
-        if tile.choices:
-            arrays["choices"] = _choices(world, tile)
-    return arrays
+    return arrays | choices
 
 
 def _choices(world: LiveWorld, tile: Tile) -> NDArray[np.float32]:
@@ -192,13 +191,26 @@ def read_recording(folder: Path) -> tuple[dict[str, Any], list[str], Arrays]:
     for row in names:
         blocks: list[Arrays] = []
         for name in row:
-            with safe_open(folder / name, framework="numpy") as shard:
-                asked = json.loads(shard.metadata()["questions"])
-                blocks.append({key: shard.get_tensor(key) for key in shard.keys()})  # noqa: SIM118 - no mapping
+            about, arrays = read_shard(folder / name)
+            asked = json.loads(about["questions"])
+            blocks.append(arrays)
         ids += asked
         shared = {key: np.concatenate([block[key] for block in blocks], axis=1) for key in blocks[-1]}
         pieces.append(shared)
     return meta, ids, {key: np.concatenate([each[key] for each in pieces]) for key in pieces[0]}
+
+
+def read_shard(path: Path) -> tuple[dict[str, str], Arrays]:
+    """The metadata and the arrays of a file.
+
+    Raises:
+        TraceError: if it is cut short or changed.
+    """
+    try:
+        with safe_open(path, framework="numpy") as shard:
+            return shard.metadata() or {}, {key: shard.get_tensor(key) for key in shard.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise TraceError(f"{path} is cut short or changed: {error}. Delete it, and run the same command.") from error
 
 
 def settings_of(world: LiveWorld, questions: Sequence[Question]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, DQN, PPO
 from torch import nn
 
-from agents.value import ValueModel
+from agents.value import ValueModel, ranked
 from polar_env.envs.sb3 import ProgramVecEnv
 from polar_env.envs.world_env import WorldVectorEnv
 from polar_env.worlds import RecordedWorld
@@ -31,7 +31,7 @@ from train.static import static_of_world
 from train.text_features import TextFeatures
 from train.value import choose_menu, menu_costs, targets_of
 
-__all__ = ["LEARNERS", "Learner", "Task", "executed_costs", "learn"]
+__all__ = ["LEARNERS", "READ_NO_STATE", "Learner", "Task", "executed_costs", "learn"]
 
 Rows = NDArray[np.intp]
 Policy = Callable[[Rows], Rows]
@@ -128,11 +128,20 @@ def _kernel_value(task: Task, seed: int) -> Policy:
     menu = task.menu()
     y = targets_of(task.world, task.rows, task.config)[:, menu]
     model = ValueModel.fit(task.features(task.rows), y, ridge=task.config.ridge, scale=task.config.scale)
-    return _by_value(task, menu, model.predict)
+    costs = menu_costs(task.world, task.config.look)[menu]
+
+    def policy(rows: Rows) -> Rows:
+        read = task.features(rows)
+        orders = ranked(model.predict(read), model.doubt(read), costs, task.config.price, task.config.most_doubt)
+        chosen: Rows = np.array(menu)[orders[:, 0]]
+        return chosen
+
+    return policy
 
 
 def _text_value(task: Task, seed: int) -> Policy:
-    """The same regression from the question's text alone; no layer runs before the choice."""
+    """The same regression from the question's text alone, over all programs; no layer runs before the choice."""
+    task.world.require_texts("read them")
     asks = [question.ask for question in task.world.questions]
     read = TextFeatures([asks[row] for row in task.rows])
     targets = targets_of(task.world, task.rows, task.config)
@@ -270,6 +279,10 @@ def _env_of(task: Task, lanes: int) -> WorldVectorEnv:
     env = WorldVectorEnv(lanes, task.world, split=task.split, look=task.config.look, layer_cost=task.config.price)
     assert isinstance(env.single_action_space, spaces.Discrete)
     return env
+
+
+READ_NO_STATE = ("random", "best static", "best static per task", "text value", "oracle")
+"""Learners that shuffled states take nothing from."""
 
 
 def learn(task: Task, name: str, seeds: int, rows: Rows) -> tuple[Rows, NDArray[np.float64], float]:

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
 from polar_env.progress import Advance
 from polar_env.questions import Question
 from polar_env.tables import keep_settings, write_whole
 from polar_env.worlds import LiveWorld
-from train.record import settings_of
+from train.record import read_shard, settings_of
 
 __all__ = ["record_states"]
 
@@ -57,9 +57,10 @@ def record_states(
     for number, start in enumerate(range(0, len(questions), piece)):
         path, some = folder / f"states-{number:05d}.safetensors", questions[start : start + piece]
         if not path.is_file():
-            seen = world.asks.observations([(question.ask, prefix) for question in some for prefix in prefixes])
+            with world.from_nothing():
+                seen = world.asks.observations([(question.ask, prefix) for question in some for prefix in prefixes])
             states = seen.astype(np.float16).reshape(len(some), len(prefixes), -1)
             write_whole(path, save({"states": states}))
             on_questions(len(some))
-        pieces.append(load_file(path)["states"])
+        pieces.append(read_shard(path)[1]["states"])
     return meta, np.concatenate(pieces)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import CountVectorizer
 
 from polar_env.questions import Ask
 
@@ -31,6 +30,8 @@ class TextFeatures:
     """
 
     def __init__(self, asks: Sequence[Ask]) -> None:
+        from sklearn.feature_extraction.text import CountVectorizer
+
         self._counts = CountVectorizer(analyzer="char", ngram_range=(1, 3)).fit([ask.text for ask in asks])
         self._scales = [(kind.mean(0), float(np.sqrt(kind.var(0).sum())) or 1.0) for kind in self._kinds(asks)]
 

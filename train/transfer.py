@@ -16,6 +16,7 @@ from train.value import OutOfFold, held_out
 
 __all__ = ["FIRST_NUMBER", "transfers"]
 
+_FEWEST = 10
 FIRST_NUMBER = 50
 """Questions whose first number is below it are fitted on, the others judged."""
 
@@ -30,15 +31,20 @@ def transfers(world: RecordedWorld, config: ValueConfig) -> Iterator[tuple[str, 
     Yields:
         What is new, and what the agent is worth there; parts that leave too few questions are left out.
     """
+    world.require_texts("find its numbers")
     rows = world.rows("train+validation")
     tasks = world.tasks[rows]
-    parts = {f"unseen: {task}": tasks == task for task in dict.fromkeys(tasks.tolist())}
+    names = dict.fromkeys(tasks.tolist())
+    for task in names:
+        new = tasks == task
+        if (~new).sum() > _FEWEST:
+            yield f"unseen: {task}", held_out(world, rows[~new], rows[new], config)
     numbers = [re.search(r"\d+", world.questions[row].text) for row in rows]
     above = np.array([match is not None and int(match[0]) >= FIRST_NUMBER for match in numbers])
-    for task in dict.fromkeys(tasks[above].tolist()):
-        parts[f"first number {FIRST_NUMBER} and above: {task}"] = above & (tasks == task)
-    parts[f"first number {FIRST_NUMBER} and above: all"] = above
-    for name, new in parts.items():
-        seen = ~above if name.startswith("first") else ~new
-        if seen.sum() > 10 and new.any():
-            yield name, held_out(world, rows[seen], rows[new], config)
+    if above.any() and (~above).sum() > _FEWEST:
+        judged = held_out(world, rows[~above], rows[above], config)
+        title = f"first number {FIRST_NUMBER} and above"
+        yield f"{title}: all", judged
+        for task in names:
+            if (own := tasks[above] == task).any():
+                yield f"{title}: {task}", judged.part(own)

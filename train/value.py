@@ -50,6 +50,10 @@ class OutOfFold:
     static_right: NDArray[np.bool_]
     values: Array
 
+    def part(self, chosen: NDArray[np.bool_]) -> OutOfFold:
+        """Some of the questions."""
+        return OutOfFold(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
 
 @dataclass(frozen=True)
 class TrainedValue:
@@ -142,6 +146,7 @@ def out_of_fold(
         seed: of the folds, and of the questions that a limit leaves out.
         limit: fit on no more questions than this in each fold; None takes all.
     """
+    world.require_texts("keep reworded twins of a question together")
     twins = np.unique([twin_hash(world.questions[row].ask) for row in rows], return_inverse=True)[1]
     rng = np.random.default_rng(seed)
     fold = rng.permutation(twins.max() + 1)[twins] % config.folds
@@ -206,11 +211,7 @@ def train_value(world: RecordedWorld, folder: Path, config: ValueConfig, seed: i
     Raises:
         ConfigError: if the world holds no texts, or no states where the agent looks.
     """
-    if not world.card.texts:
-        raise ConfigError(
-            f"'{world.card.name}' holds no texts, so an agent's card could not name what it was trained on. Record the "
-            "world with its texts."
-        )
+    world.require_texts("say on an agent's card what it was trained on")
     train, validation = world.rows("train"), world.rows("validation")
     rows = np.concatenate([train, validation])
     static = static_of_world(world)

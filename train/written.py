@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from polar_env.errors import NonFiniteError
@@ -17,10 +19,11 @@ from polar_env.runner import Decoding, Generation
 from polar_env.tables import ShardedTable, keep_settings
 from polar_env.worlds import LiveWorld
 from polar_env.worlds.written import WRITTEN
+from train.record import settings_of
 
 __all__ = ["best_programs", "write_answers"]
 
-_SETTINGS = "answers.json"
+_META = "answers.json"
 
 
 def best_programs(right: NDArray[np.bool_], questions: Sequence[Question], count: int) -> list[int]:
@@ -59,37 +62,48 @@ def write_answers(
         on_answers: called with the number of answers that were just written.
 
     Returns:
-        Rows of `WRITTEN`, in the order of the questions; without answers of programs that make no numbers.
+        Rows of `WRITTEN` of these programs, by question and program; where a program makes no numbers, nothing is
+        written.
 
     Raises:
-        FingerprintError: if the folder holds answers of other programs.
+        FingerprintError: if the folder holds answers of another LLM, prompt or set of questions.
     """
-    texts = [str(program) for program in programs]
-    keep_settings(folder / _SETTINGS, {"programs": texts}, "answers", "Delete the files answers* there.")
+    keep_settings(folder / _META, settings_of(world, questions), "answers", "Delete the files answers* there.")
     table = ShardedTable(folder, WRITTEN, "answers")
-    done = set(table.table()["question"].to_pylist())
-    todo = [question for question in questions if not question.choices and question.id not in done]
-    for start in range(0, len(todo), piece):
-        pairs = [(question, program) for question in todo[start : start + piece] for program in programs]
-        rows = [
-            {
-                "question": question.id,
-                "program": str(program),
-                "text": answer.text.strip(),
-                "tokens": list(answer.tokens),
-                "log_probs": list(answer.log_probs),
-                "ended_by": answer.ended_by,
-                "right": is_right(answer.text, question),
-            }
-            for (question, program), answer in zip(pairs, _written(world, pairs), strict=True)
-            if answer is not None
+    done = {(row["question"], row["program"]) for row in table.table().select(["question", "program"]).to_pylist()}
+    texts = {program: str(program) for program in programs}
+    for start in range(0, len(questions), piece):
+        pairs = [
+            (question, program)
+            for question in questions[start : start + piece]
+            for program in programs
+            if not question.choices and (question.id, texts[program]) not in done
         ]
-        table.append(rows)
-        on_answers(len(rows))
-    order = {question.id: row for row, question in enumerate(questions)}
-    rows_of_all = table.table()
-    by_question = np.argsort([order[each] for each in rows_of_all["question"].to_pylist()], kind="stable")
-    return rows_of_all.take(by_question)
+        if not pairs:
+            continue
+        with world.from_nothing():
+            answers = _written(world, pairs)
+        table.append([_row(*pair, answer) for pair, answer in zip(pairs, answers, strict=True)])
+        on_answers(len(pairs))
+    place = {question.id: row for row, question in enumerate(questions)}
+    column = {text: number for number, text in enumerate(texts.values())}
+    rows = table.table()
+    wanted = rows.filter(pc.is_in(rows["program"], pa.array(list(column))))
+    keys = zip(wanted["question"].to_pylist(), wanted["program"].to_pylist(), strict=True)
+    return wanted.take(np.argsort([place[question] * len(column) + column[program] for question, program in keys]))
+
+
+def _row(question: Question, program: Program, answer: Generation | None) -> dict[str, Any]:
+    """A row of `WRITTEN`."""
+    return {
+        "question": question.id,
+        "program": str(program),
+        "text": "" if answer is None else answer.text.strip(),
+        "tokens": [] if answer is None else list(answer.tokens),
+        "log_probs": [] if answer is None else list(answer.log_probs),
+        "ended_by": "no numbers" if answer is None else answer.ended_by,
+        "right": answer is not None and is_right(answer.text, question),
+    }
 
 
 def _written(world: LiveWorld, pairs: Sequence[tuple[Question, Program]]) -> list[Generation | None]:

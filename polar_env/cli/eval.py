@@ -15,6 +15,7 @@ from eval.config import EvaluationConfig
 from polar_env.cli.bars import bars, console
 from polar_env.cli.flags import PROMPT_FILE, QuestionsConfig, with_model
 from polar_env.cli.opening import open_prompts, open_questions, open_world
+from polar_env.errors import ConfigError
 from polar_env.questions import Prompts, Question, Split, mixed_order, read_prompts
 from polar_env.tables import write_whole
 
@@ -89,6 +90,11 @@ def _on_record(config: EvalConfig) -> dict[str, Any]:
     from polar_env.worlds import open_world as open_recorded
     from train.static import static_of_world
 
+    if config.questions or config.tasks or config.variations:
+        raise ConfigError(
+            "a recorded world has its own questions and no other conditions; leave --questions, --tasks and "
+            "--variations away, or evaluate live, without --world."
+        )
     recorded = open_recorded(config.world)
     static = static_of_world(recorded)
     names = config.agent or ((str(config.out),) if find_agents(str(config.out)) else ())

@@ -56,7 +56,7 @@ class RecordConfig(EngineConfig):
     texts: bool = True
     """run: ship the questions' texts; without them only their ids, where a licence forbids it."""
     piece: Annotated[int, Field(ge=1)] = 16
-    """run: questions that are recorded at a time; a stop loses one piece."""
+    """run: questions that are recorded at a time, under 128 programs; a stop loses what is being recorded."""
     seconds: Annotated[float, Field(ge=0)] = 0.0
     """run: begin no piece later than this; 0 goes on to the end."""
     verdicts_dtype: str = ""
@@ -79,7 +79,8 @@ class RecordConfig(EngineConfig):
     steps: Annotated[int, Field(ge=1)] = 100_000
     """reference: verdicts that learners by trial may ask for."""
     control: bool = False
-    """reference: shuffle states among questions first, so that nothing can be learned from them."""
+    """reference: shuffle states among questions first, so that nothing can be learned from them; learners that read
+    states."""
     learner: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """reference: learners, repeatable; by default all."""
 
@@ -158,7 +159,7 @@ def _texts(config: RecordConfig) -> list[str]:
 def _record_tiles(
     config: RecordConfig, live: LiveWorld, questions: list[Question], programs: list[Program], folder: Path
 ) -> int:
-    """Record verdicts, confidences and states; returns how many verdicts are there."""
+    """Record verdicts and confidences; returns how many verdicts are there."""
     from train.record import record
 
     total = len(questions) * len(programs)
@@ -233,7 +234,7 @@ def _reference(config: RecordConfig) -> dict[str, Any]:
     from eval.submission import Submission
     from polar_env.worlds import open_world as open_recorded
     from train.config import ValueConfig
-    from train.reference import LEARNERS, Task, learn
+    from train.reference import LEARNERS, READ_NO_STATE, Task, learn
     from train.static import static_of_world
 
     world = open_recorded(config.world)
@@ -241,16 +242,19 @@ def _reference(config: RecordConfig) -> dict[str, Any]:
     unknown = [name for name in config.learner if name not in LEARNERS]
     if unknown:
         raise UnknownNameError("learner", unknown[0], LEARNERS)
+    if config.split != "test":
+        raise ConfigError(f"reference learners learn on train and validation; score them on test, not {config.split}.")
+    of_control = [name for name in LEARNERS if name not in READ_NO_STATE]
+    names = config.learner or (of_control if config.control else LEARNERS)
     rows, static = world.rows(config.split), static_of_world(world).program
     task, scores = Task(world, "train+validation", ValueConfig(), config.steps), {}
     path = config.out / "reference.json"
-    with bars(world.stats)("learning", len(config.learner or LEARNERS), "learners") as advance:
-        for name in config.learner or LEARNERS:
+    with bars(world.stats)("learning", len(names), "learners") as advance:
+        for name in names:
             chosen, costs, seconds = learn(task, name, config.seeds, rows)
             scores[name] = score_learner(world, rows, chosen, costs, static, seconds)
-            values = (read_json(path) if path.is_file() else {}) | {
-                world.card.name: {each: score.as_json() for each, score in scores.items()}
-            }
+            values = read_json(path) if path.is_file() else {}
+            values[world.card.name] = values.get(world.card.name, {}) | {name: scores[name].as_json()}
             write_whole(path, json.dumps(values, indent=1).encode())
             advance(1)
             if config.control:  # a world that nobody else has

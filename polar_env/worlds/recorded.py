@@ -167,22 +167,38 @@ class RecordedWorld(RecordedAsks):
         return ""
 
     def shuffled(self, seed: int = 0) -> RecordedWorld:
-        """A control: states and confidences are shuffled among a split's questions, so that reading cannot help."""
+        """A control: states, confidences and scores of choices are shuffled among a split's questions, and no answers
+        are kept, so that reading them cannot help.
+        """
         order = np.arange(len(self.questions))
         rng = np.random.default_rng(seed)
         for split in SPLITS:
             rows = self.rows(split)
             order[rows] = rng.permutation(rows)
         card = self.card.model_copy(update={"name": f"{self.card.name}-control", "files": {}})
-        arrays = self.arrays | {name: self.arrays[name][order] for name in ("codes", "own")}
-        return RecordedWorld(card, self.questions, arrays, self.reduction, self.answer_rows)
+        shown = [name for name in ("codes", "own", "choices") if name in self.arrays]
+        arrays = self.arrays | {name: self.arrays[name][order] for name in shown}
+        return RecordedWorld(card, self.questions, arrays, self.reduction)
 
-    def require(self, live: LiveWorld) -> None:
-        """Refuse a live world that would not give these verdicts.
+    def require_texts(self, purpose: str) -> None:
+        """Refuse a world without texts.
 
         Raises:
-            FingerprintError: for another LLM or other prompts.
+            ConfigError: saying what texts are needed for.
         """
+        if not self.card.texts:
+            raise ConfigError(
+                f"'{self.card.name}' holds no texts, which it takes to {purpose}. Record the world with its texts."
+            )
+
+    def require(self, live: LiveWorld) -> None:
+        """Refuse a live world of another LLM, or one that would ask in other words.
+
+        Raises:
+            FingerprintError: for another LLM, another floating-point type than that of the states, or other prompts.
+            ConfigError: if the questions' texts were left out.
+        """
+        self.require_texts("execute its questions")
         if live.llm.fingerprint != self.card.fingerprint:
             raise FingerprintError(
                 f"'{self.card.name}' was recorded with '{self.card.model}' ({self.card.fingerprint}); this is "

@@ -97,7 +97,8 @@ class RecordedAsks:
         reduction: Reduction,
         written: WrittenAnswers | None = None,
     ) -> None:
-        self.card, self.reduction, self.written = card, reduction, written or WrittenAnswers(WRITTEN.empty_table())
+        self.card, self.reduction = card, reduction
+        self.written = WrittenAnswers(WRITTEN.empty_table()) if written is None else written
         self.codes, self.own, self.choices = arrays["codes"], arrays["own"], arrays.get("choices")
         self.programs = [Program.parse(text, card.depth) for text in card.programs]
         self._rows = {ask.id: row for row, ask in enumerate(asks)}
@@ -149,8 +150,8 @@ class RecordedAsks:
         column = self._columns.get(program)
         if column is None:
             raise NotRecordedError(
-                f"'{self.card.name}' has no program '{program}'; it has {len(self.programs)} others. Record it with "
-                f"polar record --program '{program}', or execute live."
+                f"'{self.card.name}' has no program '{program}'; it has {len(self.programs)} others. Record it, too, "
+                "with polar record run and --program, or execute live."
             )
         return column
 
@@ -198,4 +199,4 @@ class RecordedAsks:
                 + (f"it holds those of {len(self.written.programs())} programs ({some}, ..). " if some else "")
                 + "Execute live for it."
             )
-        return of_tokens(answer.text, answer.log_probs)
+        return of_tokens(answer.text, answer.log_probs) if answer.log_probs else NO_ANSWER

@@ -35,13 +35,14 @@ class WrittenAnswer:
         text: the answer; None where the licence of the questions keeps texts back.
         tokens: its token ids; None likewise.
         log_probs: each token's log-probability in nats.
-        ended_by: an end-of-text token, a stop string, or the bound on new tokens.
+        ended_by: an end-of-text token, a stop string, or the bound on new tokens; no numbers where the program made
+            none, and nothing is written.
     """
 
     text: str | None
     tokens: tuple[int, ...] | None
     log_probs: tuple[float, ...]
-    ended_by: Literal["end", "stop", "length"]
+    ended_by: Literal["end", "stop", "length", "no numbers"]
 
 
 class WrittenAnswers:

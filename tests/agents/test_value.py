@@ -94,6 +94,9 @@ def test_agents_are_scored_on_the_record(recorded: RecordedWorld, trained: Path)
     assert list(scores) == ["identity", "best-static", "best-static-per-task", "value"]
     assert scores["best-static"].score.value == 0.0
     assert scores["value"].pass_at_1 > 0.9 > scores["best-static"].pass_at_1
+    dear = score_agents(recorded, [f"{trained}@30"], PROGRAMS[1], {})
+    assert dear["value@30"].mean_cost < scores["value"].mean_cost
+    assert "best-static" in dear  # has no price and stays as it is
     with pytest.raises(LeakError, match="train questions of the agent"):
         score_agents(recorded, [str(trained)], PROGRAMS[1], {}, split="train")
     with pytest.raises(ConfigError, match="without --world"):

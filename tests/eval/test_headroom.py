@@ -106,6 +106,8 @@ def test_a_submission_is_scored_by_its_choices(world: RecordedWorld, tmp_path: P
         ({"world": "other"}, FingerprintError, "Choose again in this world"),
         ({"learned_from": "train+test"}, ConfigError, "learned from train\\+test and is scored on test"),
         ({"choices": {"nobody": ["0-3"]}}, UnknownNameError, "unknown test question 'nobody'"),
+        ({"learned_from": "everything"}, UnknownNameError, "unknown split 'everything'"),
+        ({"look": 5}, ConfigError, "looks after 5 layers; the LLM has 4"),
         ({"choices": {}}, ConfigError, "chose for 0 of 5 test questions"),
         ({"split": "tset"}, UnknownNameError, "Did you mean 'test'"),
     ],

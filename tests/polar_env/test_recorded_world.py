@@ -124,7 +124,7 @@ def test_a_reduction_keeps_what_differs_most() -> None:
 
 
 def test_what_was_not_recorded(recorded: RecordedWorld) -> None:
-    with pytest.raises(NotRecordedError, match=r"no program '0-2x2 3'.*polar record --program '0-2x2 3'"):
+    with pytest.raises(NotRecordedError, match=r"no program '0-2x2 3'.*polar record run and --program"):
         recorded.verdicts([(QUESTIONS[0], Program((0, 1, 2, 0, 1, 2, 3)))])
     with pytest.raises(NotRecordedError, match="no question 'Other'"):
         recorded.observations([(Question.of("Other", "a").ask, ())])
@@ -179,6 +179,7 @@ def test_a_card_names_all_its_files(recorded: RecordedWorld, tmp_path: Path) -> 
 def test_a_control_shows_nothing_of_a_question(recorded: RecordedWorld) -> None:
     control = recorded.shuffled()
     assert control.card.name == "tiny-control"
+    assert not len(control.written)
     for name in ("codes", "own"):
         assert (control.arrays[name] != recorded.arrays[name]).any()
         kept = {row.tobytes() for row in recorded.arrays[name]}

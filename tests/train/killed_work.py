@@ -74,7 +74,7 @@ def main(work: str, model: str, folder: Path, kills: int) -> None:
         if not child:
             WORK[work](model, folder / str(number))
             os._exit(0)
-        time.sleep(rng.uniform(0.1, 1.0))
+        time.sleep(rng.uniform(0.05, 0.6))
         os.kill(child, signal.SIGKILL)
         if os.waitpid(child, 0)[1] == signal.SIGKILL:
             kills -= 1

@@ -161,8 +161,19 @@ def test_what_programs_write_is_kept_token_by_token(world: LiveWorld, tmp_path: 
         )
         assert row["log_probs"] == pytest.approx(written.log_probs, abs=1e-4)
         assert row["right"] == is_right(written.text, question)
-    with pytest.raises(FingerprintError, match="differs in: programs"):
-        write_answers(world, QUESTIONS, PROGRAMS, tmp_path)
+    more = write_answers(world, QUESTIONS, PROGRAMS[1:3], tmp_path, piece=2, on_answers=counted.append)
+    assert counted == [4, 4, 2, 2]  # other programs join; what is there is not written again
+    assert more["program"].to_pylist() == [str(program) for program in PROGRAMS[1:3]] * 4
+    with pytest.raises(FingerprintError, match="differs in: questions"):
+        write_answers(world, QUESTIONS[:3], PROGRAMS, tmp_path)
+
+
+def test_a_tile_cut_short_is_named(world: LiveWorld, tmp_path: Path) -> None:
+    record(world, QUESTIONS, PROGRAMS, tmp_path)
+    path = tmp_path / "000-00000.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(TraceError, match=r"000-00000.safetensors is cut short or changed"):
+        read_recording(tmp_path)
 
 
 def test_those_write_that_are_right_most_often_outside_the_test_questions() -> None:
