@@ -50,7 +50,7 @@ class ValueConfig(Config):
     """Ridge constant, added to the kernel's diagonal."""
     scale: float = Field(default=0.5, gt=0)
     """The kernel's width as a multiple of the median squared distance between two asks."""
-    price: float = Field(default=0.4, ge=0)
+    price: float = Field(default=0.6, ge=0)
     """Predicted value that D layers must add: the dial between accuracy and cost."""
     most_doubt: float = Field(default=0.25, gt=0)
     """Where the model knows less about an ask than this (0: all, 1: nothing), the identity answers."""
