@@ -48,7 +48,7 @@ def write_answers(
     programs: Sequence[Program],
     folder: Path,
     *,
-    piece: int = 64,
+    piece: int = 256,
     on_answers: Advance = lambda _: None,
 ) -> pa.Table:
     """Let programs write their answers to open questions; what the folder has already is left out.
