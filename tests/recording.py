@@ -8,7 +8,8 @@ from typing import Any
 
 from polar_env.program import Program
 from polar_env.questions import Question
-from polar_env.worlds import LiveWorld, RecordedWorld
+from polar_env.worlds import LiveWorld, RecordedWorld, open_world, write_world
+from polar_env.worlds.recorded import WORLDS
 from train.pack import pack
 from train.record import record
 from train.states import record_states
@@ -23,3 +24,12 @@ def recorded_world(
     answers = write_answers(live, questions, programs[:2], folder)
     about = {"name": "tiny", "sources": ["made"], "licence": "CC0-1.0"} | options
     return pack(folder, questions, record_states(live, questions, folder), answers=answers, **about)
+
+
+def part_of_shipped(folder: Path, count: int = 500) -> RecordedWorld:
+    """The first questions of the world that ships, written to a folder: quick to learn from."""
+    world = open_world(WORLDS[0])
+    card = world.card.model_copy(update={"name": "part"})
+    arrays = {name: array[:count] for name, array in world.arrays.items()}
+    write_world(RecordedWorld(card, world.questions[:count], arrays, world.reduction), folder)
+    return open_world(folder)

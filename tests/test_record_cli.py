@@ -12,6 +12,7 @@ from agents.card import read_card
 from agents.registry import TRAINED, find_agent, load_agent
 from polar_env.cli import main
 from polar_env.worlds import open_world
+from tests.recording import part_of_shipped
 from tests.test_traces_cli import QUESTIONS, polar
 from train.config import ValueConfig
 from train.value import train_value
@@ -53,26 +54,36 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert message in capsys.readouterr().err
 
 
-def test_reference_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture(scope="module")
+def part(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Some questions of the world that ships."""
+    folder = tmp_path_factory.mktemp("part")
+    part_of_shipped(folder)
+    return str(folder)
+
+
+def test_reference_scores(part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     learners = ["best static", "linear value", "LinUCB", "GRPO", "oracle", "random", "MaskablePPO"]
     asked = [text for name in learners for text in ("--learner", name)]
-    values = polar(capsys, "record", "reference", *asked, "--seeds", "1", "--steps", "300", "--out", str(tmp_path))
-    scores = values["skills-smollm2-135m-v0"]
+    values = polar(
+        capsys, "record", "reference", part, *asked, "--seeds", "1", "--steps", "300", "--out", str(tmp_path)
+    )
+    scores = values["part"]
     assert list(scores) == learners
     assert (scores["best static"]["score"], scores["oracle"]["score"]) == (0.0, 1.0)
     assert scores["random"]["score"] < 0 < scores["linear value"]["score"] < 1
     assert json.loads((tmp_path / "reference.json").read_text()) == values
-    handed_in = tmp_path / "submissions" / "skills-smollm2-135m-v0"
+    handed_in = tmp_path / "submissions" / "part"
     for name in ("linear value", "LinUCB"):
-        again = polar(capsys, "record", "score", str(handed_in / f"{name.replace(' ', '-')}.json"))
+        again = polar(capsys, "record", "score", str(handed_in / f"{name.replace(' ', '-')}.json"), "--of-world", part)
         assert again == {name: pytest.approx(scores[name])}
 
 
-def test_the_control_gives_no_learner_a_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_control_gives_no_learner_a_score(part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     learners = ["linear value", "kernel value", "behaviour cloning", "GRPO", "LinUCB", "MaskablePPO"]
     asked = [text for name in learners for text in ("--learner", name)]
-    quick = ["--control", "--seeds", "2", "--steps", "3000", "--out", str(tmp_path)]
-    scores = polar(capsys, "record", "reference", *asked, *quick)["skills-smollm2-135m-v0-control"]
+    quick = ["--control", "--seeds", "1", "--steps", "1000", "--out", str(tmp_path)]
+    scores = polar(capsys, "record", "reference", part, *asked, *quick)["part-control"]
     assert {name: score["low_over_questions"] <= 0 for name, score in scores.items()} == dict.fromkeys(learners, True)
     assert not (tmp_path / "submissions").exists()
 
@@ -92,11 +103,13 @@ def test_shipped_agents_are_what_their_presets_make(name: str, tmp_path: Path) -
     assert np.mean([a.program == b.program for a, b in zip(ours, theirs, strict=True)]) > 0.99
 
 
-def test_learning_curves(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_learning_curves(
+    part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(
         "train.curves.CURVES", {"questions": (40, 9_999), "menu": (2,), "look": (4,), "price": (0.0, 4.0)}
     )
-    values = polar(capsys, "record", "curves", "--out", str(tmp_path))
+    values = polar(capsys, "record", "curves", part, "--out", str(tmp_path))
     assert json.loads((tmp_path / "curves.json").read_text()) == values
     assert (tmp_path / "curves.png").stat().st_size > 10_000
     few, all_, _, look, free, dear = values["points"]
@@ -106,14 +119,14 @@ def test_learning_curves(tmp_path: Path, capsys: pytest.CaptureFixture[str], mon
     assert dear["cost"] < 0.95 < free["cost"]
 
 
-def test_transfer_says_how_far_a_gain_reaches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = polar(capsys, "record", "transfer", "--out", str(tmp_path))["rows"]
+def test_transfer_says_how_far_a_gain_reaches(part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = polar(capsys, "record", "transfer", part, "--out", str(tmp_path))["rows"]
     assert json.loads((tmp_path / "transfer.json").read_text())["rows"] == rows
     names = [row["name"] for row in rows]
     assert {"unseen: two-digit addition", "first number 50 and above: all"} <= set(names)
     for row in rows:
         assert row["pass_at_1"] - row["identity"] == pytest.approx(row["vs_identity"]["value"])
-    world = open_world("skills-smollm2-135m-v0")
+    world = open_world(part)
     seen = {world.questions[row].task: world.tasks[world.rows("train+validation")] for row in world.rows("train")}
     for task, tasks in seen.items():
         assert rows[names.index(f"unseen: {task}")]["vs_static"]["count"] == (tasks == task).sum()
