@@ -26,7 +26,7 @@ def recorded_world(
     return pack(folder, questions, record_states(live, questions, folder), answers=answers, **about)
 
 
-def part_of_shipped(folder: Path, count: int = 500) -> RecordedWorld:
+def part_of_shipped(folder: Path, count: int = 1200) -> RecordedWorld:
     """The first questions of the world that ships, written to a folder: quick to learn from."""
     world = open_world(WORLDS[0])
     card = world.card.model_copy(update={"name": "part"})

@@ -17,17 +17,36 @@ class MaskedDiscrete(spaces.Discrete):
 
     So a random loop, and the environment checkers, play valid episodes. Copies and pickles are a plain `Discrete`:
     a saved agent must not drag the environment, and with it the LLM, along.
+
+    Args:
+        n: number of actions.
+        current_mask: gives the actions that are allowed now; None where all are.
+        first_mask: actions that are allowed when an episode starts. The first draw after ``seed()`` is one of them,
+            where any is allowed now, too: who seeds and draws, may reset before the step, as Gymnasium's checker does.
     """
 
-    def __init__(self, n: int, current_mask: Callable[[], NDArray[np.bool_] | None]) -> None:
+    def __init__(
+        self,
+        n: int,
+        current_mask: Callable[[], NDArray[np.bool_] | None],
+        first_mask: NDArray[np.bool_] | None = None,
+    ) -> None:
+        self._current_mask, self._first_mask, self._seeded = current_mask, first_mask, False
         super().__init__(n)
-        self._current_mask = current_mask
+
+    def seed(self, seed: int | None = None) -> int:
+        """Seed the draws; see ``first_mask``."""
+        self._seeded = True
+        return super().seed(seed)
 
     def sample(self, mask: Any = None, probability: Any = None) -> np.int64:
         """Draw an action; without arguments among those that are allowed now."""
         if mask is None and probability is None:
-            current = self._current_mask()
+            current, first = self._current_mask(), self._first_mask if self._seeded else None
+            if current is not None and first is not None and (current & first).any():
+                current = current & first
             mask = None if current is None else current.astype(np.int8)
+            self._seeded = False
         return super().sample(mask, probability)
 
     def __reduce__(self) -> tuple[type[spaces.Discrete], tuple[int]]:

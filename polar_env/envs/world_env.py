@@ -249,7 +249,9 @@ class WorldEnv(gym.Env[Observation, np.int64]):
         self.rules = _Rules(world, form, split, task, look, layer_cost, live, shuffled)
         self.observation_space = self.rules.observation_space  # type: ignore[assignment]
         self.action_space = MaskedDiscrete(
-            self.rules.tree.n_actions, lambda: None if self._nodes[0] < 0 else self.action_masks()
+            self.rules.tree.n_actions,
+            lambda: None if self._nodes[0] < 0 else self.action_masks(),
+            self.rules.masks(np.zeros(1, np.intp))[0],
         )
         self.render_mode = render_mode
         self._upcoming: list[int] = []

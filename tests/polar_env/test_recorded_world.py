@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agents.registry import load_agent
+from eval.faithful import compare_with_live
 from polar_env.errors import ConfigError, FingerprintError, LeakError, UnknownNameError
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program
@@ -223,19 +225,27 @@ def test_shipped_worlds_are_frozen(name: str) -> None:
 
 
 def test_a_shipped_world_is_what_the_llm_says(smollm2: FrozenLLM) -> None:
-    """Recorded on another machine and device; a sample is executed again here."""
-    world = open_world("skills-smollm2-135m-v0")
+    """A sample is executed again. States are of float32, as here; verdicts of bfloat16, of which few are others."""
+    world = open_world(WORLDS[0])
     live = world_of(smollm2, world.prompts)
-    world.require(live)
-    rng = np.random.default_rng(0)
-    sampled = [world.questions[row] for row in rng.choice(len(world.questions), 8, replace=False)]
-    pairs = [(q, world.programs[column]) for q in sampled for column in (0, *rng.integers(1, len(world.programs), 2))]
-    for ours, theirs in zip(world.verdicts(pairs), live.verdicts(pairs), strict=True):
-        assert ours.right == theirs.right
-        assert ours.log_prob == pytest.approx(theirs.log_prob, rel=2e-3, abs=2e-3)
-    seen = [(q.ask, world.identity.layers[:depth]) for q in sampled for depth in (2, 4, 16)]
-    observed = ReducedAsks(live.asks, world.reduction).observations(seen)
-    assert world.observations(seen) == pytest.approx(observed, abs=1e-2)
+    found = compare_with_live(world, live, pairs=80)
+    assert found.states < 0.01
+    assert found.verdicts.value >= 0.95
+    assert world.card.unstable is not None
+    assert world.card.unstable.changed <= 0.04 * world.card.unstable.pairs
+
+
+def test_the_shipped_agent_decides_live_as_on_its_record(smollm2: FrozenLLM) -> None:
+    """On 200 asks; states were rounded when they were stored, which may turn a choice between two equals."""
+    world = open_world(WORLDS[0])
+    asks = [world.questions[row].ask for row in world.rows("test")[:200]]
+    on_llm, on_record = (
+        load_agent("skills", where).decide(asks)  # type: ignore[union-attr]
+        for where in (world_of(smollm2, world.prompts), world)
+    )
+    same = [ours.program == theirs.program for ours, theirs in zip(on_llm, on_record, strict=True)]
+    assert np.mean(same) >= 0.99
+    assert len({decision.program for decision in on_llm}) > 20
 
 
 def test_a_world_needs_neither_torch_nor_transformers() -> None:
@@ -248,11 +258,11 @@ def test_a_world_needs_neither_torch_nor_transformers() -> None:
 
 FROZEN = {
     "skills-smollm2-135m-v0": {
-        "questions.parquet": "bb751186e41a3e3ed63231e0ff34d7c3f37ce61aa3cf4bc4a5b8db104e58788b",
-        "answers.parquet": "3da4228604f5a691d23e04a58fe925d8ea661a26f2c3e6992b3f8c28dfca0468",
-        "world.json": "abb4e5902d8c291fe408a1b69613f790d1a8de6f2d256038b263ab0c54e2fb5d",
-        "verdicts.safetensors": "6b171078915d2972584bc12cccc8ee823ad47154f06aa08b094025e144d20eec",
-        "states.safetensors": "2ed35a2d36c14f60cb6a67a8de242cffbc5cb3520539377cd8a9e08350569128",
-        "reduction.safetensors": "6828738e26981f93917ae40fd378c3832fd6beae1fcc6516f83a1b0af678c9d5",
+        "questions.parquet": "cc87ef75cf304a44505ff70b4a15c7689fdf6c7e035a2806cbccdd51b22db56e",
+        "answers.parquet": "f32b01cebf28150ab977a0e908510e23cadb378b3cd02001afcf5eac0e2fac35",
+        "verdicts.safetensors": "6a1bb4164503c8e605db654cd87596557b579f38229cd46be17afdce0f2c8422",
+        "states.safetensors": "c58864e681d8ebbf84908ca04fd5525eb9000e035a9aadb82471a5fca7cad751",
+        "reduction.safetensors": "986263b36ce71f180a724565a7f779c3855a227e2da96d34c49674a7dea10cb1",
+        "world.json": "c3b0ddfc818387fa8fbd3463dd07bedea828ce4a219a092938402737291e67c9",
     }
 }

@@ -139,3 +139,17 @@ def test_bad_input(tiny_llm: FrozenLLM, recorded: RecordedWorld) -> None:
         env.reset(seed=[1, 2, 3])
     with pytest.raises(ConfigError, match="question 99 does not exist"):
         WorldEnv(recorded).reset(options={"question": len(QUESTIONS) + 75})
+
+
+def test_a_draw_after_seeding_fits_an_episode_that_starts_anew() -> None:
+    env = gym.make("polar_env:SkillsSegments-SmolLM2-135M-v0").unwrapped
+    _, info = env.reset(seed=0)
+    first = info["action_mask"]
+    assert not first.all()
+    for seed in range(40):
+        env.reset(seed=seed)
+        _, _, over, _, info = env.step(env.action_space.sample())
+        env.action_space.seed(seed)
+        action = int(env.action_space.sample())
+        assert info["action_mask"][action] or over
+        assert first[action] or not (first & info["action_mask"]).any()
