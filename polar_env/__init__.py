@@ -64,6 +64,10 @@ RECORDED: dict[str, dict[str, Any]] = {
     "Skills-SmolLM2-135M": _SKILLS,
     "SkillsSegments-SmolLM2-135M": _SKILLS | {"form": "segments"},
     "TwoDigitAddition-SmolLM2-135M": _SKILLS | {"task": "two-digit addition"},
+    "TwoPlusOneDigitAddition-SmolLM2-135M": _SKILLS | {"task": "two-plus-one-digit addition"},
+    "TwoMinusOneDigitSubtraction-SmolLM2-135M": _SKILLS | {"task": "two-minus-one-digit subtraction"},
+    "TwoByOneDigitMultiplication-SmolLM2-135M": _SKILLS | {"task": "two-by-one-digit multiplication"},
+    "ThreeTermSums-SmolLM2-135M": _SKILLS | {"task": "three-term sums"},
     "Control-SmolLM2-135M": _SKILLS | {"shuffled": True},
 }
 """Environments over recorded worlds, by their ids without version, with their arguments."""
