@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import softmax
+from numpy.typing import NDArray
 
 from polar_env.runner.verdict import NO_CHANCE
 
@@ -58,7 +58,7 @@ def of_tokens(text: str, log_probs: Sequence[float]) -> Answer:
 def of_means(choices: Sequence[str], means: Sequence[float]) -> Answer:
     """The likeliest choice, where only the log-probabilities per token are there."""
     chosen = int(np.argmax(means))
-    return Answer(choices[chosen], float(softmax(means)[chosen]), float("nan"), choice_means=tuple(means))
+    return Answer(choices[chosen], float(_softmax(np.asarray(means))[chosen]), float("nan"), choice_means=tuple(means))
 
 
 def of_choices(
@@ -71,11 +71,17 @@ def of_choices(
         return NO_ANSWER
     chosen = int(means.argmax())
     if temperature:
-        chosen = int(np.random.default_rng(seed).choice(len(choices), p=softmax(means / temperature)))
+        chosen = int(np.random.default_rng(seed).choice(len(choices), p=_softmax(means / temperature)))
     return Answer(
         choices[chosen],
-        float(softmax(means)[chosen]),
+        float(_softmax(means)[chosen]),
         float(sums[chosen]),
         choice_log_probs=tuple(sums.tolist()),
         choice_means=tuple(means.tolist()),
     )
+
+
+def _softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.special import softmax  # slow to import, and a recorded world that is only played needs none
+
+    return np.asarray(softmax(values))

@@ -270,10 +270,10 @@ def open_world(name: str | Path) -> RecordedWorld:
                 "copy of the whole file there, or record the world again."
             )
     try:
-        questions = [_question(record) for record in pq.read_table(folder / "questions.parquet").to_pylist()]
+        questions = [_question(record) for record in _rows(folder / "questions.parquet").to_pylist()]
         arrays = load_file(folder / "verdicts.safetensors") | load_file(folder / "states.safetensors")
         reduction = Reduction.of(card.depths, load_file(folder / "reduction.safetensors"))
-        answers = pq.read_table(folder / "answers.parquet")
+        answers = _rows(folder / "answers.parquet")
         return RecordedWorld(card, questions, arrays, reduction, answers)
     except (KeyError, SafetensorError, pa.ArrowException, QuestionError) as error:
         raise ConfigError(f"{folder} is no whole world: {error}. Record it again.") from error
@@ -282,6 +282,11 @@ def open_world(name: str | Path) -> RecordedWorld:
 def _digest(card: WorldCard) -> str:
     """The sha256 of a card without its checksums."""
     return hashlib.sha256(card.model_copy(update={"files": {}}).model_dump_json().encode()).hexdigest()
+
+
+def _rows(path: Path) -> pa.Table:
+    """A Parquet file; ``read_table`` would import pandas, which takes a second."""
+    return pq.ParquetFile(path).read()
 
 
 def _parquet(rows: pa.Table) -> bytes:
