@@ -74,8 +74,9 @@ def pack(
     codes = [reduction.apply(flat[:, at], np.full(len(asked), at)) for at in range(len(depths))]
     card = WorldCard(
         name=name, **{key: seen[key] for key in ("model", "fingerprint", "depth", "dtype", "device", "versions")},
-        verdicts_dtype=meta["dtype"], prompts=Prompts.model_validate(meta["prompts"]), sources=list(sources),
-        licence=licence, programs=meta["programs"], depths=depths, unstable=unstable,
+        verdicts_dtype=meta["dtype"], verdicts_device=meta["device"],
+        prompts=Prompts.model_validate(meta["prompts"]), sources=list(sources), licence=licence,
+        programs=meta["programs"], depths=depths, unstable=unstable,
     )  # fmt: skip
     kept = {key: array if array.dtype == bool else array.astype(np.float16) for key, array in arrays.items()}
     kept["codes"] = np.stack(codes, axis=1).astype(np.float16)

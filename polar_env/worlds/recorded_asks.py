@@ -54,7 +54,9 @@ class WorldCard(Config):
     verdicts_dtype: str
     """The floating-point type that verdicts, confidences and answers were recorded in, the same or a faster one."""
     device: str
-    """Kind of device that it ran on."""
+    """Kind of device that the states were recorded on."""
+    verdicts_device: str
+    """Kind of device that verdicts and confidences were recorded on."""
     versions: dict[str, str]
     """Versions of the libraries that executed."""
     prompts: Prompts

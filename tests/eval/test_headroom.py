@@ -26,6 +26,7 @@ def world_of(right: np.ndarray, split: str = "test", tasks: str = "a") -> Record
     reduction = Reduction.fit(states + np.random.default_rng(0).normal(size=states.shape).astype(np.float32), [0], 2)
     card = WorldCard(
         name="hand", model="m", fingerprint="f", depth=4, dtype="float32", verdicts_dtype="float32", device="cpu",
+        verdicts_device="cpu",
         versions={}, prompts=Prompts.for_all(make_prompt("qa-0", questions)), sources=["made"], licence="CC0-1.0",
         programs=[str(program) for program in PROGRAMS], depths=[0],
     )  # fmt: skip

@@ -263,6 +263,14 @@ FROZEN = {
         "verdicts.safetensors": "6a1bb4164503c8e605db654cd87596557b579f38229cd46be17afdce0f2c8422",
         "states.safetensors": "c58864e681d8ebbf84908ca04fd5525eb9000e035a9aadb82471a5fca7cad751",
         "reduction.safetensors": "986263b36ce71f180a724565a7f779c3855a227e2da96d34c49674a7dea10cb1",
-        "world.json": "c3b0ddfc818387fa8fbd3463dd07bedea828ce4a219a092938402737291e67c9",
-    }
+        "world.json": "9e86d5120f7e4bc683737a38f0091cef9e8f92d48af48b8c10a350b2fa17e913",
+    },
+    "knowledge-smollm2-135m-v0": {
+        "questions.parquet": "d847b2f351ce39f97162f89c56ff309e6505469b280502edd5eeafcb386a8cc5",
+        "answers.parquet": "3da4228604f5a691d23e04a58fe925d8ea661a26f2c3e6992b3f8c28dfca0468",
+        "verdicts.safetensors": "f39029a19e6ec40f766965802c7601a0a9a1275cc90ed70bb781b30ff0545b95",
+        "states.safetensors": "f3e358585ff3e219f68621965663c75f8b8f487af9f3f362b472e98eca6cad98",
+        "reduction.safetensors": "214c5ddb43143e22357301af4392b2ca430085bb30b38ca8c9bf7b1efcd06c1c",
+        "world.json": "792a1dda70e26269c01ac7ad0c51803695bcc6250ed6fda215aa4d934ccb3fd6",
+    },
 }
