@@ -16,16 +16,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 from scipy import linalg
 from scipy.special import expit
 
 from agents.base import Decision
 from agents.card import AgentCard
-from polar_env.errors import ConfigError, FingerprintError
+from agents.reading import read_weights, reading_world, saved_reduction
+from polar_env.errors import ConfigError
 from polar_env.program import Program
 from polar_env.questions import Ask
-from polar_env.worlds import AskWorld, RecordedAsks, ReducedAsks, Reduction
+from polar_env.worlds import AskWorld, Reduction
 
 __all__ = ["KIND", "WEIGHTS", "ValueAgent", "ValueModel", "load_value", "ranked"]
 
@@ -199,8 +200,7 @@ class ValueAgent:
             reduction: that of its world, at the depth where it looks alone.
         """
         arrays = {name: getattr(self.model, name) for name in ("support", "weights", "means")}
-        kept = {f"reduction.{name}": array for name, array in reduction.arrays().items()}
-        return {WEIGHTS: save(arrays | kept)}
+        return {WEIGHTS: save(arrays | saved_reduction(reduction))}
 
     def settings(self) -> dict[str, object]:
         """What its card's ``config`` holds; see `load_value`."""
@@ -220,15 +220,11 @@ def load_value(folder: Path, card: AgentCard, world: AskWorld) -> ValueAgent:
 
     Raises:
         ConfigError: if the card lacks a setting.
-        FingerprintError: if the card names no hash of the weights.
+        FingerprintError: if the card names no hash of the weights, or the world reduces states in another way.
     """
-    if WEIGHTS not in card.weights:
-        raise FingerprintError(f"the card in {folder} names no sha256 of {WEIGHTS}. Train the agent again.")
-    arrays = load_file(folder / WEIGHTS)
-    look = int(card.setting("look"))
-    reduction = Reduction.of([look], {name: arrays[f"reduction.{name}"] for name in ("means", "bases")})
+    arrays, look = read_weights(folder, card, WEIGHTS), int(card.setting("look"))
     return ValueAgent(
-        _reduced(world, reduction, folder),
+        reading_world(world, look, arrays, folder),
         [Program.parse(text, world.depth) for text in card.setting("programs")],
         ValueModel(
             arrays["support"],
@@ -242,17 +238,4 @@ def load_value(folder: Path, card: AgentCard, world: AskWorld) -> ValueAgent:
         most_doubt=float(card.setting("most_doubt")),
         calibration=Calibration(**card.setting("calibration")),
         name=card.name,
-    )
-
-
-def _reduced(world: AskWorld, reduction: Reduction, folder: Path) -> AskWorld:
-    """A world whose observations are those that the model was fitted on; a recorded one reduces by itself."""
-    if not isinstance(world, RecordedAsks):
-        return ReducedAsks(world, reduction)
-    (look,) = reduction.depths
-    if look in world.reduction.depths and world.reduction.at(look).equals(reduction):
-        return world
-    raise FingerprintError(
-        f"the agent in {folder} reads states reduced in another way than those of '{world.card.name}'. Use the world "
-        "that it was trained on, or execute live."
     )

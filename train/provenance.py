@@ -1,14 +1,17 @@
-"""What the card of a trained agent says of where it comes from: the questions that it saw, its static programs."""
+"""What the card of a trained agent says of where it comes from: its world, the questions it saw, static programs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from agents.card import AgentCard, library_versions
+from polar_env.config import Config
 from polar_env.questions import Question, near_hash, twin_hash
+from polar_env.worlds import RecordedWorld
 from train.static import StaticChoice
 
-__all__ = ["asks_seen", "static_results"]
+__all__ = ["asks_seen", "card_from_world", "static_results"]
 
 
 def asks_seen(train: Sequence[Question], validation: Sequence[Question]) -> dict[str, Any]:
@@ -34,3 +37,36 @@ def static_results(static: StaticChoice) -> dict[str, Any]:
         "static_gain_on_validation": static.validation_gain,
         "static_questions": static.questions,
     }
+
+
+def card_from_world(
+    world: RecordedWorld, kind: str, config: Config, seed: int, static: StaticChoice, results: dict[str, Any]
+) -> AgentCard:
+    """The card of an agent that learned from the train and validation questions of a recorded world.
+
+    Args:
+        world: the world; it holds texts.
+        kind: kind and name of the agent.
+        config: the settings of the training; what the agent itself needs is added by the caller.
+        seed: of the training.
+        static: the best static programs.
+        results: what the training measured.
+    """
+    train, validation = ([world.questions[row] for row in world.rows(split)] for split in ("train", "validation"))
+    of = world.card
+    return AgentCard(
+        kind=kind,
+        name=kind,
+        model=of.model,
+        dtype=of.dtype,
+        fingerprint=of.fingerprint,
+        depth=of.depth,
+        prompts=of.prompts,
+        tasks=sorted({question.task for question in train}),
+        questions=of.sources,
+        **asks_seen(train, validation),
+        seed=seed,
+        versions=library_versions(),
+        config={"world": of.name, "files": of.files, **config.model_dump(mode="json")},
+        results={**static_results(static), **results},
+    )

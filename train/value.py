@@ -5,7 +5,6 @@ Letters: ``Q`` questions, ``P`` programs of the world, ``M`` programs of the men
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -13,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
-from agents.card import AgentCard, library_versions, save_agent
+from agents.card import save_agent
 from agents.value import KIND, Calibration, ValueAgent, ValueModel, ranked
 from polar_env.errors import ConfigError
 from polar_env.questions import twin_hash
 from polar_env.worlds import RecordedWorld
 from train.baselines import save_static_programs
 from train.config import ValueConfig
-from train.provenance import asks_seen, static_results
+from train.provenance import card_from_world
 from train.static import StaticChoice, static_of_world
 
 __all__ = ["OutOfFold", "TrainedValue", "choose_menu", "fit_value", "held_out", "out_of_fold", "train_value"]
@@ -212,8 +211,7 @@ def train_value(world: RecordedWorld, folder: Path, config: ValueConfig, seed: i
         ConfigError: if the world holds no texts, or no states where the agent looks.
     """
     world.require_texts("say on an agent's card what it was trained on")
-    train, validation = world.rows("train"), world.rows("validation")
-    rows = np.concatenate([train, validation])
+    rows = np.concatenate([world.rows("train"), world.rows("validation")])
     static = static_of_world(world)
     judged = out_of_fold(world, rows, config, seed)
     menu, model = fit_value(world, rows, config)
@@ -221,7 +219,14 @@ def train_value(world: RecordedWorld, folder: Path, config: ValueConfig, seed: i
         world.asks, [world.programs[column] for column in menu], model, look=config.look, price=config.price,
         most_doubt=config.most_doubt, calibration=calibrate(judged.values, judged.right),
     )  # fmt: skip
-    card = _card(world, train, validation, config, seed, static, judged)
+    out_of_fold_results = {
+        "pass_at_1": float(judged.right.mean()),
+        "cost": float(judged.costs.mean()),
+        "static_pass_at_1": float(judged.static_right.mean()),
+        "identity_pass_at_1": float(world.arrays["right"][judged.questions, 0].mean()),
+        "questions": len(judged.questions),
+    }
+    card = card_from_world(world, KIND, config, seed, static, {"out_of_fold": out_of_fold_results})
     agents = folder / "agents"
     reduction = world.reduction.at(config.look)
     save_agent(
@@ -229,40 +234,3 @@ def train_value(world: RecordedWorld, folder: Path, config: ValueConfig, seed: i
     )
     save_static_programs(static, card, agents)
     return TrainedValue(agents, judged, static)
-
-
-def _card(
-    world: RecordedWorld,
-    train: Sequence[int] | NDArray[np.intp],
-    validation: Sequence[int] | NDArray[np.intp],
-    config: ValueConfig,
-    seed: int,
-    static: StaticChoice,
-    judged: OutOfFold,
-) -> AgentCard:
-    of = world.card
-    return AgentCard(
-        kind=KIND,
-        name=KIND,
-        model=of.model,
-        dtype=of.dtype,
-        fingerprint=of.fingerprint,
-        depth=of.depth,
-        prompts=of.prompts,
-        tasks=sorted(set(world.tasks[train].tolist())),
-        questions=of.sources,
-        **asks_seen(*([world.questions[row] for row in some] for some in (train, validation))),
-        seed=seed,
-        versions=library_versions(),
-        config={"world": of.name, "files": of.files, **config.model_dump(mode="json")},
-        results={
-            **static_results(static),
-            "out_of_fold": {
-                "pass_at_1": float(judged.right.mean()),
-                "cost": float(judged.costs.mean()),
-                "static_pass_at_1": float(judged.static_right.mean()),
-                "identity_pass_at_1": float(world.arrays["right"][judged.questions, 0].mean()),
-                "questions": len(judged.questions),
-            },
-        },
-    )

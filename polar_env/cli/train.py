@@ -1,4 +1,4 @@
-"""``polar train``: an agent from traces by imitation and PPO, or a value agent from a recorded world."""
+"""``polar train``: an agent from traces by imitation and PPO, or one from a recorded world by a learner of choice."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from polar_env.cli.bars import console
 from polar_env.cli.flags import QuestionsConfig, with_model
 from polar_env.cli.opening import open_pool, open_questions, open_world
 from polar_env.envs.config import EnvConfig
-from polar_env.errors import ConfigError
+from polar_env.errors import ConfigError, UnknownNameError
 from train.config import ImitationConfig, PPOConfig, TrainingConfig, ValueConfig
 
 __all__ = ["CONFIG", "TrainConfig", "run"]
 
 
 class TrainConfig(QuestionsConfig):
-    """Imitate traces, then PPO; run again, it resumes. wandb is offline unless WANDB_MODE=online. With --world a value
-    agent learns from a recorded world, in seconds and without an LLM.
+    """Imitate traces, then PPO; run again, it resumes. wandb is offline unless WANDB_MODE=online. With --world an agent
+    learns from a recorded world, in seconds and without an LLM.
     """
 
     world: str = ""
     """Recorded world to learn from in place of traces: one that ships with the package, or a folder."""
+    learner: str = "value"
+    """Who learns from the recorded world: value."""
     value: ValueConfig = ValueConfig()
     """The value agent (--world)."""
 
@@ -52,23 +54,29 @@ def run(config: TrainConfig) -> dict[str, Any]:
 
 
 def _from_world(config: TrainConfig) -> dict[str, Any]:
-    """A value agent from a recorded world, with the best static programs beside it."""
+    """An agent from a recorded world, with the best static programs beside it."""
+    from agents.card import read_card
     from polar_env.worlds import open_world as open_recorded
-    from train.value import train_value
+    from train.learners import LEARNERS
 
-    trained = train_value(open_recorded(config.world), config.out, config.value, config.seed)
-    judged = trained.out_of_fold
-    right, static = judged.right.mean(), judged.static_right.mean()
+    if config.learner not in LEARNERS:
+        raise UnknownNameError("learner", config.learner, LEARNERS)
+    settings = getattr(config, config.learner)
+    folder = LEARNERS[config.learner](open_recorded(config.world), config.out, settings, config.seed)
+    results = read_card(folder).results
+    how, judged = next((how, results[how]) for how in ("out_of_fold", "validation") if how in results)
     console.print(
-        f"on {len(judged.right)} train and validation questions, out of fold: value {100 * right:.1f} % at cost "
-        f"{judged.costs.mean():.3f}, best static program {100 * static:.1f} %. Agents: {trained.folder}",
+        f"on {judged['questions']} train and validation questions that it was not fitted on: {config.learner} "
+        f"{100 * judged['pass_at_1']:.1f} % at cost {judged['cost']:.3f}, best static program "
+        f"{100 * judged['static_pass_at_1']:.1f} %. Agents: {folder.parent}",
         markup=False,
     )
     return {
-        "agents": str(trained.folder),
-        "best_static": str(trained.static.program),
-        "out_of_fold": {
-            "pass_at_1": float(right), "mean_cost": float(judged.costs.mean()), "static_pass_at_1": float(static)
+        "agents": str(folder.parent),
+        "best_static": results["best-static"],
+        how: {
+            "pass_at_1": judged["pass_at_1"], "mean_cost": judged["cost"],
+            "static_pass_at_1": judged["static_pass_at_1"],
         },
     }  # fmt: skip
 

@@ -1,0 +1,29 @@
+"""Learners by name: each makes an agent from a recorded world; `polar train --world WORLD --learner NAME`.
+
+A learner fits on train and validation questions, never on test questions, and its agent's card says what it is worth on
+questions that it was not fitted on: ``results`` hold ``out_of_fold`` or ``validation``, each with ``pass_at_1``,
+``cost``, ``static_pass_at_1``, ``identity_pass_at_1`` and ``questions``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from polar_env.worlds import RecordedWorld
+
+__all__ = ["LEARNERS", "Learner"]
+
+Learner = Callable[[RecordedWorld, Path, Any, int], Path]
+"""From a world, a run's folder, the learner's own settings and a seed to the agent's folder, ``RUN/agents/NAME``."""
+
+
+def _value(world: RecordedWorld, folder: Path, config: Any, seed: int) -> Path:
+    from train.value import train_value
+
+    return train_value(world, folder, config, seed).folder / "value"
+
+
+LEARNERS: Mapping[str, Learner] = {"value": _value}
+"""By name, which is that of the settings in the command's configuration, too."""
