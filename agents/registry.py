@@ -17,6 +17,7 @@ from typing import cast
 
 from agents.base import Agent, Priced, Responder
 from agents.card import CARD, AgentCard, read_card
+from agents.cascade import CascadeAgent
 from agents.early_exit import EarlyExitAgent
 from agents.ensemble import EnsembleAgent
 from agents.fixed import RandomAgent, StaticAgent
@@ -52,16 +53,21 @@ NAMES = (
     "majority:RUNS",
     "best-of:RUNS",
     "ensemble:PROGRAM|PROGRAM",
+    "selector:RUNS|AGENT",
+    "cascade:CONFIDENCE|AGENT",
     "early-exit:CONFIDENCE",
 )
+_AROUND_AGENTS = ("selector:", "cascade:")
+"""What runs several programs of the agent that is named behind the ``|``."""
 Loader = Callable[[Path, AgentCard, AskWorld], Agent | Responder]
 
 
 def find_agents(name: str) -> list[Path]:
     """The agent folders at a path: itself, or those of a run (``DIR/agents/*``), in alphabetical order; or the one that
-    ships with the package under a name of `TRAINED`. A price behind the name, ``NAME@0.8``, changes nothing here.
+    ships with the package under a name of `TRAINED`. A price behind the name, ``NAME@0.8``, changes nothing here, nor
+    does what answers out of several runs of an agent, ``selector:2|NAME``.
     """
-    name, _ = split_price(name)
+    name, _ = split_price(name.rpartition("|")[2] if name.startswith(_AROUND_AGENTS) else name)
     if name in TRAINED:
         return [Path(str(resources.files("agents") / "trained" / name))]
     folder = Path(name).expanduser()
@@ -166,6 +172,8 @@ def load_agent(name: str, world: World, seed: int = 0) -> Agent | Responder:
         ConfigError: for a card that is damaged, or a setting in a name that is out of range or no number.
     """
     kind, _, setting = name.partition(":")
+    if name.startswith(_AROUND_AGENTS):
+        return _around(kind, setting, world, seed)
     if kind in _BY_NAME and bool(setting) == (kind not in ("identity", "random")):
         return _BY_NAME[kind](world.asks, setting, seed)
     folder = find_agent(name)
@@ -182,13 +190,25 @@ def load_agent(name: str, world: World, seed: int = 0) -> Agent | Responder:
     return agent.at_price(float(price))
 
 
+def _around(kind: str, setting: str, world: World, seed: int) -> CascadeAgent:
+    """What runs several programs of an agent: a selector, or a cascade."""
+    number, bar, of = setting.partition("|")
+    inner = load_agent(of, world, seed) if bar else None
+    if inner is None or isinstance(inner, Responder):
+        raise ConfigError(f"'{kind}:{setting}': name an agent that ranks programs, e.g. {kind}:2|skills.")
+    name = f"{kind} {number} of {inner.name}"
+    if kind == "selector":
+        return CascadeAgent(world.asks, inner, runs=int(_number(number, kind)), name=name)
+    return CascadeAgent(world.asks, inner, sure=_number(number, kind), name=name)
+
+
 def load_agents(name: str, world: World, seed: int = 0) -> list[tuple[Agent | Responder, Path | None]]:
     """Load all agents of a name, each with its folder: a training run has several; see `load_agent`.
 
     A price behind the name of a run is that of its agents that weigh layers.
     """
     folders, price = find_agents(name), split_price(name)[1]
-    if len(folders) < 2:
+    if len(folders) < 2 or name.startswith(_AROUND_AGENTS):
         return [(load_agent(name, world, seed), folders[0] if folders else None)]
     agents = [(load_agent(str(folder), world), folder) for folder in folders]
     if not price:

@@ -269,8 +269,8 @@ FROZEN = {
         "questions.parquet": "d847b2f351ce39f97162f89c56ff309e6505469b280502edd5eeafcb386a8cc5",
         "answers.parquet": "3da4228604f5a691d23e04a58fe925d8ea661a26f2c3e6992b3f8c28dfca0468",
         "verdicts.safetensors": "f39029a19e6ec40f766965802c7601a0a9a1275cc90ed70bb781b30ff0545b95",
-        "states.safetensors": "f3e358585ff3e219f68621965663c75f8b8f487af9f3f362b472e98eca6cad98",
-        "reduction.safetensors": "214c5ddb43143e22357301af4392b2ca430085bb30b38ca8c9bf7b1efcd06c1c",
-        "world.json": "792a1dda70e26269c01ac7ad0c51803695bcc6250ed6fda215aa4d934ccb3fd6",
+        "states.safetensors": "80f7c4347127f0ebebb1a17d6e7150a01ec3bf6fb4a990e8dae992fd3b9bf79a",
+        "reduction.safetensors": "ca8cfcb16e6b2f8aa8846ca05e0e9d7f8503d3d184620dd822c2556174f0735d",
+        "world.json": "cebef4f7731b16d7999589f6e007b371099c8098f97a78d2f53a8b95263935db",
     },
 }
