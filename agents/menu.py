@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from agents.base import Decision
 from agents.card import AgentCard
-from agents.reading import Arrays, read_weights, reading_world, saved_reduction
+from agents.reading import Arrays, own_arrays, read_weights, reading_world, saved_reduction
 from polar_env.program import Program
 from polar_env.questions import Ask
 from polar_env.worlds import AskWorld, Reduction
@@ -83,7 +83,7 @@ def load_menu(folder: Path, card: AgentCard, world: AskWorld, scorer_of: Callabl
         folder: the agent's.
         card: its card.
         world: where it decides.
-        scorer_of: makes its scorer of the arrays that `Scorer.arrays` gave; others may be among them.
+        scorer_of: makes its scorer of the arrays that `Scorer.arrays` gave.
 
     Raises:
         ConfigError: if the card lacks a setting.
@@ -91,4 +91,5 @@ def load_menu(folder: Path, card: AgentCard, world: AskWorld, scorer_of: Callabl
     """
     arrays, look = read_weights(folder, card, WEIGHTS), int(card.setting("look"))
     programs = [Program.parse(text, world.depth) for text in card.setting("programs")]
-    return MenuAgent(reading_world(world, look, arrays, folder), programs, scorer_of(arrays), look, card.name)
+    scorer = scorer_of(own_arrays(arrays))
+    return MenuAgent(reading_world(world, look, arrays, folder), programs, scorer, look, card.name)

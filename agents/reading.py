@@ -13,7 +13,7 @@ from agents.card import AgentCard
 from polar_env.errors import FingerprintError
 from polar_env.worlds import AskWorld, RecordedAsks, ReducedAsks, Reduction
 
-__all__ = ["Arrays", "read_weights", "reading_world", "saved_reduction"]
+__all__ = ["Arrays", "own_arrays", "read_weights", "reading_world", "saved_reduction"]
 
 Arrays = dict[str, NDArray[Any]]
 _PREFIX = "reduction."
@@ -33,6 +33,11 @@ def read_weights(folder: Path, card: AgentCard, name: str) -> Arrays:
 def saved_reduction(reduction: Reduction) -> Arrays:
     """The arrays from which `reading_world` makes a reduction again: of one depth, where the agent looks."""
     return {f"{_PREFIX}{name}": array for name, array in reduction.arrays().items()}
+
+
+def own_arrays(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
+    """The arrays without those of the reduction."""
+    return {name: array for name, array in arrays.items() if not name.startswith(_PREFIX)}
 
 
 def reading_world(world: AskWorld, look: int, arrays: Mapping[str, NDArray[Any]], folder: Path) -> AskWorld:

@@ -25,5 +25,17 @@ def _value(world: RecordedWorld, folder: Path, config: Any, seed: int) -> Path:
     return train_value(world, folder, config, seed).folder / "value"
 
 
-LEARNERS: Mapping[str, Learner] = {"value": _value}
+def _peer(name: str) -> Learner:
+    def learn(world: RecordedWorld, folder: Path, config: Any, seed: int) -> Path:
+        from train.peers.training import train_peer
+
+        return train_peer(world, folder, name, config, seed)
+
+    return learn
+
+
+LEARNERS: Mapping[str, Learner] = {
+    "value": _value,
+    **{name: _peer(name) for name in ("polar", "drllm", "blockdrop", "ablr")},
+}
 """By name, which is that of the settings in the command's configuration, too."""

@@ -13,6 +13,7 @@ from polar_env.cli.opening import open_pool, open_questions, open_world
 from polar_env.envs.config import EnvConfig
 from polar_env.errors import ConfigError, UnknownNameError
 from train.config import ImitationConfig, PPOConfig, TrainingConfig, ValueConfig
+from train.peers.config import AblrConfig, BlockDropConfig, DrLLMConfig, PolarConfig
 
 __all__ = ["CONFIG", "TrainConfig", "run"]
 
@@ -25,9 +26,17 @@ class TrainConfig(QuestionsConfig):
     world: str = ""
     """Recorded world to learn from in place of traces: one that ships with the package, or a folder."""
     learner: str = "value"
-    """Who learns from the recorded world: value."""
+    """Who learns from the recorded world: value, or a published predictor: polar, drllm, blockdrop, ablr."""
     value: ValueConfig = ValueConfig()
     """The value agent (--world)."""
+    polar: PolarConfig = PolarConfig()
+    """PoLar's predictor (--learner polar)."""
+    drllm: DrLLMConfig = DrLLMConfig()
+    """Dr.LLM's routers (--learner drllm)."""
+    blockdrop: BlockDropConfig = BlockDropConfig()
+    """BlockDrop's policy (--learner blockdrop)."""
+    ablr: AblrConfig = AblrConfig()
+    """The block-loop router (--learner ablr)."""
 
     traces: Path | None = None
     """Trace set to imitate; by default OUT/traces."""
