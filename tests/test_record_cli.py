@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from agents.card import read_card
 from agents.registry import TRAINED, find_agent, load_agent
@@ -41,6 +42,27 @@ def test_from_questions_to_an_agent(tiny_folder: Path, tmp_path: Path, capsys: p
     assert 0 <= trained["out_of_fold"]["pass_at_1"] <= 1
     answered = polar(capsys, "run", "What is 3 + 4?", "--agent", str(tmp_path / "agents" / "value"))
     assert answered["program"] in ("0-3", "0-1 3", "0 1x2 2-3")
+
+
+def test_the_quickstart_learns_from_a_recorded_world(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    polar(capsys, *flags(tiny_folder, tmp_path / "mine"), "--piece", "8")
+    world, out = str(tmp_path / "mine" / "world"), tmp_path / "out"
+    few = {
+        "tree_questions": 4, "mcts": {"simulations": 4}, "test_limit": 6,
+        "evaluation": {"baseline_questions": 2, "oracle_questions": 2, "agreement_questions": 2, "timing_questions": 2},
+    }  # fmt: skip
+    (tmp_path / "few.yaml").write_text(yaml.safe_dump(few))
+    asked = ["--questions", QUESTIONS, "--out", str(out), "--threads", "1", "--config", str(tmp_path / "few.yaml")]
+    start = ["quickstart", "--world", world, "--learner", "value", *asked]
+    summary = polar(capsys, *start, "--model", str(tiny_folder))
+    assert {"identity", "best-static", "value", "oracle", "findings", "seconds"} <= summary.keys()
+    assert summary["search"]["rows"] > 4
+    assert not list(out.glob("traces*"))  # nothing was searched to learn from
+    assert read_card(out / "agents" / "value").config["world"] == "world"
+    assert main(start) == 2
+    assert "is of the model" in capsys.readouterr().err
 
 
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

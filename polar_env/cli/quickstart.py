@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field
 
+from agents.card import read_card
+from agents.registry import TRAINED, find_agents
 from agents.search.config import MctsConfig
 from eval.config import EvaluationConfig
 from polar_env.assets import ASSETS, asset_path
@@ -24,20 +26,34 @@ from polar_env.cli.bars import console
 from polar_env.cli.flags import PROMPT_FILE, QuestionsConfig
 from polar_env.cli.opening import open_questions, open_world
 from polar_env.envs.config import EnvConfig
-from polar_env.questions import SPLITS, read_prompts
+from polar_env.errors import ConfigError
+from polar_env.questions import SPLITS, read_prompts, write_prompts
 from polar_env.tables import write_whole
+from polar_env.worlds import RecordedWorld
+from polar_env.worlds import open_world as open_recorded
+from polar_env.worlds.recorded import WORLDS
 from train.config import ImitationConfig, MatrixConfig, PPOConfig
 
 __all__ = ["CONFIG", "QuickstartConfig", "run"]
 
 
 class QuickstartConfig(QuestionsConfig):
-    """Search, warm start, PPO, evaluation and report on a small mixture; run again, it goes on where it was."""
+    """The whole way from a model's name to a report; run again, it goes on where it was.
+
+    Where a recorded world of the model and its questions is at hand, as for the default ones, agents learn from it in
+    seconds, and the time goes into the live LLM: a search on some questions, and an evaluation. Else programs are
+    searched for and recorded first, and PPO goes on from them.
+    """
 
     out: Path = Path("runs/quickstart")
     """Folder of the run."""
+    world: str = ""
+    """Recorded world to learn from: a name or a folder; by default the one that ships for this model and these
+    questions; 'none' searches in any case."""
+    learner: str = "ppo"
+    """What learns from the recorded world."""
     prompt_candidates: tuple[str, ...] = prompt_verb.DEFAULT_CANDIDATES
-    """Prompts of which the identity's best is used by all methods."""
+    """Prompts of which the identity's best is used by all methods; a recorded world has its own."""
     prompt_limit: Annotated[int, Field(ge=1)] = 120
     """Train questions to choose the prompt on."""
     tree_questions: Annotated[int, Field(ge=1)] = 64
@@ -80,43 +96,13 @@ CONFIG = QuickstartConfig
 def run(config: QuickstartConfig) -> dict[str, Any]:
     """Do everything; ``OUT/summary.json`` holds the numbers."""
     started = time.perf_counter()
-    shared = {name: getattr(config, name) for name in QuestionsConfig.model_fields}
-    shared |= {"json_output": True, "prompt": ""}  # results are shown at the end, once; the prompt is chosen in step 2
     if config.model_name in ASSETS:
-        _say(1, f"model {config.model_name}")
+        console.print(f"\n[bold]model[/bold] {config.model_name}")
         asset_path(config.model_name)
-    _say(2, "the identity program's best prompt, on train questions")
-    if not (config.out / PROMPT_FILE).is_file():
-        limited = {**shared, "limit": config.prompt_limit}
-        prompt_verb.run(prompt_verb.PromptConfig(**limited, candidates=config.prompt_candidates))
-    world = open_world(config, read_prompts(config.out / PROMPT_FILE))
-    for split in SPLITS:  # a question that does not fit is refused now, not after the search
-        world.check(open_questions(config.model_copy(update={"limit": 0}), split, without=world.prompts))
-    _say(3, "search: trees for some questions, then a race of the programs that help over many")
-    search_verb.run(
-        search_verb.SearchVerbConfig(
-            **shared, mcts=config.mcts, race=config.race, tree_questions=config.tree_questions, held_out_limit=0
-        )
-    )
-    _say(4, "warm start by imitation, then PPO")
-    train_verb.run(
-        train_verb.TrainConfig(
-            **shared,
-            env=config.env,
-            imitation=config.imitation,
-            ppo=config.ppo,
-            validation_limit=config.validation_limit,
-        )
-    )
-    _say(5, "evaluation on held-out questions")
-    summary = eval_verb.run(
-        eval_verb.EvalConfig(
-            **{**shared, "limit": config.test_limit},
-            **{name: getattr(config.evaluation, name) for name in EvaluationConfig.model_fields if name != "seed"},
-        )
-    )
-    _say(6, f"one question: {config.ask}")
-    run_verb.run(run_verb.RunConfig(**shared, question=config.ask, agent=str(config.out / "agents" / "ppo")))
+    recorded = _recorded_world(config)
+    summary, agent = _from_world(config, recorded) if recorded else _from_search(config)
+    _say(f"one question: {config.ask}")
+    run_verb.run(run_verb.RunConfig(**_shared(config), question=config.ask, agent=str(agent)))
     summary |= {
         "seconds": time.perf_counter() - started,
         "peak_rss_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20),
@@ -127,11 +113,102 @@ def run(config: QuickstartConfig) -> dict[str, Any]:
     return summary
 
 
+def _recorded_world(config: QuickstartConfig) -> RecordedWorld | None:
+    """The world to learn from: the one asked for, or the one that ships for the model and the questions, if any.
+
+    Raises:
+        ConfigError: if the one asked for is of another model.
+    """
+    if config.world == "none":
+        return None
+    if config.world:
+        world = open_recorded(config.world)
+        if world.card.model != config.model_name:
+            raise ConfigError(
+                f"the recorded world '{world.card.name}' is of the model '{world.card.model}', not of "
+                f"'{config.model_name}'. Give --model {world.card.model}, or record a world of yours: polar record run."
+            )
+        return world
+    if (config.out / PROMPT_FILE).is_file():  # a run that searches has begun there
+        return None
+    worlds = (open_recorded(name) for name in WORLDS)
+    fitting = (w for w in worlds if (w.card.model, tuple(w.card.sources)) == (config.model_name, config.specs))
+    return next(fitting, None)
+
+
+def _from_world(config: QuickstartConfig, recorded: RecordedWorld) -> tuple[dict[str, Any], Path]:
+    """Learn from a recorded world, search and evaluate live; the summary, and the agent that was trained."""
+    shared = _shared(config)
+    _say(f"learning from {recorded.card.name}: {len(recorded.questions)} questions x {len(recorded.programs)} programs")
+    trained = train_verb.run(
+        train_verb.TrainConfig(**shared, world=config.world or recorded.card.name, learner=config.learner)
+    )
+    agent = Path(trained["agents"]) / config.learner
+    _say("live search: which other programs are right on some train questions, and how short can they be?")
+    folder = config.out / "search"
+    write_prompts(recorded.prompts, folder / PROMPT_FILE)
+    searched = search_verb.run(
+        search_verb.SearchVerbConfig(
+            **{**shared, "out": folder},
+            mcts=config.mcts,
+            trees=True,
+            tree_questions=config.tree_questions,
+            held_out_limit=0,
+        )
+    )
+    _say("live evaluation on held-out questions")
+    shipped = [name for name in TRAINED if read_card(find_agents(name)[0]).fingerprint == recorded.fingerprint]
+    return _evaluated(config, agent=(str(agent), *shipped)) | {"search": searched}, agent
+
+
+def _from_search(config: QuickstartConfig) -> tuple[dict[str, Any], Path]:
+    """Search programs, imitate, improve by PPO, and evaluate; the summary, and the agent that was trained."""
+    shared = _shared(config)
+    _say("the identity program's best prompt, on train questions")
+    if not (config.out / PROMPT_FILE).is_file():
+        limited = {**shared, "limit": config.prompt_limit}
+        prompt_verb.run(prompt_verb.PromptConfig(**limited, candidates=config.prompt_candidates))
+    world = open_world(config, read_prompts(config.out / PROMPT_FILE))
+    for split in SPLITS:  # a question that does not fit is refused now, not after the search
+        world.check(open_questions(config.model_copy(update={"limit": 0}), split, without=world.prompts))
+    _say("search: trees for some questions, then a race of the programs that help over many")
+    search_verb.run(
+        search_verb.SearchVerbConfig(
+            **shared, mcts=config.mcts, race=config.race, tree_questions=config.tree_questions, held_out_limit=0
+        )
+    )
+    _say("warm start by imitation, then PPO")
+    train_verb.run(
+        train_verb.TrainConfig(
+            **shared,
+            env=config.env,
+            imitation=config.imitation,
+            ppo=config.ppo,
+            validation_limit=config.validation_limit,
+        )
+    )
+    _say("evaluation on held-out questions")
+    return _evaluated(config), config.out / "agents" / "ppo"
+
+
+def _evaluated(config: QuickstartConfig, agent: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The evaluation of some agents, by default of those that were trained."""
+    settings = {name: getattr(config.evaluation, name) for name in EvaluationConfig.model_fields if name != "seed"}
+    return eval_verb.run(
+        eval_verb.EvalConfig(**{**_shared(config), "limit": config.test_limit}, **settings, agent=agent)
+    )
+
+
+def _shared(config: QuickstartConfig) -> dict[str, Any]:
+    """Flags of every step. Results are shown at the end, once; the prompt is the world's, or chosen here."""
+    return {name: getattr(config, name) for name in QuestionsConfig.model_fields} | {"json_output": True, "prompt": ""}
+
+
 def _print_summary(folder: Path, summary: dict[str, Any]) -> None:
     print("\n" + (folder / "eval" / "table.md").read_text(encoding="utf-8"))
     print(f"\n{summary['seconds']:.0f} seconds, peak memory {summary['peak_rss_gib']:.1f} GiB")
     print(f"report: {summary['report']}")
 
 
-def _say(number: int, text: str) -> None:
-    console.print(f"\n[bold]{number}/6[/bold] {text}")
+def _say(text: str) -> None:
+    console.print(f"\n[bold]{text}[/bold]")
