@@ -69,6 +69,7 @@ RECORDED: dict[str, dict[str, Any]] = {
     "TwoByOneDigitMultiplication-SmolLM2-135M": _SKILLS | {"task": "two-by-one-digit multiplication"},
     "ThreeTermSums-SmolLM2-135M": _SKILLS | {"task": "three-term sums"},
     "Control-SmolLM2-135M": _SKILLS | {"shuffled": True},
+    "Knowledge-SmolLM2-135M": {"world": "knowledge-smollm2-135m-v0", "look": 4},
 }
 """Environments over recorded worlds, by their ids without version, with their arguments."""
 
