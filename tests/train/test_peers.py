@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from agents.card import read_card
 from agents.menu import MenuAgent
@@ -15,10 +18,18 @@ from agents.peers.polar import PolarScorer
 from agents.peers.segments import Segment, segments_of
 from agents.registry import load_agent
 from eval.leaks import refuse_leaks
+from polar_env.cli import main
+from polar_env.cli.train import TrainConfig
 from polar_env.errors import ConfigError, FingerprintError, LeakError
+from polar_env.llm import FrozenLLM
 from polar_env.program import Program
-from polar_env.questions import Prompts, Question, make_prompt
-from polar_env.worlds import RecordedWorld, Reduction, WorldCard
+from polar_env.questions import Prompt, Prompts, Question, make_prompt
+from polar_env.worlds import RecordedWorld, Reduction, WorldCard, write_world
+from polar_env.worlds.recorded import WORLDS
+from tests.planted import PRODUCTS, SUMS, best_program, planted_questions
+from tests.recording import recorded_world
+from tests.test_traces_cli import polar
+from tests.worlds import world_of
 from train.learners import LEARNERS
 from train.peers.config import AblrConfig, BlockDropConfig, DrLLMConfig, PeerConfig, PolarConfig
 from train.peers.drllm import _class_weights
@@ -111,6 +122,20 @@ def test_saved_it_decides_the_same(name: str, tmp_path: Path) -> None:
     assert np.array_equal(kept.scores(observations), one.scorer.scores(observations))
 
 
+def test_decisions_are_the_same_live_and_recorded(tiny_llm: FrozenLLM, tmp_path: Path) -> None:
+    live, questions = world_of(tiny_llm, Prompt(style="qa", max_new_tokens=2)), planted_questions(40)
+    questions = [replace(each, split=("train", "validation", "test")[n // 2 % 3]) for n, each in enumerate(questions)]
+    world = recorded_world(live, questions, [Program((0, 1, 2, 3)), SUMS, PRODUCTS], tmp_path, components=8)
+    right = np.array([[program == best_program(q) for program in world.programs] for q in world.questions])
+    world = RecordedWorld(world.card, world.questions, world.arrays | {"right": right}, world.reduction)
+    folder = train_peer(world, tmp_path, "drllm", DrLLMConfig(look=2, hidden=16, batch_size=4, learning_rate=5e-3))
+    on_llm, on_table = load_agent(str(folder), live), load_agent(str(folder), world)
+    asks = [world.questions[row].ask for row in world.rows("test")]
+    chosen = [decision.program for decision in on_llm.decide(asks)]  # type: ignore[union-attr]
+    assert chosen == [decision.program for decision in on_table.decide(asks)]  # type: ignore[union-attr]
+    assert len(set(chosen)) > 1
+
+
 def test_layers_that_run_before_the_choice_are_counted(tmp_path: Path) -> None:
     """Three layers have run, and a program that skips the second one starts anew behind the first."""
     world = planted(DROPS)
@@ -189,6 +214,23 @@ def test_numpy_scores_programs_as_torch_does() -> None:
         assert cut is not None
         expected = sum(likely[:, each.start, each.times] + begins[:, each.start] * (each.start > 0) for each in cut)
         assert np.allclose(scorer.scores(observations)[:, place], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_presets_train_on_the_world_that_ships(name: str) -> None:
+    text = (resources.files("train.presets") / "peers" / f"{name}.yaml").read_text(encoding="utf-8")
+    config = TrainConfig.of(yaml.safe_load(text), name)
+    assert (config.learner, config.world in WORLDS) == (name, True)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_world(planted(LOOPS), tmp_path / "world")
+    command = ["train", "--world", str(tmp_path / "world"), "--out", str(tmp_path)]
+    done = polar(capsys, *command, "--learner", "ablr", "--ablr.look", "2", "--ablr.epochs", "1")
+    assert 0 <= done["validation"]["pass_at_1"] <= 1
+    assert read_card(tmp_path / "agents" / "ablr").kind == "ablr"
+    assert main([*command, "--learner", "drlm"]) == 2
+    assert "Did you mean 'drllm'" in capsys.readouterr().err
 
 
 def test_a_depth_without_states_is_refused(tmp_path: Path) -> None:

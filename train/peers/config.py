@@ -27,7 +27,7 @@ class PeerConfig(Config):
 
 
 class PolarConfig(PeerConfig):
-    """PoLar (arXiv 2606.06574), as its released code and sample command set it."""
+    """PoLar (arXiv 2606.06574), as its released code and sample command set it, but narrower: it reads two states."""
 
     epochs: int = Field(default=10, ge=1)
     """Passes over the questions; all right programs of a question are learned together."""
@@ -39,8 +39,8 @@ class PolarConfig(PeerConfig):
     """Weight decay of AdamW."""
     warmup: int = Field(default=10, ge=0)
     """Steps of the warm-up."""
-    width: int = Field(default=256, ge=4)
-    """Width of the predictor."""
+    width: int = Field(default=64, ge=4)
+    """Width of the predictor; the paper's is 256."""
     heads: int = Field(default=4, ge=1)
     """Heads of each attention; they divide the width."""
     blocks: int = Field(default=2, ge=1)
@@ -65,7 +65,7 @@ class DrLLMConfig(PeerConfig):
 class BlockDropConfig(PeerConfig):
     """BlockDrop (arXiv 1711.08393)."""
 
-    epochs: int = Field(default=200, ge=1)
+    epochs: int = Field(default=800, ge=1)
     """Passes over the questions."""
     batch_size: int = Field(default=256, ge=1)
     """Questions in a gradient step."""
