@@ -22,7 +22,7 @@ from scipy.special import expit
 
 from agents.base import Decision
 from agents.card import AgentCard
-from agents.reading import read_weights, reading_world, saved_reduction
+from agents.reading import Arrays, read_weights, reading_world, saved_reduction
 from polar_env.errors import ConfigError
 from polar_env.program import Program
 from polar_env.questions import Ask
@@ -180,7 +180,7 @@ class ValueAgent:
         """The programs of the menu; see `ranked`."""
         start = self.world.identity.layers[: self.look]
         observations = self.world.observations([(ask, start) for ask in asks])
-        values = self.model.predict(observations)  # [N, M]
+        values = self.values(observations)  # [N, M]
         orders = ranked(values, self.model.doubt(observations), self.costs, self.price, self.most_doubt)
         probabilities = self.calibration(values)
         return [
@@ -188,10 +188,23 @@ class ValueAgent:
                 tuple(self.programs[i] for i in order),
                 tuple(float(row[i]) for i in order),
                 layers=int(self.unused[order[0]]),
-                flops=self.model.flops,
+                flops=self.flops,
             )
             for order, row in zip(orders, probabilities, strict=True)
         ]
+
+    def values(self, observations: Array) -> Array:
+        """What each program of the menu is worth, ``[N, M]``, from observations ``[N, O]``."""
+        return self.model.predict(observations)
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of one decision."""
+        return self.model.flops
+
+    def arrays(self) -> Arrays:
+        """The arrays of which it is made again; see `load_value`."""
+        return {name: getattr(self.model, name) for name in ("support", "weights", "means")}
 
     def saved(self, reduction: Reduction) -> dict[str, bytes]:
         """The files beside its card; see `load_value`.
@@ -199,8 +212,7 @@ class ValueAgent:
         Args:
             reduction: that of its world, at the depth where it looks alone.
         """
-        arrays = {name: getattr(self.model, name) for name in ("support", "weights", "means")}
-        return {WEIGHTS: save(arrays | saved_reduction(reduction))}
+        return {WEIGHTS: save(self.arrays() | saved_reduction(reduction))}
 
     def settings(self) -> dict[str, object]:
         """What its card's ``config`` holds; see `load_value`."""

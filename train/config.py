@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from pydantic import Field, model_validator
 
 from agents.search.config import PRESETS, MctsConfig
 from polar_env.config import Config
 from polar_env.envs.config import EnvConfig
 
-__all__ = ["ImitationConfig", "MatrixConfig", "PPOConfig", "SearchConfig", "TrainingConfig", "ValueConfig"]
+__all__ = [
+    "ImitationConfig",
+    "MatrixConfig",
+    "PPOConfig",
+    "PredictorConfig",
+    "SearchConfig",
+    "TrainingConfig",
+    "ValueConfig",
+]
+
+
+class _Rollouts(Config):
+    """What learners by rollouts share."""
+
+    lanes: int = Field(ge=1)
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=2)
+
+    @model_validator(mode="after")
+    def _batches_divide(self) -> Self:
+        if (self.lanes * self.steps) % self.batch_size:
+            raise ValueError(f"batch_size {self.batch_size} does not divide lanes * steps = {self.lanes * self.steps}")
+        return self
 
 
 class ImitationConfig(Config):
@@ -58,7 +82,38 @@ class ValueConfig(Config):
     """Parts of the cross-validation that calibrates confidences and estimates what the agent is worth."""
 
 
-class PPOConfig(Config):
+class PredictorConfig(_Rollouts):
+    """Settings of the program predictor: PPO on a recorded world that starts from the value model."""
+
+    value: ValueConfig = ValueConfig()
+    """The value model that it starts from, and the price at which it decides where none is given."""
+    most_price: float = Field(default=4.0, gt=0)
+    """The price of D layers is drawn anew for each question, evenly from 0 to this."""
+    sharpness: float = Field(default=20.0, gt=0)
+    """Logits of the start for a program that is worth one right answer more."""
+    kl: float = Field(default=0.2, ge=0)
+    """Reward lost per nat of divergence from the start."""
+    hidden: int = Field(default=128, ge=1)
+    """Hidden numbers of the actor, and of the critic."""
+    total_steps: int = Field(default=100_000, ge=0)
+    """Questions asked in all; each update takes lanes * steps of them."""
+    lanes: int = Field(default=1024, ge=1)
+    """Questions asked at once."""
+    steps: int = Field(default=4, ge=1)
+    """Questions of each lane between two updates."""
+    batch_size: int = Field(default=1024, ge=2)
+    """Questions in a gradient step; divides lanes * steps."""
+    epochs: int = Field(default=4, ge=1)
+    """Passes over the questions between two updates."""
+    learning_rate: float = Field(default=3e-4, gt=0)
+    """Step size of AdamW."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    """Pull of AdamW on all weights, and so towards the start."""
+    clip: float = Field(default=0.2, gt=0)
+    """PPO's clipping range."""
+
+
+class PPOConfig(_Rollouts):
     """Settings of PPO."""
 
     lanes: int = Field(default=64, ge=1)
@@ -83,12 +138,6 @@ class PPOConfig(Config):
     """An update stops early when the policy has moved this far; None never stops."""
     validate_every: int = Field(default=10, ge=1)
     """Rollouts between two measurements on the validation questions."""
-
-    @model_validator(mode="after")
-    def _batches_divide(self) -> PPOConfig:
-        if (self.lanes * self.steps) % self.batch_size:
-            raise ValueError(f"batch_size {self.batch_size} does not divide lanes * steps = {self.lanes * self.steps}")
-        return self
 
 
 class MatrixConfig(Config):

@@ -13,7 +13,7 @@ from typing import Any
 
 from polar_env.worlds import RecordedWorld
 
-__all__ = ["LEARNERS", "Learner"]
+__all__ = ["LEARNERS", "SETTINGS", "Learner"]
 
 Learner = Callable[[RecordedWorld, Path, Any, int], Path]
 """From a world, a run's folder, the learner's own settings and a seed to the agent's folder, ``RUN/agents/NAME``."""
@@ -34,8 +34,17 @@ def _peer(name: str) -> Learner:
     return learn
 
 
+def _ppo(world: RecordedWorld, folder: Path, config: Any, seed: int) -> Path:
+    from train.predictor import train_predictor
+
+    return train_predictor(world, folder, config, seed)
+
+
 LEARNERS: Mapping[str, Learner] = {
     "value": _value,
+    "ppo": _ppo,
     **{name: _peer(name) for name in ("polar", "drllm", "blockdrop", "ablr")},
 }
-"""By name, which is that of the settings in the command's configuration, too."""
+"""By name."""
+SETTINGS: Mapping[str, str] = {"ppo": "predictor"}
+"""Where the command's configuration holds a learner's settings, if not under the learner's name."""

@@ -22,7 +22,17 @@ from train.config import ValueConfig
 from train.provenance import card_from_world
 from train.static import StaticChoice, static_of_world
 
-__all__ = ["OutOfFold", "TrainedValue", "choose_menu", "fit_value", "held_out", "out_of_fold", "train_value"]
+__all__ = [
+    "OutOfFold",
+    "TrainedValue",
+    "choose_menu",
+    "fit_value",
+    "held_out",
+    "observations_of",
+    "out_of_fold",
+    "train_value",
+    "twin_folds",
+]
 
 Array = NDArray[np.float64]
 
@@ -124,11 +134,12 @@ def fit_value(world: RecordedWorld, rows: NDArray[np.intp], config: ValueConfig)
     """
     targets, costs = targets_of(world, rows, config), menu_costs(world, config.look)
     menu = choose_menu(targets, costs, config.menu, config.menu_price)
-    observations = _observations(world, rows, config.look)
+    observations = observations_of(world, rows, config.look)
     return menu, ValueModel.fit(observations, targets[:, menu], ridge=config.ridge, scale=config.scale)
 
 
-def _observations(world: RecordedWorld, rows: NDArray[np.intp], look: int) -> NDArray[np.float32]:
+def observations_of(world: RecordedWorld, rows: NDArray[np.intp], look: int) -> NDArray[np.float32]:
+    """What agents see of questions after some layers of the identity, ``[Q, O]``."""
     start = world.identity.layers[:look]
     return world.observations([(world.questions[row].ask, start) for row in rows])
 
@@ -146,9 +157,8 @@ def out_of_fold(
         limit: fit on no more questions than this in each fold; None takes all.
     """
     world.require_texts("keep reworded twins of a question together")
-    twins = np.unique([twin_hash(world.questions[row].ask) for row in rows], return_inverse=True)[1]
     rng = np.random.default_rng(seed)
-    fold = rng.permutation(twins.max() + 1)[twins] % config.folds
+    fold = twin_folds(world, rows, config.folds, rng)
     parts = [
         held_out(world, rng.permutation(rows[fold != each])[:limit], rows[fold == each], config)
         for each in range(config.folds)
@@ -157,6 +167,13 @@ def out_of_fold(
     order = np.argsort(np.concatenate([np.flatnonzero(fold == each) for each in range(config.folds)]))
     columns = [field.name for field in fields(OutOfFold)]
     return OutOfFold(*(np.concatenate([getattr(part, name) for part in parts])[order] for name in columns))
+
+
+def twin_folds(world: RecordedWorld, rows: NDArray[np.intp], folds: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """The fold of each question, ``[Q]``; twins stand in the same one."""
+    twins = np.unique([twin_hash(world.questions[row].ask) for row in rows], return_inverse=True)[1]
+    fold: NDArray[np.intp] = rng.permutation(twins.max() + 1)[twins] % folds
+    return fold
 
 
 def held_out(
@@ -172,7 +189,7 @@ def held_out(
     """
     costs, right = menu_costs(world, config.look), world.arrays["right"]
     menu, model = fit_value(world, inside, config)
-    observations = _observations(world, outside, config.look)
+    observations = observations_of(world, outside, config.look)
     predicted = model.predict(observations)
     best = ranked(predicted, model.doubt(observations), costs[menu], config.price, config.most_doubt)[:, 0]
     chosen, values = np.array(menu)[best], predicted[np.arange(len(outside)), best]

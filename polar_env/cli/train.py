@@ -12,7 +12,7 @@ from polar_env.cli.flags import QuestionsConfig, with_model
 from polar_env.cli.opening import open_pool, open_questions, open_world
 from polar_env.envs.config import EnvConfig
 from polar_env.errors import ConfigError, UnknownNameError
-from train.config import ImitationConfig, PPOConfig, TrainingConfig, ValueConfig
+from train.config import ImitationConfig, PPOConfig, PredictorConfig, TrainingConfig, ValueConfig
 from train.peers.config import AblrConfig, BlockDropConfig, DrLLMConfig, PolarConfig
 
 __all__ = ["CONFIG", "TrainConfig", "run"]
@@ -26,9 +26,11 @@ class TrainConfig(QuestionsConfig):
     world: str = ""
     """Recorded world to learn from in place of traces: one that ships with the package, or a folder."""
     learner: str = "value"
-    """Who learns from the recorded world: value, or a published predictor: polar, drllm, blockdrop, ablr."""
+    """Who learns from the recorded world: value, ppo, or a published predictor: polar, drllm, blockdrop, ablr."""
     value: ValueConfig = ValueConfig()
     """The value agent (--world)."""
+    predictor: PredictorConfig = PredictorConfig()
+    """The program predictor: PPO from the value agent (--learner ppo)."""
     polar: PolarConfig = PolarConfig()
     """PoLar's predictor (--learner polar)."""
     drllm: DrLLMConfig = DrLLMConfig()
@@ -66,11 +68,11 @@ def _from_world(config: TrainConfig) -> dict[str, Any]:
     """An agent from a recorded world, with the best static programs beside it."""
     from agents.card import read_card
     from polar_env.worlds import open_world as open_recorded
-    from train.learners import LEARNERS
+    from train.learners import LEARNERS, SETTINGS
 
     if config.learner not in LEARNERS:
         raise UnknownNameError("learner", config.learner, LEARNERS)
-    settings = getattr(config, config.learner)
+    settings = getattr(config, SETTINGS.get(config.learner, config.learner))
     folder = LEARNERS[config.learner](open_recorded(config.world), config.out, settings, config.seed)
     results = read_card(folder).results
     how, judged = next((how, results[how]) for how in ("out_of_fold", "validation") if how in results)
