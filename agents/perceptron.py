@@ -7,14 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.card import AgentCard
+from agents.menu import MenuAgent, load_menu
 from agents.reading import Arrays
+from polar_env.worlds import AskWorld
 
-__all__ = ["Perceptron"]
+__all__ = ["KIND", "Perceptron", "load_perceptron"]
+
+KIND = "perceptron"
 
 Array = NDArray[np.float32]
 
@@ -53,7 +59,7 @@ class Perceptron:
     def arrays(self) -> Arrays:
         """All that it consists of; see `of`."""
         return {
-            f"{kind}.{at}": array
+            f"{kind}.{at}": np.ascontiguousarray(array)  # safetensors writes memory as it lies
             for at, pair in enumerate(self.maps)
             for kind, array in zip(("map", "offset"), pair, strict=True)
         }
@@ -62,3 +68,13 @@ class Perceptron:
     def flops(self) -> float:
         """Floating-point operations for one row."""
         return 2.0 * sum(weights.size for weights, _ in self.maps)
+
+
+def load_perceptron(folder: Path, card: AgentCard, world: AskWorld) -> MenuAgent:
+    """A saved agent that a perceptron of the state makes; see `load_menu`.
+
+    Raises:
+        ConfigError: if the card lacks a setting.
+        FingerprintError: if the card names no hash of the weights, or the world reduces states in another way.
+    """
+    return load_menu(folder, card, world, Perceptron.of)

@@ -17,6 +17,7 @@ __all__ = [
     "PredictorConfig",
     "SearchConfig",
     "TrainingConfig",
+    "TrialsConfig",
     "ValueConfig",
 ]
 
@@ -111,6 +112,15 @@ class PredictorConfig(_Rollouts):
     """Pull of AdamW on all weights, and so towards the start."""
     clip: float = Field(default=0.2, gt=0)
     """PPO's clipping range."""
+
+
+class TrialsConfig(Config):
+    """Settings of the learners by trial that start from nothing: linear bandits, and GRPO."""
+
+    value: ValueConfig = ValueConfig()
+    """Look, menu, targets and price."""
+    steps: int = Field(default=20_000, ge=1)
+    """Verdicts that a bandit asks for; GRPO has a fixed number of updates."""
 
 
 class PPOConfig(_Rollouts):

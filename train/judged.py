@@ -38,7 +38,7 @@ class Savable(Agent, Protocol):
 
 
 def train_judged(
-    world: RecordedWorld, folder: Path, kind: str, name: str, config: Config, seed: int, fit: Callable[[Rows], Savable]
+    world: RecordedWorld, folder: Path, kind: str, name: str, config: Config, seed: int, fit: Callable[[str], Savable]
 ) -> Path:
     """Fit, judge and save; test questions stay unseen.
 
@@ -49,7 +49,7 @@ def train_judged(
         name: its name.
         config: the settings, for the card.
         seed: for the card.
-        fit: makes the agent from rows of questions.
+        fit: makes the agent from the questions of a split.
 
     Returns:
         The agent's folder.
@@ -60,8 +60,8 @@ def train_judged(
     world.require_texts("say on an agent's card what it was trained on")
     train, validation, agents = world.rows("train"), world.rows("validation"), folder / "agents"
     with torch_threads(1), torch.random.fork_rng(devices=[]):
-        judged = judge(world, fit(train), train, validation)
-        agent = fit(world.rows("train+validation"))
+        judged = judge(world, fit("train"), train, validation)
+        agent = fit("train+validation")
     static = static_of_world(world)
     card = card_from_world(world, kind, config, seed, static, {"validation": judged})
     card = card.model_copy(update={"name": name, "config": card.config | agent.settings()})

@@ -40,11 +40,21 @@ def _ppo(world: RecordedWorld, folder: Path, config: Any, seed: int) -> Path:
     return train_predictor(world, folder, config, seed)
 
 
+def _by_trials(name: str) -> Learner:
+    def learn(world: RecordedWorld, folder: Path, config: Any, seed: int) -> Path:
+        from train.trials import train_trials
+
+        return train_trials(world, folder, name, config, seed)
+
+    return learn
+
+
 LEARNERS: Mapping[str, Learner] = {
     "value": _value,
     "ppo": _ppo,
+    **{name: _by_trials(name) for name in ("grpo", "linucb", "thompson")},
     **{name: _peer(name) for name in ("polar", "drllm", "blockdrop", "ablr")},
 }
 """By name."""
-SETTINGS: Mapping[str, str] = {"ppo": "predictor"}
+SETTINGS: Mapping[str, str] = {"ppo": "predictor", **dict.fromkeys(("grpo", "linucb", "thompson"), "trials")}
 """Where the command's configuration holds a learner's settings, if not under the learner's name."""

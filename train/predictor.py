@@ -37,7 +37,7 @@ def train_predictor(world: RecordedWorld, folder: Path, config: PredictorConfig,
         seed: of folds, networks and draws.
     """
     return train_judged(
-        world, folder, KIND, NAME, config, seed, lambda rows: fit_predictor(world, rows, config, seed)
+        world, folder, KIND, NAME, config, seed, lambda split: fit_predictor(world, world.rows(split), config, seed)
     )  # fmt: skip
 
 

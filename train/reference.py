@@ -22,16 +22,28 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, DQN, PPO
 from torch import nn
 
+from agents.perceptron import Perceptron
 from agents.value import ValueModel, ranked
 from polar_env.envs.sb3 import ProgramVecEnv
 from polar_env.envs.world_env import WorldVectorEnv
 from polar_env.worlds import RecordedWorld
 from train.config import ValueConfig
+from train.prior_policy import perceptron_of
 from train.static import static_of_world
 from train.text_features import TextFeatures
 from train.value import choose_menu, menu_costs, targets_of
 
-__all__ = ["LEARNERS", "READ_NO_STATE", "Learner", "Task", "executed_costs", "learn"]
+__all__ = [
+    "LEARNERS",
+    "READ_NO_STATE",
+    "Learner",
+    "Task",
+    "bandit",
+    "by_scores",
+    "executed_costs",
+    "group_relative",
+    "learn",
+]
 
 Rows = NDArray[np.intp]
 Policy = Callable[[Rows], Rows]
@@ -62,10 +74,17 @@ class Task:
     def features(self, rows: Rows) -> NDArray[np.float32]:
         """The observed states of questions, ``[Q, X]``, centred and scaled by those of the learner's questions."""
         at = self.world.card.depths.index(self.config.look)
-        codes = self.world.arrays["codes"][:, at].astype(np.float32)
-        own = codes[self.rows]
-        scaled: NDArray[np.float32] = (codes[rows] - own.mean(0)) / own.std(0).mean()
+        codes = self.world.arrays["codes"][rows, at].astype(np.float32)
+        centre, scale = self.standards
+        scaled: NDArray[np.float32] = (codes - centre) / scale
         return scaled
+
+    @cached_property
+    def standards(self) -> tuple[NDArray[np.float32], float]:
+        """The centre ``[X]`` of the states of the learner's questions, and their mean spread."""
+        at = self.world.card.depths.index(self.config.look)
+        own = self.world.arrays["codes"][self.rows, at].astype(np.float32)
+        return own.mean(0), float(own.std(0).mean())
 
     @property
     def rewards(self) -> NDArray[np.float64]:
@@ -169,8 +188,18 @@ def _boosted_value(task: Task, seed: int) -> Policy:
     return _by_value(task, menu, lambda features: np.stack([model.predict(features) for model in models], axis=1))
 
 
-def _bandit(task: Task, seed: int, *, thompson: bool) -> Policy:
-    """A linear bandit over the menu: LinUCB (Li et al. 2010), or linear Thompson sampling (Agrawal and Goyal 2013)."""
+def by_scores(task: Task, perceptron: Perceptron) -> Policy:
+    """The best of the menu by scores that are read from `Task.features`."""
+    menu = np.array(task.menu())
+    return lambda rows: menu[perceptron.scores(task.features(rows)).argmax(1)]
+
+
+def bandit(task: Task, seed: int, *, thompson: bool) -> Perceptron:
+    """A linear bandit over the menu: LinUCB (Li et al. 2010), or linear Thompson sampling (Agrawal and Goyal 2013).
+
+    Returns:
+        The expected reward of each program of the menu, from `Task.features`.
+    """
     rng, menu = np.random.default_rng(seed), task.menu()
     x = np.hstack([task.features(task.rows), np.ones((len(task.rows), 1), np.float32)]).astype(float)
     rewards, size, width = task.rewards[:, menu], x.shape[1], 0.3
@@ -184,16 +213,10 @@ def _bandit(task: Task, seed: int, *, thompson: bool) -> Policy:
         inverse[arm] -= np.outer(u, u) / (1.0 + x[row] @ u)  # Sherman-Morrison
         total[arm] += rewards[row, arm] * x[row]
         mean[arm] = inverse[arm] @ total[arm]
-
-    def policy(rows: Rows) -> Rows:
-        features = np.hstack([task.features(rows), np.ones((len(rows), 1), np.float32)])
-        chosen: Rows = np.array(menu)[(features @ mean.T).argmax(1)]
-        return chosen
-
-    return policy
+    return Perceptron(((mean[:, :-1].T.astype(np.float32), mean[:, -1].astype(np.float32)),))
 
 
-def _network(task: Task, seed: int, loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Policy:
+def _network(task: Task, seed: int, loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Perceptron:
     """A small network over the menu; ``loss_of`` takes logits ``[B, M]`` and rewards ``[B, M]``."""
     torch.manual_seed(seed)
     menu = task.menu()
@@ -205,14 +228,7 @@ def _network(task: Task, seed: int, loss_of: Callable[[torch.Tensor, torch.Tenso
         optimiser.zero_grad()
         loss_of(network(x[batch]), rewards[batch]).backward()
         optimiser.step()
-    network.eval()
-
-    def policy(rows: Rows) -> Rows:
-        with torch.inference_mode():
-            chosen: Rows = np.array(menu)[network(torch.tensor(task.features(rows))).argmax(1).numpy()]
-            return chosen
-
-    return policy
+    return perceptron_of(network)
 
 
 def _behaviour_cloning(task: Task, seed: int) -> Policy:
@@ -222,12 +238,15 @@ def _behaviour_cloning(task: Task, seed: int) -> Policy:
     def loss_of(logits: torch.Tensor, rewards: torch.Tensor) -> torch.Tensor:
         return nn.functional.cross_entropy(logits, (rewards.round() + 0.5 * often).argmax(1))
 
-    return _network(task, seed, loss_of)
+    return by_scores(task, _network(task, seed, loss_of))
 
 
-def _grpo(task: Task, seed: int) -> Policy:
+def group_relative(task: Task, seed: int) -> Perceptron:
     """Group-relative policy optimisation (Shao et al. 2024): programs of one question against their group's mean. The
     division by the group's deviation is left out (Liu et al. 2025): where all are wrong it learns nothing but prices.
+
+    Returns:
+        The logit of each program of the menu, from `Task.features`.
     """
 
     def loss_of(logits: torch.Tensor, rewards: torch.Tensor) -> torch.Tensor:
@@ -321,10 +340,10 @@ LEARNERS: Mapping[str, tuple[Learner, bool]] = {
     "text value": (_text_value, False),
     "boosted value": (_boosted_value, True),
     "kernel value": (_kernel_value, True),
-    "LinUCB": (lambda task, seed: _bandit(task, seed, thompson=False), True),
-    "Thompson sampling": (lambda task, seed: _bandit(task, seed, thompson=True), True),
+    "LinUCB": (lambda task, seed: by_scores(task, bandit(task, seed, thompson=False)), True),
+    "Thompson sampling": (lambda task, seed: by_scores(task, bandit(task, seed, thompson=True)), True),
     "behaviour cloning": (_behaviour_cloning, True),
-    "GRPO": (_grpo, True),
+    "GRPO": (lambda task, seed: by_scores(task, group_relative(task, seed)), True),
     **{name: (_of_sb3(name), True) for name in _ALGORITHMS},
     "oracle": (_oracle, False),
 }

@@ -12,7 +12,7 @@ from polar_env.cli.flags import QuestionsConfig, with_model
 from polar_env.cli.opening import open_pool, open_questions, open_world
 from polar_env.envs.config import EnvConfig
 from polar_env.errors import ConfigError, UnknownNameError
-from train.config import ImitationConfig, PPOConfig, PredictorConfig, TrainingConfig, ValueConfig
+from train.config import ImitationConfig, PPOConfig, PredictorConfig, TrainingConfig, TrialsConfig, ValueConfig
 from train.peers.config import AblrConfig, BlockDropConfig, DrLLMConfig, PolarConfig
 
 __all__ = ["CONFIG", "TrainConfig", "run"]
@@ -26,11 +26,14 @@ class TrainConfig(QuestionsConfig):
     world: str = ""
     """Recorded world to learn from in place of traces: one that ships with the package, or a folder."""
     learner: str = "value"
-    """Who learns from the recorded world: value, ppo, or a published predictor: polar, drllm, blockdrop, ablr."""
+    """Who learns from the recorded world: value, ppo, grpo, linucb, thompson, or a published predictor: polar, drllm,
+    blockdrop, ablr."""
     value: ValueConfig = ValueConfig()
     """The value agent (--world)."""
     predictor: PredictorConfig = PredictorConfig()
     """The program predictor: PPO from the value agent (--learner ppo)."""
+    trials: TrialsConfig = TrialsConfig()
+    """Learners that start from nothing (--learner grpo, linucb or thompson)."""
     polar: PolarConfig = PolarConfig()
     """PoLar's predictor (--learner polar)."""
     drllm: DrLLMConfig = DrLLMConfig()

@@ -9,18 +9,22 @@ import pytest
 
 from agents.base import Priced
 from agents.card import read_card
+from agents.menu import MenuAgent
 from agents.predictor import PredictorAgent
 from agents.registry import load_agent
 from agents.value import ValueAgent
 from polar_env.errors import ConfigError
 from polar_env.program import Program
 from polar_env.questions import Ask, Prompts, Question, make_prompt
+from polar_env.runtime import torch_threads
 from polar_env.worlds import RecordedWorld, Reduction, WorldCard
-from train.config import PredictorConfig, ValueConfig
+from train.config import PredictorConfig, TrialsConfig, ValueConfig
 from train.crossfit import cross_fitted
 from train.judged import judge
 from train.predictor import fit_predictor, improve, train_predictor
 from train.priced_menu import PricedMenu
+from train.reference import Task, by_scores
+from train.trials import TRIALS, train_trials
 
 PROGRAMS = [Program((0, 1, 2, 3)), Program((0, 1, 3)), Program((0, 1, 1, 2, 3)), Program((0, 2, 3)), Program((0, 3))]
 VALUE = ValueConfig(look=0, menu=5, ridge=0.1, scale=1.0, price=0.1, most_doubt=0.99, folds=4)
@@ -163,3 +167,18 @@ def test_an_agent_needs_the_texts_of_its_questions(world: RecordedWorld, tmp_pat
     card = world.card.model_copy(update={"texts": False})
     with pytest.raises(ConfigError, match="holds no texts"):
         train_predictor(RecordedWorld(card, world.questions, world.arrays, world.reduction), tmp_path, CONFIG)
+
+
+@pytest.mark.parametrize("name", ["grpo", "linucb", "thompson"])
+def test_learners_from_nothing_become_agents(world: RecordedWorld, tmp_path: Path, name: str) -> None:
+    config = TrialsConfig(value=VALUE, steps=3_000)
+    folder = train_trials(world, tmp_path, name, config)
+    agent, rows = load_agent(str(folder), world), world.rows("test")
+    assert isinstance(agent, MenuAgent)
+    judged = judge(world, agent, world.rows("train"), rows)
+    assert judged["pass_at_1"] > judged["static_pass_at_1"] + 0.1
+    task = Task(world, "train+validation", VALUE, 3_000)
+    with torch_threads(1):
+        policy = by_scores(task, TRIALS[name](task, 0))
+    chosen = [world.column(decision.program) for decision in agent.decide(asks_of(world, "test"))]
+    assert chosen == policy(rows).tolist()
