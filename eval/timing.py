@@ -1,7 +1,7 @@
 """Wall-clock of methods: time to first token, tokens a second, seconds a question, in one run beside the identity.
 
-Each method starts from nothing and answers one question untimed, so that worked examples stand ready, as they do for
-whoever answers many questions.
+Each method starts from nothing. First it answers one question under every program that it will choose, so that worked
+examples stand ready, as they do for whoever answers many questions; what that takes is measured by itself.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Timing:
         first_token: seconds from a batch's questions until the first token of an answer; None where none is written, or
             by a method that answers out of several runs.
         tokens_per_second: tokens that all rows of a batch write in a second after their first; None as above.
-        token_layers: tokens through layers of the LLM, really executed; worked examples of its own programs included.
+        token_layers: tokens through layers of the LLM, really executed.
+        start_seconds: once, before the first question: worked examples under each of its programs, and an answer.
     """
 
     method: str
@@ -53,6 +54,7 @@ class Timing:
     first_token: float | None
     tokens_per_second: float | None
     token_layers: float
+    start_seconds: float
 
 
 def time_methods(
@@ -92,7 +94,11 @@ def _time(world: LiveWorld, method: Method, asks: Sequence[Ask], size: int) -> T
     first, timed = asks[:1], asks[1:]
     batches = [timed[i : i + size] for i in range(0, len(timed), size)][:4]
     with world.from_nothing():
-        _answer(world, method, first)
+        programs = _programs(method, timed[: 4 * size])
+    with world.from_nothing():
+        started = time.perf_counter()
+        world.answers([*first] * len(programs), programs)
+        start_seconds = time.perf_counter() - started
         before = world.stats.copy()
         measured = [_answer(world, method, batch) for batch in batches]
         token_layers = world.stats.since(before).executed_tokens
@@ -108,7 +114,16 @@ def _time(world: LiveWorld, method: Method, asks: Sequence[Ask], size: int) -> T
         first_token=fmean(first_tokens) if first_tokens else None,
         tokens_per_second=sum(each.tokens for each in measured) / decoding if decoding else None,
         token_layers=token_layers / count,
+        start_seconds=start_seconds,
     )
+
+
+def _programs(method: Method, asks: Sequence[Ask]) -> list[Program]:
+    """All programs that a method executes on some questions."""
+    assert method.agent is not None
+    if isinstance(method.agent, Responder):
+        return list(dict.fromkeys(program for each in method.agent.respond(asks) for program in each.programs))
+    return list(dict.fromkeys(decision.program for decision in method.agent.decide(asks)))
 
 
 @dataclass(frozen=True)
@@ -153,7 +168,7 @@ def timing_table(timings: Sequence[Timing]) -> Table:
     """The timings, a row for each method and batch size."""
     return Table(
         ("method", "batch", "questions", "ms / question", "of it deciding", "ms to first token", "tokens / s",
-         "token-layers"),
+         "token-layers", "s once at the start"),
         [
             (
                 each.method,
@@ -164,6 +179,7 @@ def timing_table(timings: Sequence[Timing]) -> Table:
                 "" if each.first_token is None else f"{1000 * each.first_token:.0f}",
                 "" if each.tokens_per_second is None else f"{each.tokens_per_second:.0f}",
                 f"{each.token_layers:.0f}",
+                f"{each.start_seconds:.1f}",
             )
             for each in timings
         ],

@@ -273,7 +273,7 @@ def test_operating_points_are_what_the_rows_say(results: Results) -> None:
 
 def test_fewer_layers_and_slower_is_said(results: Results) -> None:
     timings = [
-        Timing(name, 32, 18, seconds, 0.0, None, None, token_layers)
+        Timing(name, 32, 18, seconds, 0.0, None, None, token_layers, 0.0)
         for name, seconds, token_layers in (("identity", 0.1, 100.0), ("short", 0.2, 130.0))
     ]
     (note,) = slower_notes(summarise(results.rows(), 4, ROLES, timings=timings))
