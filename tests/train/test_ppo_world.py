@@ -13,7 +13,8 @@ from agents.menu import MenuAgent
 from agents.predictor import PredictorAgent
 from agents.registry import load_agent
 from agents.value import ValueAgent
-from polar_env.errors import ConfigError
+from eval.at_prices import at_prices, price_table
+from polar_env.errors import ConfigError, LeakError
 from polar_env.program import Program
 from polar_env.questions import Ask, Prompts, Question, make_prompt
 from polar_env.runtime import torch_threads
@@ -182,3 +183,25 @@ def test_learners_from_nothing_become_agents(world: RecordedWorld, tmp_path: Pat
         policy = by_scores(task, TRIALS[name](task, 0))
     chosen = [world.column(decision.program) for decision in agent.decide(asks_of(world, "test"))]
     assert chosen == policy(rows).tolist()
+
+
+def test_agents_are_compared_at_prices(world: RecordedWorld, tmp_path: Path) -> None:
+    for name, total in (("still", 0), ("moved", 40_000)):
+        train_predictor(world, tmp_path / name, CONFIG.model_copy(update={"total_steps": total}))
+    still, moved = (str(tmp_path / name / "agents" / "ppo") for name in ("still", "moved"))
+    (alike,) = at_prices(world, [still], still, PROGRAMS[1], [0.5])
+    assert (alike.vs_base.value, alike.reward_vs_base.value) == (0.0, 0.0)
+    rows = world.rows("test")
+    right = world.arrays["right"][rows, 1].mean()
+    assert alike.vs_static.value == pytest.approx(alike.pass_at_1 - right)
+    (each,) = at_prices(world, [still, moved], still, PROGRAMS[1], [0.5])
+    (other,) = at_prices(world, [moved], still, PROGRAMS[1], [0.5])
+    assert each.vs_base.value == pytest.approx(other.vs_base.value / 2)
+    assert other.reward_vs_base.value == pytest.approx(
+        other.pass_at_1 - other.base_pass_at_1 - 0.5 * (other.cost - other.base_cost)
+    )
+    assert price_table([each]).rows[0][0] == "0.5"
+    with pytest.raises(LeakError):
+        at_prices(world, [still], still, PROGRAMS[1], [0.5], split="train")
+    with pytest.raises(ConfigError, match="has no price"):
+        at_prices(world, [str(tmp_path / "still" / "agents" / "best-static")], still, PROGRAMS[1], [0.5])
