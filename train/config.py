@@ -107,9 +107,7 @@ class PredictorConfig(_Rollouts):
     epochs: int = Field(default=4, ge=1)
     """Passes over the questions between two updates."""
     learning_rate: float = Field(default=3e-4, gt=0)
-    """Step size of AdamW."""
-    weight_decay: float = Field(default=0.1, ge=0)
-    """Pull of AdamW on all weights, and so towards the start."""
+    """Step size of Adam."""
     clip: float = Field(default=0.2, gt=0)
     """PPO's clipping range."""
 

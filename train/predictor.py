@@ -36,9 +36,11 @@ def train_predictor(world: RecordedWorld, folder: Path, config: PredictorConfig,
         config: the settings.
         seed: of folds, networks and draws.
     """
-    return train_judged(
-        world, folder, KIND, NAME, config, seed, lambda split: fit_predictor(world, world.rows(split), config, seed)
-    )  # fmt: skip
+
+    def fit(split: str) -> PredictorAgent:
+        return fit_predictor(world, world.rows(split), config, seed)
+
+    return train_judged(world, folder, KIND, NAME, config, seed, fit)
 
 
 def fit_predictor(world: RecordedWorld, rows: NDArray[np.intp], config: PredictorConfig, seed: int) -> PredictorAgent:
@@ -71,9 +73,7 @@ def improve(fitted: CrossFitted, config: PredictorConfig, seed: int) -> PriorPol
         config: the settings.
         seed: of networks and draws.
     """
-    env = PricedMenu(
-        fitted, config.lanes, most_price=config.most_price, most_doubt=config.value.most_doubt
-    )  # fmt: skip
+    env = PricedMenu(fitted, config.lanes, most_price=config.most_price, most_doubt=config.value.most_doubt)
     networks = {
         "fitted": fitted, "most_price": config.most_price, "sharpness": config.sharpness, "hidden": config.hidden
     }  # fmt: skip
@@ -81,9 +81,7 @@ def improve(fitted: CrossFitted, config: PredictorConfig, seed: int) -> PriorPol
         PriorPolicy, env, learning_rate=config.learning_rate, n_steps=config.steps, batch_size=config.batch_size,
         n_epochs=config.epochs, clip_range=config.clip, normalize_advantage=False, seed=seed, device="cpu",
         ent_coef=1.0,  # see PriorPolicy: the divergence stands there, and has its own weight
-        policy_kwargs={
-            "networks": networks, "kl": config.kl, "optimizer_kwargs": {"weight_decay": config.weight_decay}
-        },
+        policy_kwargs={"networks": networks, "kl": config.kl},
     )  # fmt: skip
     if config.total_steps:
         model.learn(config.total_steps)

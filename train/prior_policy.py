@@ -104,7 +104,7 @@ class PriorPolicy(MaskableActorCriticPolicy):  # type: ignore[misc]
 
     def __init__(self, *spaces: Any, networks: dict[str, Any], kl: float, **named: Any) -> None:
         self._arguments, self.kl = networks, kl
-        super().__init__(*spaces, ortho_init=False, optimizer_class=torch.optim.AdamW, **named)
+        super().__init__(*spaces, ortho_init=False, **named)
 
     @property
     def networks(self) -> Networks:

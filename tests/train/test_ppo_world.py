@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load, save
 
 from agents.base import Priced
 from agents.card import read_card
 from agents.menu import MenuAgent
+from agents.perceptron import Perceptron
 from agents.predictor import PredictorAgent
 from agents.registry import load_agent
 from agents.value import ValueAgent
 from eval.at_prices import at_prices, price_table
 from polar_env.errors import ConfigError, LeakError
+from polar_env.llm import FrozenLLM
 from polar_env.program import Program
-from polar_env.questions import Ask, Prompts, Question, make_prompt
+from polar_env.questions import Ask, Prompt, Prompts, Question, make_prompt
 from polar_env.runtime import torch_threads
 from polar_env.worlds import RecordedWorld, Reduction, WorldCard
+from tests.planted import planted_questions
+from tests.recording import recorded_world
+from tests.worlds import world_of
 from train.config import PredictorConfig, TrialsConfig, ValueConfig
 from train.crossfit import cross_fitted
 from train.judged import judge
@@ -30,7 +37,14 @@ from train.trials import TRIALS, train_trials
 PROGRAMS = [Program((0, 1, 2, 3)), Program((0, 1, 3)), Program((0, 1, 1, 2, 3)), Program((0, 2, 3)), Program((0, 3))]
 VALUE = ValueConfig(look=0, menu=5, ridge=0.1, scale=1.0, price=0.1, most_doubt=0.99, folds=4)
 CONFIG = PredictorConfig(
-    value=VALUE, most_price=2.0, lanes=256, steps=2, batch_size=128, learning_rate=3e-3, total_steps=40_000, kl=0.02
+    value=VALUE,
+    most_price=2.0,
+    lanes=256,
+    steps=2,
+    batch_size=128,
+    learning_rate=3e-3,
+    total_steps=40_000,
+    kl=0.02,
 )
 
 
@@ -205,3 +219,31 @@ def test_agents_are_compared_at_prices(world: RecordedWorld, tmp_path: Path) -> 
         at_prices(world, [still], still, PROGRAMS[1], [0.5], split="train")
     with pytest.raises(ConfigError, match="has no price"):
         at_prices(world, [str(tmp_path / "still" / "agents" / "best-static")], still, PROGRAMS[1], [0.5])
+
+
+def test_a_perceptron_takes_raw_inputs_and_survives_saving() -> None:
+    rng = np.random.default_rng(0)
+    weights, offsets = rng.normal(size=(4, 5)).astype(np.float32).T, np.ones(4, np.float32)
+    last = rng.normal(size=(4, 3)).astype(np.float32), np.zeros(3, np.float32)
+    seen = rng.normal(size=(7, 5)).astype(np.float32)
+    plain = Perceptron(((weights, offsets), last))
+    raw = Perceptron.standardised(plain.maps, seen.mean(0), 2.0)
+    expected = np.tanh((seen - seen.mean(0)) / 2 @ weights + 1) @ last[0]
+    assert raw.scores(seen) == pytest.approx(expected, abs=1e-5)
+    assert Perceptron.of(load(save(raw.arrays()))).scores(seen) == pytest.approx(expected, abs=1e-5)
+
+
+def test_it_decides_the_same_live_and_recorded(tiny_llm: FrozenLLM, tmp_path: Path) -> None:
+    live = world_of(tiny_llm, Prompt(style="qa", max_new_tokens=2))
+    questions = [
+        replace(question, split=("train", "train", "validation", "test")[n // 2 % 4])
+        for n, question in enumerate(planted_questions(80))
+    ]
+    recorded = recorded_world(live, questions, PROGRAMS, tmp_path / "recording", components=16)
+    value = VALUE.model_copy(update={"look": 2, "price": 0.3})
+    folder = train_predictor(recorded, tmp_path, CONFIG.model_copy(update={"value": value, "total_steps": 2_000}))
+    asks = asks_of(recorded, "test")
+    here, there = (load_agent(str(folder), world) for world in (live, recorded))
+    assert isinstance(here, PredictorAgent)
+    assert isinstance(there, PredictorAgent)
+    assert [each.program for each in here.decide(asks)] == [each.program for each in there.decide(asks)]
