@@ -27,14 +27,14 @@ class PeerConfig(Config):
 
 
 class PolarConfig(PeerConfig):
-    """PoLar (arXiv 2606.06574), as its released code and sample command set it, but narrower: it reads two states."""
+    """PoLar (arXiv 2606.06574), as its released code and sample command set it, but narrower and trained longer."""
 
-    epochs: int = Field(default=10, ge=1)
-    """Passes over the questions; all right programs of a question are learned together."""
+    epochs: int = Field(default=60, ge=1)
+    """Passes over the questions, all right programs of a question at once; in the released sample they are 10."""
     batch_size: int = Field(default=16, ge=1)
     """Questions in a gradient step."""
-    learning_rate: float = Field(default=5e-4, gt=0)
-    """Largest step size; it rises over the warm-up and falls like a cosine."""
+    learning_rate: float = Field(default=2e-3, gt=0)
+    """Largest step size, 5e-4 in the released sample; it rises over the warm-up and falls like a cosine."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Weight decay of AdamW."""
     warmup: int = Field(default=10, ge=0)
