@@ -55,12 +55,19 @@ class Response:
         programs: the programs that were executed, at least one.
         layers: layers executed only to decide, beyond those of the programs.
         flops: floating-point operations of the agent itself, without those of the LLM's layers.
+        chosen: which of the programs gave the answer.
     """
 
     answer: Answer
     programs: tuple[Program, ...]
     layers: int = 0
     flops: float = 0.0
+    chosen: int = 0
+
+    @property
+    def answered_by(self) -> Program:
+        """The program that gave the answer."""
+        return self.programs[self.chosen]
 
 
 class Agent(Protocol):

@@ -30,7 +30,7 @@ class CascadeAgent:
 
     Args:
         world: executes.
-        agent: ranks programs, with a probability of being right for each.
+        agent: ranks programs, best with a probability of being right for each; without, the answers alone are weighed.
         runs: most programs for an ask.
         sure: it stops at an answer whose confidence reaches this; above 1 it never stops early: a selector.
         trust: weight of an answer's log-probability; see `TRUST`.
@@ -74,4 +74,4 @@ class CascadeAgent:
             for probability, answer in zip(decision.confidences, answers, strict=False)
         ]
         best = max(range(len(answers)), key=beliefs.__getitem__)
-        return Response(answers[best], decision.programs[: len(answers)], decision.layers, decision.flops)
+        return Response(answers[best], decision.programs[: len(answers)], decision.layers, decision.flops, best)

@@ -36,7 +36,8 @@ class EnsembleAgent:
         """The answer of largest confidence."""
         columns = [self.world.answers(asks, program) for program in self.programs]
         rows = zip(*columns, strict=True)
-        return [Response(max(row, key=lambda answer: answer.confidence), self.programs) for row in rows]
+        surest = [(row, max(range(len(row)), key=lambda i: row[i].confidence)) for row in rows]
+        return [Response(row[best], self.programs, chosen=best) for row, best in surest]
 
 
 def load_ensemble(folder: Path, card: AgentCard, world: AskWorld) -> EnsembleAgent:

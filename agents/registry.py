@@ -193,13 +193,17 @@ def load_agent(name: str, world: World, seed: int = 0) -> Agent | Responder:
 def _around(kind: str, setting: str, world: World, seed: int) -> CascadeAgent:
     """What runs several programs of an agent: a selector, or a cascade."""
     number, bar, of = setting.partition("|")
+    example = {"selector": "selector:2|skills", "cascade": "cascade:0.9|skills"}[kind]
     inner = load_agent(of, world, seed) if bar else None
     if inner is None or isinstance(inner, Responder):
-        raise ConfigError(f"'{kind}:{setting}': name an agent that ranks programs, e.g. {kind}:2|skills.")
+        raise ConfigError(f"'{kind}:{setting}' names no agent that ranks programs; write e.g. {example}.")
     name = f"{kind} {number} of {inner.name}"
-    if kind == "selector":
-        return CascadeAgent(world.asks, inner, runs=int(_number(number, kind)), name=name)
-    return CascadeAgent(world.asks, inner, sure=_number(number, kind), name=name)
+    if kind == "selector" and number.isdecimal() and int(number) >= 1:
+        return CascadeAgent(world.asks, inner, runs=int(number), name=name)
+    if kind == "cascade" and 0 < _number(number, kind) <= 1:
+        return CascadeAgent(world.asks, inner, sure=float(number), name=name)
+    wanted = "a number of runs, 1 or more" if kind == "selector" else "a confidence above 0, at most 1"
+    raise ConfigError(f"'{kind}:{setting}': '{number}' is not {wanted}; write e.g. {example}.")
 
 
 def load_agents(name: str, world: World, seed: int = 0) -> list[tuple[Agent | Responder, Path | None]]:

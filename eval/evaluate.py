@@ -155,7 +155,7 @@ def _row(
         "right": answer_is_right(answer, question),
         "right_in_any_form": _in_any_form(answer, question) if method.name == IDENTITY else None,
         "forced": forced,
-        "program": str(response.programs[0]),
+        "program": str(response.answered_by),
         "programs": len(response.programs) if programs is None else programs,
         "layers": layers,
         "cost": layers / world.depth,

@@ -1,7 +1,8 @@
 """Wall-clock of methods: time to first token, tokens a second, seconds a question, in one run beside the identity.
 
-Each method starts from nothing. First it answers one question under every program that it will choose, so that worked
-examples stand ready, as they do for whoever answers many questions; what that takes is measured by itself.
+Each method starts from nothing. First one question of each prompt is answered under every program that the method will
+choose, so that worked examples stand ready, as they do for whoever answers many questions; what that takes is measured
+by itself.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def time_methods(
     Args:
         world: executes.
         methods: what to time.
-        asks: at least two questions; all but the first are timed, at most four batches of each size.
+        asks: at least two questions; all but the first of each prompt are timed, at most four batches of each size.
         folder: that of the methods' results; a JSON file there keeps the timings.
         progress: shows how far it is.
     """
@@ -91,13 +92,16 @@ def read_timings(folder: Path) -> list[Timing]:
 
 
 def _time(world: LiveWorld, method: Method, asks: Sequence[Ask], size: int) -> Timing:
-    first, timed = asks[:1], asks[1:]
+    prompts = {world.prompts[ask.task].digest: ask for ask in reversed(asks)}
+    first = list(prompts.values())
+    timed = [ask for ask in asks if ask not in first]
     batches = [timed[i : i + size] for i in range(0, len(timed), size)][:4]
     with world.from_nothing():
         programs = _programs(method, timed[: 4 * size])
     with world.from_nothing():
         started = time.perf_counter()
-        world.answers([*first] * len(programs), programs)
+        pairs = [(ask, program) for ask in first for program in programs]
+        world.answers([ask for ask, _ in pairs], [program for _, program in pairs])
         start_seconds = time.perf_counter() - started
         before = world.stats.copy()
         measured = [_answer(world, method, batch) for batch in batches]

@@ -61,8 +61,11 @@ def test_the_quickstart_learns_from_a_recorded_world(
     assert summary["search"]["rows"] > 4
     assert not list(out.glob("traces*"))  # nothing was searched to learn from
     assert read_card(out / "agents" / "value").config["world"] == "world"
-    assert main(start) == 2
-    assert "is of the model" in capsys.readouterr().err
+    for other, message in (([], "is of the model"), (["--learner", "valeu"], "Did you mean 'value'")):
+        assert main([*start, *other]) == 2
+        assert message in capsys.readouterr().err
+    assert main([*start, "--model", str(tiny_folder), "--dtype", "bfloat16"]) == 2
+    assert "Give --model" in capsys.readouterr().err  # the same model, but not as it was recorded
 
 
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

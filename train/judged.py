@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from agents.base import Agent
 from agents.card import save_agent
 from polar_env.config import Config
+from polar_env.runner.choosing import no_verdicts_for
 from polar_env.runtime import torch_threads
 from polar_env.worlds import RecordedWorld, Reduction
 from train.baselines import save_static_programs
@@ -80,7 +81,8 @@ def judge(world: RecordedWorld, agent: Agent, seen: Rows, rows: Rows) -> dict[st
         rows: rows of the others.
     """
     right = world.arrays["right"]
-    decisions = agent.decide([world.questions[row].ask for row in rows])
+    with no_verdicts_for(agent.name):
+        decisions = agent.decide([world.questions[row].ask for row in rows])
     chosen = [world.column(decision.program) for decision in decisions]
     return {
         "pass_at_1": float(right[rows, chosen].mean()),

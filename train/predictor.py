@@ -9,11 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sb3_contrib import MaskablePPO
 
 from agents.predictor import KIND, PredictorAgent, correction_inputs
 from agents.value import ValueAgent, ranked
+from polar_env.errors import NonFiniteError
 from polar_env.worlds import RecordedWorld
 from train.config import PredictorConfig
 from train.crossfit import CrossFitted, cross_fitted
@@ -87,5 +89,10 @@ def improve(fitted: CrossFitted, config: PredictorConfig, seed: int) -> PriorPol
         model.learn(config.total_steps)
     policy = model.policy
     assert isinstance(policy, PriorPolicy)
+    if not all(bool(torch.isfinite(weights).all()) for weights in policy.parameters()):
+        raise NonFiniteError(
+            f"PPO's weights are not finite after {config.total_steps} steps; nothing was saved. Take smaller steps "
+            f"(learning_rate is {config.learning_rate})."
+        )
     policy.set_training_mode(False)
     return policy

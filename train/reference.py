@@ -26,6 +26,7 @@ from agents.perceptron import Perceptron
 from agents.value import ValueModel, ranked
 from polar_env.envs.sb3 import ProgramVecEnv
 from polar_env.envs.world_env import WorldVectorEnv
+from polar_env.errors import NonFiniteError
 from polar_env.worlds import RecordedWorld
 from train.config import ValueConfig
 from train.prior_policy import perceptron_of
@@ -84,7 +85,7 @@ class Task:
         """The centre ``[X]`` of the states of the learner's questions, and their mean spread."""
         at = self.world.card.depths.index(self.config.look)
         own = self.world.arrays["codes"][self.rows, at].astype(np.float32)
-        return own.mean(0), float(own.std(0).mean())
+        return own.mean(0), float(own.std(0).mean()) or 1.0
 
     @property
     def rewards(self) -> NDArray[np.float64]:
@@ -223,10 +224,13 @@ def _network(task: Task, seed: int, loss_of: Callable[[torch.Tensor, torch.Tenso
     x, rewards = torch.tensor(task.features(task.rows)), torch.tensor(task.rewards[:, menu], dtype=torch.float32)
     network = nn.Sequential(nn.Linear(x.shape[1], 128), nn.Tanh(), nn.Dropout(0.3), nn.Linear(128, len(menu)))
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.1)
-    for _ in range(1_500):
+    for step in range(1_500):
         batch = torch.randint(len(x), (128,))
         optimiser.zero_grad()
-        loss_of(network(x[batch]), rewards[batch]).backward()
+        loss = loss_of(network(x[batch]), rewards[batch])
+        if not torch.isfinite(loss):
+            raise NonFiniteError(f"the loss is {loss.item()} at step {step}; the world's states are broken.")
+        loss.backward()
         optimiser.step()
     return perceptron_of(network)
 

@@ -26,13 +26,14 @@ from polar_env.cli.bars import console
 from polar_env.cli.flags import PROMPT_FILE, QuestionsConfig
 from polar_env.cli.opening import open_questions, open_world
 from polar_env.envs.config import EnvConfig
-from polar_env.errors import ConfigError
+from polar_env.errors import ConfigError, UnknownNameError
 from polar_env.questions import SPLITS, read_prompts, write_prompts
 from polar_env.tables import write_whole
 from polar_env.worlds import RecordedWorld
 from polar_env.worlds import open_world as open_recorded
 from polar_env.worlds.recorded import WORLDS
 from train.config import ImitationConfig, MatrixConfig, PPOConfig
+from train.learners import LEARNERS
 
 __all__ = ["CONFIG", "QuickstartConfig", "run"]
 
@@ -40,9 +41,9 @@ __all__ = ["CONFIG", "QuickstartConfig", "run"]
 class QuickstartConfig(QuestionsConfig):
     """The whole way from a model's name to a report; run again, it goes on where it was.
 
-    Where a recorded world of the model and its questions is at hand, as for the default ones, agents learn from it in
-    seconds, and the time goes into the live LLM: a search on some questions, and an evaluation. Else programs are
-    searched for and recorded first, and PPO goes on from them.
+    Where a recorded world of the model and its questions is at hand, as for the default ones, an agent learns from it
+    in a minute or two, and the time goes into the live LLM: a search on some questions, and an evaluation. Else
+    programs are searched for first, and PPO goes on from them.
     """
 
     out: Path = Path("runs/quickstart")
@@ -51,7 +52,8 @@ class QuickstartConfig(QuestionsConfig):
     """Recorded world to learn from: a name or a folder; by default the one that ships for this model and these
     questions; 'none' searches in any case."""
     learner: str = "ppo"
-    """What learns from the recorded world."""
+    """What learns from the recorded world: see `polar train --learner`. What stands below is for a search without a
+    recorded world, but for the trees and the evaluation."""
     prompt_candidates: tuple[str, ...] = prompt_verb.DEFAULT_CANDIDATES
     """Prompts of which the identity's best is used by all methods; a recorded world has its own."""
     prompt_limit: Annotated[int, Field(ge=1)] = 120
@@ -96,6 +98,8 @@ CONFIG = QuickstartConfig
 def run(config: QuickstartConfig) -> dict[str, Any]:
     """Do everything; ``OUT/summary.json`` holds the numbers."""
     started = time.perf_counter()
+    if config.learner not in LEARNERS:
+        raise UnknownNameError("learner", config.learner, LEARNERS)
     if config.model_name in ASSETS:
         console.print(f"\n[bold]model[/bold] {config.model_name}")
         asset_path(config.model_name)
@@ -123,17 +127,23 @@ def _recorded_world(config: QuickstartConfig) -> RecordedWorld | None:
         return None
     if config.world:
         world = open_recorded(config.world)
-        if world.card.model != config.model_name:
+        if world.card.model != config.model_name or not _is_of(config, world):
             raise ConfigError(
-                f"the recorded world '{world.card.name}' is of the model '{world.card.model}', not of "
-                f"'{config.model_name}'. Give --model {world.card.model}, or record a world of yours: polar record run."
+                f"the recorded world '{world.card.name}' is of the model '{world.card.model}' in {world.card.dtype} "
+                f"({world.fingerprint}), not of '{config.model_name}' as it lies here. Give --model {world.card.model} "
+                f"--dtype {world.card.dtype}, or record a world of yours: polar record run."
             )
         return world
     if (config.out / PROMPT_FILE).is_file():  # a run that searches has begun there
         return None
     worlds = (open_recorded(name) for name in WORLDS)
     fitting = (w for w in worlds if (w.card.model, tuple(w.card.sources)) == (config.model_name, config.specs))
-    return next(fitting, None)
+    return next((world for world in fitting if _is_of(config, world)), None)
+
+
+def _is_of(config: QuickstartConfig, world: RecordedWorld) -> bool:
+    """Whether a world was recorded with the very LLM that runs here: other weights or another type give another one."""
+    return open_world(config, world.prompts).fingerprint == world.fingerprint
 
 
 def _from_world(config: QuickstartConfig, recorded: RecordedWorld) -> tuple[dict[str, Any], Path]:

@@ -73,6 +73,16 @@ def test_an_agent_of_one_program_has_one_answer(tiny_llm: FrozenLLM) -> None:
     assert response.answer == world.answers(ASKS[:1], world.identity)[0]
 
 
+def test_without_probabilities_the_answers_alone_are_weighed() -> None:
+    class Silent(Ranking):
+        def decide(self, asks: Sequence[Ask]) -> list[Decision]:
+            return [Decision.of(FIRST, SECOND) for _ in asks]
+
+    easy, hard = CascadeAgent(PLANTED, Silent()).respond(ASKS)
+    assert (easy.answer.text, easy.answered_by) == ("five", SECOND)
+    assert (hard.answer.text, hard.answered_by) == ("nine", SECOND)
+
+
 def test_by_name(tiny_llm: FrozenLLM) -> None:
     world = world_of(tiny_llm, Prompt(style="qa", max_new_tokens=2))
     agent = load_agent("selector:2|static:0-1 3", world)
@@ -81,7 +91,13 @@ def test_by_name(tiny_llm: FrozenLLM) -> None:
     assert agent.respond(ASKS)[0].programs == (Program((0, 1, 3)),)
     assert find_agents("selector:2|skills") == find_agents("skills") == find_agents("cascade:0.9|skills@1.8")
     for name in ("selector:2", "cascade:0.9|majority:3"):
-        with pytest.raises(ConfigError, match="name an agent that ranks programs"):
+        with pytest.raises(ConfigError, match="names no agent that ranks programs"):
             load_agent(name, world)
-    with pytest.raises(ConfigError, match="give 1 or more"):
-        load_agent("selector:0|identity", world)
+    for number in ("0", "2.5", "nan", "inf", "-1", ""):
+        with pytest.raises(ConfigError, match="is not a number of runs"):
+            load_agent(f"selector:{number}|identity", world)
+    for number in ("0", "-1", "7", "nan"):
+        with pytest.raises(ConfigError, match="is not a confidence"):
+            load_agent(f"cascade:{number}|identity", world)
+    with pytest.raises(ConfigError, match="is no number"):
+        load_agent("cascade:x|identity", world)

@@ -20,7 +20,7 @@ from agents.registry import load_agent
 from eval.leaks import refuse_leaks
 from polar_env.cli import main
 from polar_env.cli.train import TrainConfig
-from polar_env.errors import ConfigError, FingerprintError, LeakError
+from polar_env.errors import ConfigError, FingerprintError, LeakError, NonFiniteError
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program
 from polar_env.questions import Prompt, Prompts, Question, make_prompt
@@ -100,6 +100,19 @@ def test_it_learns_which_program_a_question_wants_and_is_saved(
     unlike = RecordedWorld(world.card, world.questions, world.arrays, planted_reduction(1))
     with pytest.raises(FingerprintError, match="reads states reduced in another way"):
         load_agent(str(folder), unlike)
+
+
+def test_what_cannot_be_taught_says_why(tmp_path: Path) -> None:
+    world = planted(DROPS)
+    with pytest.raises(NonFiniteError, match="nothing was saved"):
+        train_peer(world, tmp_path, "blockdrop", BlockDropConfig(learning_rate=1e30, epochs=3))
+    assert not list(tmp_path.rglob("agent.json"))
+    wrong = np.zeros_like(world.arrays["right"])
+    hopeless = RecordedWorld(world.card, world.questions, world.arrays | {"right": wrong}, world.reduction)
+    with pytest.raises(ConfigError, match="nothing to imitate"):
+        train_peer(hopeless, tmp_path, "polar", PolarConfig(epochs=1))
+    with pytest.raises(ValueError, match="do not divide the width"):
+        PolarConfig(width=10, heads=4)
 
 
 def planted_reduction(seed: int) -> Reduction:

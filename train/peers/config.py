@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from polar_env.config import Config
 
@@ -50,6 +50,12 @@ class PolarConfig(PeerConfig):
     identity_weight: float = Field(default=0.3, ge=0, le=1)
     """Weight of the identity where a shorter program is right."""
 
+    @model_validator(mode="after")
+    def _heads_divide(self) -> PolarConfig:
+        if self.width % self.heads:
+            raise ValueError(f"heads {self.heads} do not divide the width {self.width}")
+        return self
+
 
 class DrLLMConfig(PeerConfig):
     """Dr.LLM (arXiv 2510.12773)."""
@@ -73,7 +79,7 @@ class BlockDropConfig(PeerConfig):
     """Hidden units of the policy."""
     penalty: float = Field(default=1.0, ge=0)
     """A wrong answer's reward is minus this; a right one's is 1 minus the square of the share of layers kept."""
-    bound: float = Field(default=0.8, gt=0.5, le=1)
+    bound: float = Field(default=0.8, gt=0.5, lt=1)
     """While it learns, the policy keeps a layer with at most this probability, and drops it with at most this."""
     entropy: float = Field(default=0.1, ge=0)
     """Weight of the policy's entropy."""

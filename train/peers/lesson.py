@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agents.menu import Scorer
+from polar_env.errors import NonFiniteError
 from polar_env.program import Program
 from train.peers.config import PeerConfig
 
@@ -91,7 +92,13 @@ def minimise(
         for batch in torch.randperm(questions).split(config.batch_size):
             optimiser.param_groups[0]["lr"] = config.learning_rate * schedule(step / total, step)
             optimiser.zero_grad()
-            loss_of(batch, epoch).backward()
+            loss = loss_of(batch, epoch)
+            if not torch.isfinite(loss):
+                raise NonFiniteError(
+                    f"the loss is {loss.item()} at step {step} of {total}; nothing was saved. Take smaller steps "
+                    f"(learning_rate is {config.learning_rate})."
+                )
+            loss.backward()
             optimiser.step()
             step += 1
     network.eval()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from agents.peers.polar import PolarScorer
 from agents.peers.segments import OPERATIONS, express
+from polar_env.errors import ConfigError
 from train.peers.config import PolarConfig
 from train.peers.lesson import Lesson, Taught, minimise
 
@@ -56,6 +57,8 @@ def teach_polar(lesson: Lesson, config: PolarConfig) -> Taught:
     columns, starts, operations = express(lesson.programs, lesson.depth)
     weights = torch.from_numpy(_weights(lesson, columns, config))  # [Q, M]
     asks = torch.nonzero(weights.sum(1))[:, 0]  # where no program is right there is nothing to imitate
+    if not len(asks):
+        raise ConfigError("no recorded program is right on any question, so there is nothing to imitate.")
     weights, read = weights[asks], lesson.read[asks]
     begin = weights @ torch.from_numpy(starts[:, 1:] / (lesson.depth - 1))  # [Q, D - 1]
     weight = weights.sum(1, keepdim=True)  # [Q, 1]
