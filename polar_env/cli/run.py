@@ -73,15 +73,17 @@ def _respond(config: RunConfig, world: LiveWorld, agent: Responder, ask: Ask) ->
     started = time.perf_counter()
     response = agent.respond([ask])[0]
     seconds = time.perf_counter() - started
-    programs = [str(program) for program in response.programs]
+    program = str(response.answered_by)
     stream = sys.stderr if config.json_output else sys.stdout
-    print(f"{agent.name}: {response.answer.text}   [{1000 * seconds:.0f} ms, {len(programs)} runs]", file=stream)
+    print(
+        f"{agent.name}: {response.answer.text}   [{1000 * seconds:.0f} ms, {len(response.programs)} runs]", file=stream
+    )
     answers = {
-        agent.name: {"program": programs[0], "layers": sum(map(len, response.programs)), "text": response.answer.text,
+        agent.name: {"program": program, "layers": sum(map(len, response.programs)), "text": response.answer.text,
                      "seconds": seconds},
         "identity": _answer(config, world, ask, "identity", world.identity),
     }  # fmt: skip
-    return {"question": ask.text, "agent": agent.name, "program": programs[0], "answers": answers}
+    return {"question": ask.text, "agent": agent.name, "program": program, "answers": answers}
 
 
 def _answer(config: RunConfig, world: LiveWorld, ask: Ask, name: str, program: Program) -> dict[str, Any]:

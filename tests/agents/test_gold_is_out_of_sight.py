@@ -29,7 +29,16 @@ from polar_env.runner.schedule import Execution
 from polar_env.worlds import LiveWorld
 from tests.worlds import world_of
 
-NAMES = ("identity", "random", "static:0-1 3", "policy", "early-exit:0.2", "majority:2", "ensemble:0-3|0-1 3")
+NAMES = (
+    "identity",
+    "random",
+    "static:0-1 3",
+    "policy",
+    "early-exit:0.2",
+    "majority:2",
+    "ensemble:0-3|0-1 3",
+    "selector:2|static:0-1 3",
+)
 QUESTIONS = [
     Question.of(f"What is {n} + {n + 1}?", f"gold{n}", equation=f"{n} + {n + 1} =", choices=choices)
     for n in range(50)
@@ -198,7 +207,8 @@ def test_one_ask_typed_is_decided_as_in_an_evaluation(tiny_llm: FrozenLLM, tmp_p
         ask = Ask.typed(question.text)
         assert ask.id == question.id
         (made,) = chosen(alone, [ask])
-        assert str(made.programs[0]) == rows["program"][question.id]
+        answering = made.answered_by if isinstance(made, Response) else made.program
+        assert str(answering) == rows["program"][question.id]
         if isinstance(made, Response):
             assert made.answer.text == rows["answer"][question.id]
     if name in ("random", "policy", "early-exit:0.2"):

@@ -105,12 +105,12 @@ def test_it_learns_which_program_a_question_wants_and_is_saved(
 def test_what_cannot_be_taught_says_why(tmp_path: Path) -> None:
     world = planted(DROPS)
     with pytest.raises(NonFiniteError, match="nothing was saved"):
-        train_peer(world, tmp_path, "blockdrop", BlockDropConfig(learning_rate=1e30, epochs=3))
+        train_peer(world, tmp_path, "blockdrop", BlockDropConfig(look=LOOK, learning_rate=1e30, epochs=3))
     assert not list(tmp_path.rglob("agent.json"))
     wrong = np.zeros_like(world.arrays["right"])
     hopeless = RecordedWorld(world.card, world.questions, world.arrays | {"right": wrong}, world.reduction)
     with pytest.raises(ConfigError, match="nothing to imitate"):
-        train_peer(hopeless, tmp_path, "polar", PolarConfig(epochs=1))
+        train_peer(hopeless, tmp_path, "polar", PolarConfig(look=LOOK, epochs=1))
     with pytest.raises(ValueError, match="do not divide the width"):
         PolarConfig(width=10, heads=4)
 
