@@ -92,7 +92,10 @@ def minimise(
         for batch in torch.randperm(questions).split(config.batch_size):
             optimiser.param_groups[0]["lr"] = config.learning_rate * schedule(step / total, step)
             optimiser.zero_grad()
-            loss = loss_of(batch, epoch)
+            try:
+                loss = loss_of(batch, epoch)
+            except ValueError:  # torch's distributions refuse logits that are not finite
+                loss = torch.tensor(torch.nan)
             if not torch.isfinite(loss):
                 raise NonFiniteError(
                     f"the loss is {loss.item()} at step {step} of {total}; nothing was saved. Take smaller steps "
