@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -335,3 +338,17 @@ def test_reasoning_gym_scores_its_own_questions() -> None:
         assert not is_right("1 + 1", question)
     with pytest.raises(QuestionError, match="no reasoning-gym entry"):
         is_right("1", Question.of("a", "1", verifier="reasoning_gym"))
+
+
+@pytest.mark.parametrize("name", ["arithmetic", "skills", "words"])
+def test_a_mixture_is_the_same_in_every_process(name: str) -> None:
+    """Python hashes strings anew in each process; what is sampled from a set would be other questions each time."""
+    code = f"from polar_env.questions import load_pool; print(*(q.id for q in load_pool(['{name}']).questions))"
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in ("1", "2")
+    )  # fmt: skip
+    assert first == second
