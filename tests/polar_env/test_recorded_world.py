@@ -273,4 +273,12 @@ FROZEN = {
         "reduction.safetensors": "ca8cfcb16e6b2f8aa8846ca05e0e9d7f8503d3d184620dd822c2556174f0735d",
         "world.json": "cebef4f7731b16d7999589f6e007b371099c8098f97a78d2f53a8b95263935db",
     },
+    "skills-gemma3-270m-v0": {
+        "questions.parquet": "668ce119e45c95a5f92ca0b0c8e1b4623dd4b78c8e4c1488edea6e92eef13c97",
+        "answers.parquet": "675e6dbaec9814c13f6adefdd09e256e9ec7d029999d41ed7d531fbb1afd4ef8",
+        "verdicts.safetensors": "31671ee0b34fe20b8406812f2d477ca1f11225b465fbf7da3d19f98f75ad036a",
+        "states.safetensors": "bc1f07a2f87c1cc48409dc8335c618d7c522705c97553d13dceeaa1724440d0a",
+        "reduction.safetensors": "13aa822a0a392b7a4e78a3d3d5c0ff92c2b4e13304f4036c3a52a53b9daa6b81",
+        "world.json": "9a78470d1fc1f067646bf312b7a2b702eb5574d4dd826d7d9547eef3c08fdc49",
+    },
 }
