@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from sb3_contrib import MaskablePPO
 
-from agents.predictor import KIND, PredictorAgent, correction_inputs
+from agents.predictor import KIND, PredictorAgent
 from agents.value import ValueAgent, ranked
 from polar_env.errors import NonFiniteError
 from polar_env.worlds import RecordedWorld
@@ -56,13 +56,13 @@ def fit_predictor(world: RecordedWorld, rows: NDArray[np.intp], config: Predicto
     """
     fitted, value = cross_fitted(world, rows, config.value, seed), config.value
     correction = improve(fitted, config, seed).networks.correction()
-    values = fitted.values + correction.scores(correction_inputs(value.price, fitted.observations, fitted.values))
-    best = ranked(values, fitted.doubt, fitted.costs, value.price, value.most_doubt)[:, 0]
+    # Calibrated on values out of fold alone: the correction has seen the verdicts of these questions.
+    best = ranked(fitted.values.copy(), fitted.doubt, fitted.costs, value.price, value.most_doubt)[:, 0]
     questions = np.arange(len(rows))
     start = ValueAgent(
         world.asks, [world.programs[column] for column in fitted.menu], fitted.model, look=value.look,
         price=value.price, most_doubt=value.most_doubt, name=NAME,
-        calibration=calibrate(values[questions, best].astype(float), fitted.right[questions, best]),
+        calibration=calibrate(fitted.values[questions, best].astype(float), fitted.right[questions, best]),
     )  # fmt: skip
     return PredictorAgent.on(start, correction, config.most_price)
 
