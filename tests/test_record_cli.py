@@ -73,7 +73,7 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["record"], "there is nothing to record; give --questions"),
         (["record", "check", str(tmp_path)], "unknown recorded world"),
         (["record", "reference", "--learner", "PP0"], "Did you mean 'PPO'"),
-        (["train", "--world", "skills"], "Did you mean 'skills-smollm2-135m-v0'"),
+        (["train", "--world", "skills"], "Did you mean 'skills-"),
     ):
         assert main(arguments) == 2
         assert message in capsys.readouterr().err
