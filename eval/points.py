@@ -44,15 +44,13 @@ def operating_points(summary: Summary, rows: pd.DataFrame, depth: int) -> dict[s
             "seeds": 1,
         }
         for key, of in summary.comparisons.items():
+            prefix = "delta" if key == "vs_identity" else key
             if name not in of:  # it is what the others are compared with
-                prefix = "delta" if key == "vs_identity" else key
-                share = point["agent_pass_at_1"]
                 point |= {prefix: 0.0, f"{prefix}_low": 0.0, f"{prefix}_high": 0.0}
-                point[f"{key.removeprefix('vs_')}_pass_at_1"] = share
+                point[f"{key.removeprefix('vs_')}_pass_at_1"] = point["agent_pass_at_1"]
             else:
                 compared = of[name][ALL_TASKS]
                 delta, base = compared.delta, compared.base
-                prefix = "delta" if key == "vs_identity" else key
                 point |= {prefix: delta.value, f"{prefix}_low": delta.low, f"{prefix}_high": delta.high}
                 point[f"{key.removeprefix('vs_')}_pass_at_1"] = float(answered[base].dropna().astype(bool).mean())
         grouped["points" if method.role == "agent" else "baselines"].append(point)

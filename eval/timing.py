@@ -70,7 +70,8 @@ def time_methods(
     Args:
         world: executes.
         methods: what to time.
-        asks: at least two questions; all but the first of each prompt are timed, at most four batches of each size.
+        asks: at least two questions; all but the first of each prompt are timed, half of them at least, at most four
+            batches of each size.
         folder: that of the methods' results; a JSON file there keeps the timings.
         progress: shows how far it is.
     """
@@ -93,11 +94,11 @@ def read_timings(folder: Path) -> list[Timing]:
 
 def _time(world: LiveWorld, method: Method, asks: Sequence[Ask], size: int) -> Timing:
     prompts = {world.prompts[ask.task].digest: ask for ask in reversed(asks)}
-    first = list(prompts.values())
-    timed = [ask for ask in asks if ask not in first]
-    batches = [timed[i : i + size] for i in range(0, len(timed), size)][:4]
+    first = list(prompts.values())[: len(asks) // 2]  # the others are timed
+    timed = [ask for ask in asks if ask not in first][: 4 * size]
+    batches = [timed[i : i + size] for i in range(0, len(timed), size)]
     with world.from_nothing():
-        programs = _programs(method, timed[: 4 * size])
+        programs = _programs(method, timed)
     with world.from_nothing():
         started = time.perf_counter()
         pairs = [(ask, program) for ask in first for program in programs]

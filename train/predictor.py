@@ -57,7 +57,7 @@ def fit_predictor(world: RecordedWorld, rows: NDArray[np.intp], config: Predicto
     fitted, value = cross_fitted(world, rows, config.value, seed), config.value
     correction = improve(fitted, config, seed).networks.correction()
     # Calibrated on values out of fold alone: the correction has seen the verdicts of these questions.
-    best = ranked(fitted.values.copy(), fitted.doubt, fitted.costs, value.price, value.most_doubt)[:, 0]
+    best = ranked(fitted.values, fitted.doubt, fitted.costs, value.price, value.most_doubt)[:, 0]
     questions = np.arange(len(rows))
     start = ValueAgent(
         world.asks, [world.programs[column] for column in fitted.menu], fitted.model, look=value.look,

@@ -167,7 +167,9 @@ def _from_world(config: QuickstartConfig, recorded: RecordedWorld) -> tuple[dict
         )
     )
     _say("live evaluation on held-out questions")
-    shipped = [name for name in TRAINED if read_card(find_agents(name)[0]).fingerprint == recorded.fingerprint]
+    cards = {name: read_card(find_agents(name)[0]) for name in TRAINED}
+    here = recorded.fingerprint, recorded.prompts
+    shipped = [name for name, card in cards.items() if (card.fingerprint, card.prompts) == here]
     return _evaluated(config, agent=(str(agent), *shipped)) | {"search": searched}, agent
 
 

@@ -20,7 +20,7 @@ __all__ = ["CONFIG", "TrainConfig", "run"]
 
 class TrainConfig(QuestionsConfig):
     """Imitate traces, then PPO; run again, it resumes. wandb is offline unless WANDB_MODE=online. With --world an agent
-    learns from a recorded world, in seconds and without an LLM.
+    learns from a recorded world, its questions and model, in seconds or minutes and without an LLM.
     """
 
     world: str = ""

@@ -20,7 +20,7 @@ from train.peers.config import PeerConfig
 from train.peers.drllm import teach_drllm
 from train.peers.lesson import Lesson, Taught
 from train.peers.polar import teach_polar
-from train.value import menu_costs
+from train.value import menu_costs, observations_of
 
 __all__ = ["PEERS", "train_peer"]
 
@@ -59,8 +59,7 @@ def train_peer(world: RecordedWorld, folder: Path, name: str, config: PeerConfig
 
 
 def _fit(world: RecordedWorld, rows: Rows, name: str, config: PeerConfig, seed: int) -> MenuAgent:
-    costs, start = menu_costs(world, config.look), world.identity.layers[: config.look]
-    observations = world.observations([(world.questions[row].ask, start) for row in rows])
+    costs, observations = menu_costs(world, config.look), observations_of(world, rows, config.look)
     lesson = Lesson(world.programs, world.depth, observations, world.arrays["right"][rows], costs)
     torch.manual_seed(seed)
     taught = PEERS[name](lesson, config)
