@@ -53,10 +53,6 @@ class PredictorAgent(ValueAgent):
             calibration=agent.calibration, name=agent.name, correction=correction, most_price=most_price,
         )  # fmt: skip
 
-    def at_price(self, price: float) -> PredictorAgent:
-        """The same agent at another price: the dial between accuracy and cost."""
-        return self.on(super().at_price(price), self.correction, self.most_price)
-
     def values(self, observations: Array) -> Array:
         """The corrected values, ``[N, M]``."""
         values = super().values(observations)

@@ -10,9 +10,11 @@ Letters: ``N`` asks, ``M`` programs of the menu, ``O`` numbers of an observation
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,12 +171,11 @@ class ValueAgent:
         self.unused = executed - np.array([len(program) for program in programs])
         self.costs = executed / world.depth
 
-    def at_price(self, price: float) -> ValueAgent:
+    def at_price(self, price: float) -> Self:
         """The same agent at another price: the dial between accuracy and cost."""
-        return ValueAgent(
-            self.world, self.programs, self.model, look=self.look, price=price, most_doubt=self.most_doubt,
-            calibration=self.calibration, name=f"{self.name}@{price:g}",
-        )  # fmt: skip
+        priced = copy(self)
+        priced.price, priced.name = price, f"{self.name}@{price:g}"
+        return priced
 
     def decide(self, asks: Sequence[Ask]) -> list[Decision]:
         """The programs of the menu; see `ranked`."""
