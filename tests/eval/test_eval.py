@@ -24,6 +24,7 @@ from eval.summary import shorter_share, summarise
 from eval.summary_tables import slower_notes
 from eval.timing import Timing, read_timings, time_methods
 from polar_env.errors import ConfigError, FingerprintError, LeakError
+from polar_env.llm import FrozenLLM
 from polar_env.program import Program
 from polar_env.questions import (
     Ask,
@@ -40,6 +41,7 @@ from polar_env.runner import Verdict, VerdictStore
 from polar_env.runner.batches import Target
 from polar_env.runner.schedule import Execution
 from polar_env.worlds import LiveWorld
+from tests.worlds import world_of
 
 IDENTITY = method_of(StaticAgent(Program.identity(4), "identity"))
 SHORT = method_of(StaticAgent(Program((0, 1, 3)), "short"))
@@ -256,6 +258,17 @@ def test_timing_keeps_what_was_timed(world: LiveWorld, questions: list[Question]
         assert each.first_token > 0
         assert each.token_layers > 0
     assert time_methods(world, METHODS[:2], asks, tmp_path) == timings == read_timings(tmp_path)
+
+
+def test_timing_with_a_prompt_for_each_question(tiny_llm: FrozenLLM, tmp_path: Path) -> None:
+    """A question of each prompt makes worked examples ready, but half of the questions are timed in any case."""
+    prompts = Prompts(
+        default=Prompt(style="qa", max_new_tokens=2), by_task={"b": Prompt(style="bare", max_new_tokens=2)}
+    )
+    asks = [Ask("What is 1 + 2?", "a"), Ask("What is 2 + 3?", "b")]
+    timings = time_methods(world_of(tiny_llm, prompts), METHODS[:1], asks, tmp_path)
+    assert {each.questions for each in timings} == {1}
+    assert all(each.seconds > 0 and each.start_seconds > 0 for each in timings)
 
 
 def test_operating_points_are_what_the_rows_say(results: Results) -> None:
