@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.base import Responder
+from agents.on_record import choose_on_record
 from agents.registry import load_agent, read_cards
 from eval.leaks import refuse_leaks
 from eval.statistics import Estimate, mean
 from eval.table import Table
 from polar_env.errors import ConfigError
 from polar_env.program import Program
-from polar_env.runner.choosing import no_verdicts_for
 from polar_env.worlds import RecordedWorld
 
 __all__ = ["AtPrice", "at_prices", "price_table"]
@@ -91,11 +91,8 @@ def _judged(world: RecordedWorld, name: str, rows: NDArray[np.intp]) -> NDArray[
     agent = load_agent(name, world)
     if isinstance(agent, Responder):
         raise ConfigError(f"'{name}' answers out of several runs of the LLM, which a recorded world does not hold.")
-    with no_verdicts_for(name):
-        decisions = agent.decide([world.questions[row].ask for row in rows])
-    right = world.arrays["right"][rows, [world.column(decision.program) for decision in decisions]]
-    layers = [len(decision.program) + decision.layers for decision in decisions]
-    return np.stack([right.astype(float), np.array(layers) / world.depth])
+    chosen, costs = choose_on_record(world, agent, rows)
+    return np.stack([world.arrays["right"][rows, chosen].astype(float), costs])
 
 
 def price_table(found: Sequence[AtPrice]) -> Table:

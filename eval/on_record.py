@@ -6,17 +6,15 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from agents.base import Agent, Responder
 from agents.fixed import StaticAgent, TaskStaticAgent
+from agents.on_record import choose_on_record
 from agents.registry import load_agents, read_cards
 from eval.headroom import LearnerScore, score_learner
 from eval.leaks import refuse_leaks
 from eval.methods import BEST_STATIC, BEST_STATIC_PER_TASK, IDENTITY, method_of, with_distinct_names
 from polar_env.errors import ConfigError, QuestionError
 from polar_env.program import Program
-from polar_env.runner.choosing import no_verdicts_for
 from polar_env.worlds import RecordedWorld
 
 __all__ = ["score_agents"]
@@ -70,10 +68,7 @@ def score_agents(
                 "live, without --world."
             )
         started = time.perf_counter()
-        with no_verdicts_for(name):
-            decisions = agent.decide([question.ask for question in questions])
+        chosen, costs = choose_on_record(world, agent, rows)
         seconds = time.perf_counter() - started
-        chosen = np.array([[world.column(decision.program) for decision in decisions]])
-        layers = np.array([[len(decision.program) + decision.layers for decision in decisions]])
-        scores[name] = score_learner(world, rows, chosen, layers / world.depth, best, seconds)
+        scores[name] = score_learner(world, rows, chosen[None], costs[None], best, seconds)
     return scores

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from agents.base import Agent
 from agents.card import save_agent
+from agents.on_record import choose_on_record
 from polar_env.config import Config
-from polar_env.runner.choosing import no_verdicts_for
 from polar_env.runtime import torch_threads
 from polar_env.worlds import RecordedWorld, Reduction
 from train.baselines import save_static_programs
@@ -81,12 +81,10 @@ def judge(world: RecordedWorld, agent: Agent, seen: Rows, rows: Rows) -> dict[st
         rows: rows of the others.
     """
     right = world.arrays["right"]
-    with no_verdicts_for(agent.name):
-        decisions = agent.decide([world.questions[row].ask for row in rows])
-    chosen = [world.column(decision.program) for decision in decisions]
+    chosen, costs = choose_on_record(world, agent, rows)
     return {
         "pass_at_1": float(right[rows, chosen].mean()),
-        "cost": float(np.mean([len(each.program) + each.layers for each in decisions])) / world.depth,
+        "cost": float(costs.mean()),
         "static_pass_at_1": float(right[rows, right[seen].mean(0).argmax()].mean()),
         "identity_pass_at_1": float(right[rows, 0].mean()),
         "questions": len(rows),
