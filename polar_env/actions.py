@@ -8,6 +8,7 @@ Axis letters: ``D`` the model's depth, ``A`` the number of actions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from polar_env.errors import ConfigError, ForbiddenActionError, ProgramError, UnknownNameError
 from polar_env.program import MAX_BLOCK, Program
 
-__all__ = ["LANGUAGES", "ActionLanguage", "Draft", "LayersLanguage", "SegmentsLanguage", "make_language"]
+__all__ = [
+    "LANGUAGES", "ActionLanguage", "Draft", "LayersLanguage", "ListedLanguage", "SegmentsLanguage", "make_language",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -208,6 +211,70 @@ class SegmentsLanguage(_Language):
         """The action in words."""
         length = action % MAX_BLOCK + 1
         return f"{self.OPERATIONS[action // MAX_BLOCK]} {length} layer{'s' if length > 1 else ''}"
+
+
+class ListedLanguage:
+    """A language whose actions lead to listed programs only, such as those of a recorded world.
+
+    Args:
+        language: what spells programs.
+        programs: the programs that may be spelt; those that the language cannot spell are left out.
+
+    Raises:
+        ConfigError: if the language spells none of them.
+    """
+
+    def __init__(self, language: ActionLanguage, programs: Sequence[Program]) -> None:
+        self.language = language
+        self.n_actions, self.max_layers = language.n_actions, language.max_layers
+        self._listed = {program.layers for program in programs}
+        self._prefixes = {layers[:length] for layers in self._listed for length in range(len(layers) + 1)}
+        self._leads: dict[Draft, bool] = {}
+        self._masks: dict[Draft, NDArray[np.bool_]] = {}
+        if not self._leads_on(Draft()):
+            raise ConfigError(
+                f"none of {len(self._listed)} recorded programs can be spelt in this action language; choose another "
+                "language, or a wider window."
+            )
+
+    def mask(self, draft: Draft) -> NDArray[np.bool_]:
+        """Which actions lead on to a listed program, ``bool [A]``, True = allowed."""
+        if draft not in self._masks:
+            mask = self.language.mask(draft)
+            for action in np.flatnonzero(mask).tolist():
+                mask[action] = self._leads_on(self.language.apply(draft, action))
+            self._masks[draft] = mask
+        return self._masks[draft].copy()
+
+    def apply(self, draft: Draft, action: int) -> Draft:
+        """The draft after an allowed action; raises ForbiddenActionError for any other."""
+        after = self.language.apply(draft, action)
+        if not self._leads_on(after):
+            raise ForbiddenActionError(
+                f"action {action} ({self.describe(action)}) leads to no recorded program; choose among "
+                "info['action_mask'] (True = allowed), or execute live."
+            )
+        return after
+
+    def encode(self, program: Program) -> list[int]:
+        """The actions that spell a program; raises ProgramError where the language cannot spell it."""
+        return self.language.encode(program)
+
+    def describe(self, action: int) -> str:
+        """The action in words."""
+        return self.language.describe(action)
+
+    def _leads_on(self, draft: Draft) -> bool:
+        """Whether some actions complete the draft to a listed program."""
+        if draft not in self._leads:
+            if draft.finished:
+                self._leads[draft] = draft.layers in self._listed
+            else:
+                self._leads[draft] = draft.layers in self._prefixes and any(
+                    self._leads_on(self.language.apply(draft, action))
+                    for action in np.flatnonzero(self.language.mask(draft)).tolist()
+                )
+        return self._leads[draft]
 
 
 LANGUAGES = ("layers", "segments")

@@ -38,7 +38,7 @@ def search(
     Returns:
         One trace for each question, in the order of the questions.
     """
-    moves = CachedMoves(make_moves(world.depth, config), world.executes)
+    moves = CachedMoves(make_moves(world.depth, config), world.programs)
     trees = [Tree(question, moves, config, seed) for question in questions]
     while growing := [tree for tree in trees if tree.simulations_left]:
         each = -(-config.rows // len(growing))  # programs of one tree, rounded up

@@ -7,7 +7,7 @@ Letters: ``D`` the model's depth.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from operator import eq
 from typing import Protocol
@@ -156,15 +156,16 @@ class CachedMoves:
 
     Args:
         moves: the moves.
-        executes: whether a world has verdicts on a program; states of others are left out.
+        programs: the programs that a recorded world has; states of others are left out. None leaves out none.
     """
 
-    def __init__(self, moves: Moves, executes: Callable[[Program], bool]) -> None:
+    def __init__(self, moves: Moves, programs: Sequence[Program] | None) -> None:
         self.depth, self.root, self.least_layers = moves.depth, moves.root, moves.least_layers
         self.program = lru_cache(maxsize=1 << 14)(moves.program)
+        listed = None if programs is None else set(programs)
 
         def children(state: State) -> list[State]:
-            return [child for child in moves.children(state) if executes(self.program(child))]
+            return [child for child in moves.children(state) if listed is None or self.program(child) in listed]
 
         self.children = lru_cache(maxsize=512)(children)  # a state has hundreds of children, so keep few
 

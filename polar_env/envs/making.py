@@ -7,14 +7,14 @@ from typing import Any
 
 from polar_env.errors import UnknownNameError
 from polar_env.questions import SPLITS, Prompt, Prompts, Question, load_pool, make_prompt, without_examples
-from polar_env.worlds import LiveWorld, World
+from polar_env.worlds import LiveWorld, RecordedWorld, World
 
 __all__ = ["make_world"]
 
 
 def make_world(
     model: Any,
-    questions: str | Sequence[str] | Sequence[Question],
+    questions: str | Sequence[str] | Sequence[Question] | None,
     prompt: str | Prompt | Prompts,
     split: str | None,
 ) -> tuple[World, list[Question]]:
@@ -22,7 +22,7 @@ def make_world(
 
     Args:
         model: a world, a `FrozenLLM`, or whatever `load_llm` takes.
-        questions: question specs, or questions.
+        questions: question specs, or questions; None takes those of a recorded world, or the mixture ``arithmetic``.
         prompt: prompts, or the name of one whose examples come from the train questions; a world has its own.
         split: which split of the specs to use; None is all of it.
 
@@ -34,6 +34,9 @@ def make_world(
 
     if split is not None and split not in SPLITS:
         raise UnknownNameError("split", split, SPLITS)
+    if questions is None and isinstance(model, RecordedWorld):
+        return model, [question for question in model.questions if split in (None, question.split)]
+    questions = "arithmetic" if questions is None else questions
     specs = [questions] if isinstance(questions, str) else list(questions)
     texts = [spec for spec in specs if isinstance(spec, str)]
     given = [question for question in specs if isinstance(question, Question)]

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from polar_env.actions import Draft
+from polar_env.actions import Draft, ListedLanguage
 from polar_env.envs.config import EnvConfig
 from polar_env.questions import Ask
 from polar_env.worlds import AskWorld
@@ -31,7 +31,8 @@ class Observer:
 
     def __init__(self, world: AskWorld, config: EnvConfig) -> None:
         self.world, self.depth = world, world.depth
-        self.language = config.make_language(world.depth)
+        language = config.make_language(world.depth)
+        self.language = language if world.programs is None else ListedLanguage(language, world.programs)
         self.observe_layers = config.observe == "layers"
         self.observation_space = spaces.Dict(
             {

@@ -34,7 +34,8 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
     last (the run of consecutive layers since the last jump or repeat, at most 4); ``D + 1`` stops and answers.
     With ``language="segments"``, ``Discrete(12)``: at the cursor skip, keep or repeat 1 to 4 layers; the episode ends
     when the cursor reaches ``D``. Allowed actions: ``info["action_mask"]`` and `action_masks`, True = allowed, never
-    empty; ``env.action_space.sample()`` draws among them.
+    empty; ``env.action_space.sample()`` draws among them. On a recorded world they lead to recorded programs only, and
+    only its questions can be asked.
 
     ## Observation Space
     ``Dict`` of float32 boxes: ``hidden [2 H]``, the last prompt token's hidden state and the mean over the question's
@@ -54,10 +55,11 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
     ``identity_right``.
 
     ## Arguments
-    ``model`` (a world, a `FrozenLLM`, a name, folder or hub id), ``questions`` (specs or `Question` objects),
-    ``prompt`` (a name, `Prompt` or `Prompts`; a world has its own), ``split`` (train, validation, test or None for
-    all), and the fields of `EnvConfig`: ``layer_cost``, ``language``, ``max_layers``, ``window``, ``observe``,
-    ``relative``, ``shaping``, ``gamma``. ``render_mode`` is ``"ansi"`` or ``"rgb_array"``.
+    ``model`` (a world, live or recorded, a `FrozenLLM`, a name, folder or hub id), ``questions`` (specs or `Question`
+    objects; by default those of a recorded world, or the mixture ``arithmetic``), ``prompt`` (a name, `Prompt` or
+    `Prompts`; a world has its own), ``split`` (train, validation, test or None for all), and the fields of `EnvConfig`:
+    ``layer_cost``, ``language``, ``max_layers``, ``window``, ``observe``, ``relative``, ``shaping``, ``gamma``.
+    ``render_mode`` is ``"ansi"`` or ``"rgb_array"``.
 
     ## Version History
     v0: first version.
@@ -71,7 +73,7 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
     def __init__(
         self,
         model: Any = "smollm2-135m",
-        questions: str | Sequence[str] | Sequence[Question] = "arithmetic",
+        questions: str | Sequence[str] | Sequence[Question] | None = None,
         prompt: str | Prompt | Prompts = "restate-6",
         split: str | None = "train",
         render_mode: str | None = None,

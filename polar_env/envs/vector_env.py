@@ -44,7 +44,7 @@ class ProgramVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         self,
         num_envs: int = 1,
         model: Any = "smollm2-135m",
-        questions: str | Sequence[str] | Sequence[Question] = "arithmetic",
+        questions: str | Sequence[str] | Sequence[Question] | None = None,
         prompt: str | Prompt | Prompts = "restate-6",
         split: str | None = "train",
         render_mode: str | None = None,

@@ -55,6 +55,11 @@ class _Prompted(Generic[AnyRunner]):
         return self.llm.identity
 
     @property
+    def programs(self) -> None:
+        """Any program can be executed."""
+        return None
+
+    @property
     def read_out_flops(self) -> float:
         """Floating-point operations of reading out one token."""
         return self.llm.flops.of_read_out
@@ -135,10 +140,6 @@ class LiveWorld(_Prompted[Runner]):
     def fingerprint(self) -> str:
         """The LLM's fingerprint."""
         return self.llm.fingerprint
-
-    def executes(self, program: Program) -> bool:
-        """Whether a program fits the LLM."""
-        return all(0 <= layer < self.depth for layer in program.layers)
 
     def check(self, questions: Sequence[Question]) -> None:
         """Encode all questions, so that one that does not fit is refused before a run starts.

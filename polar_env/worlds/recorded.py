@@ -119,10 +119,6 @@ class RecordedWorld(RecordedAsks):
         """The prompts that questions were asked under."""
         return self.card.prompts
 
-    def executes(self, program: Program) -> bool:
-        """Whether a program was recorded."""
-        return program in self._columns
-
     @cached_property
     def costs(self) -> NDArray[np.float64]:
         """Executed layers / D of each program, ``[P]``."""

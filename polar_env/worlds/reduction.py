@@ -134,6 +134,11 @@ class ReducedAsks:
         return self.unreduced.identity
 
     @property
+    def programs(self) -> Sequence[Program] | None:
+        """The programs that can be executed, None for any."""
+        return self.unreduced.programs
+
+    @property
     def observed(self) -> ObservedStates:
         """What `observations` consist of."""
         return self.reduction.observed

@@ -50,6 +50,10 @@ class AskWorld(Protocol):
         """The program of the normal pass."""
 
     @property
+    def programs(self) -> Sequence[Program] | None:
+        """The programs that were recorded; None where any can be executed."""
+
+    @property
     def read_out_flops(self) -> float:
         """Floating-point operations of reading out one token."""
 
@@ -89,9 +93,6 @@ class World(AskWorld, Protocol):
     @property
     def prompts(self) -> Prompts:
         """The prompt of each task."""
-
-    def executes(self, program: Program) -> bool:
-        """Whether there are verdicts on a program: a live world executes any, a recorded one has some."""
 
     def check(self, questions: Sequence[Question]) -> None:
         """Refuse questions that cannot be executed, before anything runs.

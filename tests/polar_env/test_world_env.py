@@ -19,7 +19,7 @@ from polar_env.envs.world_env import WorldEnv, WorldVectorEnv
 from polar_env.errors import ConfigError, EpisodeError, ForbiddenActionError, UnknownNameError
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program, single_edits
-from polar_env.worlds import LiveWorld, RecordedWorld, open_world
+from polar_env.worlds import LiveWorld, NotRecordedError, RecordedWorld, open_world
 from tests.polar_env.test_recorded_world import QUESTIONS, live, recorded
 from tests.worlds import world_of
 
@@ -153,3 +153,49 @@ def test_a_draw_after_seeding_fits_an_episode_that_starts_anew() -> None:
         action = int(env.action_space.sample())
         assert info["action_mask"][action] or over
         assert first[action] or not (first & info["action_mask"]).any()
+
+
+@pytest.mark.parametrize("language", ["layers", "segments"])
+def test_program_env_plays_a_recorded_world_as_the_llm(live: LiveWorld, recorded: RecordedWorld, language: str) -> None:
+    """The same environment on both worlds; on the record the mask leads to recorded programs, and to each of them."""
+    envs = [
+        polar_env.ProgramEnv(recorded, split=None, language=language),
+        polar_env.ProgramEnv(live, QUESTIONS, split=None, language=language),
+    ]
+    rng = np.random.default_rng(0)
+    played = set()
+    for episode in range(100):
+        infos = [env.reset(seed=episode, options={"question": episode % len(QUESTIONS)})[1] for env in envs]
+        over = False
+        while not over:
+            assert not (infos[0]["action_mask"] & ~infos[1]["action_mask"]).any()
+            action = np.int64(rng.choice(np.flatnonzero(infos[0]["action_mask"])))
+            stepped = [env.step(action) for env in envs]
+            assert stepped[0][1] == stepped[1][1]
+            assert stepped[0][2] == stepped[1][2]
+            over, infos = stepped[0][2], [step[4] for step in stepped]
+        assert {key: infos[0][key] for key in ("program", "right", "question", "identity_right")} == {
+            key: infos[1][key] for key in ("program", "right", "question", "identity_right")
+        }
+        played.add(infos[0]["program"])
+    assert played == {str(program) for program in recorded.programs}
+
+
+def test_program_env_refuses_what_was_not_recorded(recorded: RecordedWorld) -> None:
+    env = polar_env.ProgramEnv(recorded, split=None, language="layers")
+    env.reset(seed=0)
+    with pytest.raises(ForbiddenActionError, match="no recorded program"):
+        env.step(np.int64(3))
+    with pytest.raises(NotRecordedError):
+        polar_env.ProgramEnv(recorded, ["arithmetic"])
+    with pytest.raises(ConfigError, match="none of 5 recorded programs"):
+        polar_env.ProgramEnv(recorded, split=None, language="layers", max_layers=2)
+
+
+def test_checkers_pass_on_a_recorded_world(recorded: RecordedWorld) -> None:
+    make: Any = partial(polar_env.ProgramEnv, recorded, split=None)
+    check_env(make())
+    check_env_sb3(make())
+    polar_env.check_vector_env(
+        lambda lanes: polar_env.ProgramVectorEnv(lanes, recorded, split=None), make, steps=40, tolerance=0.0
+    )
