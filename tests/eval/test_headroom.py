@@ -11,8 +11,9 @@ from eval.headroom import LearnerScore, headroom, score_learner
 from eval.submission import Submission, read_submission, score_submission
 from polar_env.errors import ConfigError, FingerprintError, QuestionError, UnknownNameError
 from polar_env.program import Program
-from polar_env.questions import Prompts, Question, make_prompt
-from polar_env.worlds import NotRecordedError, RecordedWorld, Reduction, WorldCard, open_world, write_world
+from polar_env.questions import Question
+from polar_env.worlds import NotRecordedError, RecordedWorld, open_world, write_world
+from tests.recording import made_world
 
 PROGRAMS = [Program((0, 1, 2, 3)), Program((0, 1, 3)), Program((0, 1, 1, 2, 3)), Program((0, 3))]
 RIGHT = np.array([[0, 1, 0, 0], [0, 1, 1, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]], bool)
@@ -22,19 +23,7 @@ ROWS = np.arange(5)
 
 def world_of(right: np.ndarray, split: str = "test", tasks: str = "a") -> RecordedWorld:
     questions = [Question.of(f"{n}", "1", task=tasks[n % len(tasks)], split=split) for n in range(len(right))]
-    states = np.zeros((len(right), 1, 2, 3), np.float32) + np.arange(3, dtype=np.float32)
-    reduction = Reduction.fit(states + np.random.default_rng(0).normal(size=states.shape).astype(np.float32), [0], 2)
-    card = WorldCard(
-        name="hand", model="m", fingerprint="f", depth=4, dtype="float32", verdicts_dtype="float32", device="cpu",
-        verdicts_device="cpu",
-        versions={}, prompts=Prompts.for_all(make_prompt("qa-0", questions)), sources=["made"], licence="CC0-1.0",
-        programs=[str(program) for program in PROGRAMS], depths=[0],
-    )  # fmt: skip
-    arrays = {
-        "right": right, "log_prob": np.zeros(right.shape, np.float16), "own": np.zeros((*right.shape, 3), np.float16),
-        "codes": np.zeros((len(right), 1, 4), np.float16),
-    }  # fmt: skip
-    return RecordedWorld(card, questions, arrays, reduction)
+    return made_world(questions, PROGRAMS, right, codes=np.zeros((len(right), 1, 4), np.float16))
 
 
 def scored(chosen: list[list[int]], costs: list[float] | None = None) -> LearnerScore:
@@ -103,7 +92,7 @@ def test_a_submission_is_scored_by_its_choices(world: RecordedWorld, tmp_path: P
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"checksum": "0" * 64}, FingerprintError, r"'mine' chose in 'hand' \(0000000000000000\)"),
+        ({"checksum": "0" * 64}, FingerprintError, r"'mine' chose in 'made' \(0000000000000000\)"),
         ({"world": "other"}, FingerprintError, "Choose again in this world"),
         ({"learned_from": "train+test"}, ConfigError, "learned from train\\+test and is scored on test"),
         ({"choices": {"nobody": ["0-3"]}}, UnknownNameError, "unknown test question 'nobody'"),

@@ -23,11 +23,11 @@ from polar_env.cli.train import TrainConfig
 from polar_env.errors import ConfigError, FingerprintError, LeakError, NonFiniteError
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program
-from polar_env.questions import Prompt, Prompts, Question, make_prompt
-from polar_env.worlds import RecordedWorld, Reduction, WorldCard, write_world
+from polar_env.questions import Prompt, Question
+from polar_env.worlds import RecordedWorld, write_world
 from polar_env.worlds.recorded import WORLDS
 from tests.planted import PRODUCTS, SUMS, best_program, planted_questions
-from tests.recording import recorded_world
+from tests.recording import made_world, recorded_world
 from tests.test_traces_cli import polar
 from tests.worlds import world_of
 from train.learners import LEARNERS
@@ -64,17 +64,7 @@ def planted(right: tuple[int, int]) -> RecordedWorld:
     verdicts = np.zeros((count, len(PROGRAMS)), bool)
     verdicts[np.arange(count), np.where(codes[:, 1] @ direction > 0, *right)] = True
     verdicts[rng.random(count) < 0.1, 0] = True
-    states = rng.normal(size=(40, 2, 2, 16)).astype(np.float32)
-    card = WorldCard(
-        name="planted", model="m", fingerprint="f", depth=DEPTH, dtype="float32", verdicts_dtype="float32",
-        device="cpu", verdicts_device="cpu", versions={}, prompts=Prompts.for_all(make_prompt("qa-0", questions)),
-        sources=["made"], licence="CC0-1.0", programs=[str(program) for program in PROGRAMS], depths=[0, LOOK],
-    )  # fmt: skip
-    arrays = {
-        "right": verdicts, "log_prob": np.where(verdicts, 0, -9).astype(np.float16),
-        "own": np.zeros((*verdicts.shape, 3), np.float16), "codes": codes,
-    }  # fmt: skip
-    return RecordedWorld(card, questions, arrays, Reduction.fit(states, [0, LOOK], 4))
+    return made_world(questions, PROGRAMS, verdicts, codes, depths=(0, LOOK))
 
 
 @pytest.mark.parametrize(("name", "config", "right"), CASES, ids=[f"{name}-{right}" for name, _, right in CASES])
@@ -97,7 +87,8 @@ def test_it_learns_which_program_a_question_wants_and_is_saved(
     with pytest.raises(LeakError):
         refuse_leaks([world.questions[row] for row in world.rows("train")], [card], world.prompts)
 
-    unlike = RecordedWorld(world.card, world.questions, world.arrays, planted_reduction(1))
+    moved = replace(world.reduction, means=world.reduction.means + 1)
+    unlike = RecordedWorld(world.card, world.questions, world.arrays, moved)
     with pytest.raises(FingerprintError, match="reads states reduced in another way"):
         load_agent(str(folder), unlike)
 
@@ -113,10 +104,6 @@ def test_what_cannot_be_taught_says_why(tmp_path: Path) -> None:
         train_peer(hopeless, tmp_path, "polar", PolarConfig(look=LOOK, epochs=1))
     with pytest.raises(ValueError, match="do not divide the width"):
         PolarConfig(width=10, heads=4)
-
-
-def planted_reduction(seed: int) -> Reduction:
-    return Reduction.fit(np.random.default_rng(seed).normal(size=(40, 2, 2, 16)).astype(np.float32), [0, LOOK], 4)
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -247,5 +234,5 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_depth_without_states_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="look is 3; 'planted' keeps states after 0, 2 layers"):
+    with pytest.raises(ConfigError, match="look is 3; 'made' keeps states after 0, 2 layers"):
         train_peer(planted(DROPS), tmp_path, "ablr", AblrConfig(look=3))

@@ -20,11 +20,11 @@ from eval.at_prices import at_prices, price_table
 from polar_env.errors import ConfigError, LeakError
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program
-from polar_env.questions import Ask, Prompt, Prompts, Question, make_prompt
+from polar_env.questions import Ask, Prompt, Question
 from polar_env.runtime import torch_threads
-from polar_env.worlds import RecordedWorld, Reduction, WorldCard
+from polar_env.worlds import RecordedWorld
 from tests.planted import planted_questions
-from tests.recording import recorded_world
+from tests.recording import made_world, recorded_world
 from tests.worlds import world_of
 from train.config import PredictorConfig, TrialsConfig, ValueConfig
 from train.crossfit import cross_fitted
@@ -60,17 +60,7 @@ def planted(count: int = 300, useful: float = 1.0) -> RecordedWorld:
     state = codes[:, 0, 0]
     luck = rng.random((count, 5))
     right = np.stack([luck[:, 0] < 0.3, state > 0.5, state < -0.5, luck[:, 3] < 0.2, luck[:, 4] < 0.25], axis=1)
-    states = rng.normal(size=(20, 1, 2, 6)).astype(np.float32)
-    card = WorldCard(
-        name="hand", model="m", fingerprint="f", depth=4, dtype="float32", verdicts_dtype="float32", device="cpu",
-        verdicts_device="cpu", versions={}, prompts=Prompts.for_all(make_prompt("qa-0", questions)), sources=["made"],
-        licence="CC0-1.0", programs=[str(program) for program in PROGRAMS], depths=[0],
-    )  # fmt: skip
-    arrays = {
-        "right": right, "log_prob": np.where(right, -0.1, -3).astype(np.float16),
-        "own": np.zeros((*right.shape, 3), np.float16), "codes": codes,
-    }  # fmt: skip
-    return RecordedWorld(card, questions, arrays, Reduction.fit(states, [0], 4))
+    return made_world(questions, PROGRAMS, right, codes)
 
 
 @pytest.fixture(scope="module")
