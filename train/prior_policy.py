@@ -18,6 +18,7 @@ from torch import nn
 
 from agents.perceptron import Perceptron
 from train.crossfit import CrossFitted
+from train.standards import standards_of
 
 __all__ = ["Networks", "PriorPolicy", "perceptron_of"]
 
@@ -78,12 +79,11 @@ class Networks(nn.Module):
 
 
 def _standards(fitted: CrossFitted, most_price: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Centre and scale of the inputs, ``[I]`` each: the price from -1 to 1, states and values by their mean spread."""
-    halves, centres = [np.full(1, most_price / 2)], [np.full(1, most_price / 2)]
-    for array in (fitted.observations, fitted.values):
-        centres.append(array.mean(0))
-        halves.append(np.full(array.shape[1], array.std(0).mean()))
-    return np.concatenate(centres).astype(np.float32), np.concatenate(halves).astype(np.float32)
+    """Centre and scale of the inputs, ``[I]`` each: the price from -1 to 1, states and values by `standards_of`."""
+    half = np.full(1, most_price / 2, np.float32)
+    kinds = [(half, half), standards_of(fitted.observations), standards_of(fitted.values)]
+    scales = [scale.repeat(len(centre)) for centre, scale in kinds]
+    return np.concatenate([centre for centre, _ in kinds]), np.concatenate(scales)
 
 
 def perceptron_of(network: nn.Sequential) -> Perceptron:

@@ -30,6 +30,7 @@ from polar_env.errors import NonFiniteError
 from polar_env.worlds import RecordedWorld
 from train.config import ValueConfig
 from train.prior_policy import perceptron_of
+from train.standards import standards_of
 from train.static import static_of_world
 from train.text_features import TextFeatures
 from train.value import choose_menu, menu_costs, targets_of
@@ -81,11 +82,10 @@ class Task:
         return scaled
 
     @cached_property
-    def standards(self) -> tuple[NDArray[np.float32], float]:
-        """The centre ``[X]`` of the states of the learner's questions, and their mean spread."""
+    def standards(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Centre ``[X]`` and scale ``[1]`` of the states of the learner's questions; see `standards_of`."""
         at = self.world.card.depths.index(self.config.look)
-        own = self.world.arrays["codes"][self.rows, at].astype(np.float32)
-        return own.mean(0), float(own.std(0).mean()) or 1.0
+        return standards_of(self.world.arrays["codes"][self.rows, at].astype(np.float32))
 
     @property
     def rewards(self) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from agents.menu import Scorer
 from polar_env.errors import NonFiniteError
 from polar_env.program import Program
 from train.peers.config import PeerConfig
+from train.standards import standards_of
 
 __all__ = ["Lesson", "Taught", "minimise"]
 
@@ -40,23 +42,16 @@ class Lesson:
     right: NDArray[np.bool_]
     costs: NDArray[np.float64]
 
-    @property
-    def centre(self) -> NDArray[np.float32]:
-        """The mean observation, ``[O]``."""
-        mean: NDArray[np.float32] = self.observations.mean(0)
-        return mean
-
-    @property
-    def scale(self) -> NDArray[np.float32]:
-        """By what observations are divided, ``[1]``: the mean deviation of their numbers, so that leading components
-        stay the larger ones.
-        """
-        return np.array([self.observations.std(0).mean() or 1.0], np.float32)
+    @cached_property
+    def standards(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Centre ``[O]`` and scale ``[1]`` of the observations; see `standards_of`."""
+        return standards_of(self.observations)
 
     @property
     def read(self) -> Tensor:
         """The observations, centred and scaled, ``[Q, O]``."""
-        return torch.from_numpy((self.observations - self.centre) / self.scale)
+        centre, scale = self.standards
+        return torch.from_numpy((self.observations - centre) / scale)
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,8 @@ def teach_polar(lesson: Lesson, config: PolarConfig) -> Taught:
     minimise(network, loss_of, len(read), config, schedule)
     matrix = np.hstack([starts[:, 1:], operations.reshape(len(columns), -1)]).T.copy()
     arrays = {name: array.numpy().copy() for name, array in network.state_dict().items()}
-    return Taught(columns, PolarScorer(arrays | {"centre": lesson.centre, "scale": lesson.scale}, matrix, config.heads))
+    centre, scale = lesson.standards
+    return Taught(columns, PolarScorer(arrays | {"centre": centre, "scale": scale}, matrix, config.heads))
 
 
 def _weights(lesson: Lesson, columns: list[int], config: PolarConfig) -> NDArray[np.float32]:

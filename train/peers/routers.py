@@ -42,7 +42,8 @@ class Routers(nn.Module):
     def scorer(self, lesson: Lesson, matrix: NDArray[np.float32]) -> RouterScorer:
         """The trained networks as numpy evaluates them."""
         arrays = {name: parameter.detach().numpy().copy() for name, parameter in self.named_parameters()}
-        return RouterScorer.of(arrays | {"centre": lesson.centre, "scale": lesson.scale, "matrix": matrix})
+        centre, scale = lesson.standards
+        return RouterScorer.of(arrays | {"centre": centre, "scale": scale, "matrix": matrix})
 
 
 def _uniform(*shape: int, fan: int | None = None) -> nn.Parameter:
