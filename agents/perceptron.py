@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from agents.card import AgentCard
 from agents.menu import MenuAgent, load_menu
 from agents.reading import Arrays
 from polar_env.worlds import AskWorld
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["KIND", "Perceptron", "load_perceptron"]
 
@@ -40,6 +43,13 @@ class Perceptron:
         """From the arrays that `arrays` gave; others may be among them."""
         count = sum(name.startswith("map.") for name in arrays)
         return cls(tuple((arrays[f"map.{at}"], arrays[f"offset.{at}"]) for at in range(count)))
+
+    @classmethod
+    def of_torch(cls, network: nn.Sequential) -> Perceptron:
+        """From a network of torch: linear maps with a hyperbolic tangent between any two, and perhaps dropout."""
+        arrays = [each.detach().numpy() for each in network.parameters()]
+        pairs = zip(arrays[::2], arrays[1::2], strict=True)
+        return cls(tuple((weights.T.copy(), offsets) for weights, offsets in pairs))
 
     @classmethod
     def standardised(cls, maps: Sequence[tuple[Array, Array]], centre: Array, scale: float | Array) -> Perceptron:

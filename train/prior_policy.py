@@ -20,7 +20,7 @@ from agents.perceptron import Perceptron
 from train.crossfit import CrossFitted
 from train.standards import standards_of
 
-__all__ = ["Networks", "PriorPolicy", "perceptron_of"]
+__all__ = ["Networks", "PriorPolicy"]
 
 
 class Networks(nn.Module):
@@ -73,7 +73,7 @@ class Networks(nn.Module):
 
     def correction(self) -> Perceptron:
         """What the actor adds to predicted values, of raw inputs and without torch."""
-        *maps, (weights, offsets) = perceptron_of(self.actor).maps
+        *maps, (weights, offsets) = Perceptron.of_torch(self.actor).maps
         last = weights / self.sharpness, offsets / self.sharpness
         return Perceptron.standardised([*maps, last], self.centre.numpy(), self.scale.numpy())
 
@@ -84,12 +84,6 @@ def _standards(fitted: CrossFitted, most_price: float) -> tuple[NDArray[np.float
     kinds = [(half, half), standards_of(fitted.observations), standards_of(fitted.values)]
     scales = [scale.repeat(len(centre)) for centre, scale in kinds]
     return np.concatenate([centre for centre, _ in kinds]), np.concatenate(scales)
-
-
-def perceptron_of(network: nn.Sequential) -> Perceptron:
-    """A network of linear maps with hyperbolic tangents between them, without torch."""
-    linear = [each for each in network if isinstance(each, nn.Linear)]
-    return Perceptron(tuple((each.weight.detach().numpy().T.copy(), each.bias.detach().numpy()) for each in linear))
 
 
 class PriorPolicy(MaskableActorCriticPolicy):  # type: ignore[misc]

@@ -29,7 +29,6 @@ from polar_env.envs.world_env import WorldVectorEnv
 from polar_env.errors import NonFiniteError
 from polar_env.worlds import RecordedWorld
 from train.config import ValueConfig
-from train.prior_policy import perceptron_of
 from train.standards import standards_of
 from train.static import static_of_world
 from train.text_features import TextFeatures
@@ -232,7 +231,7 @@ def _network(task: Task, seed: int, loss_of: Callable[[torch.Tensor, torch.Tenso
             raise NonFiniteError(f"the loss is {loss.item()} at step {step}; the world's states are broken.")
         loss.backward()
         optimiser.step()
-    return perceptron_of(network)
+    return Perceptron.of_torch(network)
 
 
 def _behaviour_cloning(task: Task, seed: int) -> Policy:
