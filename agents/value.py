@@ -24,6 +24,7 @@ from scipy.special import expit
 
 from agents.base import Decision
 from agents.card import AgentCard
+from agents.explaining import Option, Step
 from agents.reading import Arrays, read_weights, reading_world, saved_reduction
 from polar_env.errors import ConfigError
 from polar_env.program import Program
@@ -192,6 +193,24 @@ class ValueAgent:
                 flops=self.flops,
             )
             for order, row in zip(orders, probabilities, strict=True)
+        ]
+
+    def explain(self, ask: Ask, most: int = 8) -> list[Step]:
+        """Its one decision; see `agents.explaining`."""
+        (decision,) = self.decide([ask])
+        doubt = float(self.model.doubt(self.world.observations([(ask, self.world.identity.layers[: self.look])]))[0])
+        saw = f"the state after {self.look} layers of the identity; price of D layers {self.price:g}; doubt {doubt:.2f}"
+        if doubt > self.most_doubt:
+            saw += f", more than {self.most_doubt:g}, so the identity answers"
+        executed = {program: program.layers_after(self.look) for program in decision.programs[:most]}
+        return [
+            Step(
+                saw,
+                tuple(
+                    Option(str(program), float(confidence or 0.0), executed[program])
+                    for program, confidence in zip(decision.programs[:most], decision.confidences, strict=False)
+                ),
+            )
         ]
 
     def values(self, observations: Array) -> Array:

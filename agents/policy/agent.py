@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from agents.base import Decision, seeded_rng
 from agents.card import AgentCard
+from agents.explaining import Option, Step
 from agents.policy.network import load_weights, new_policy
 from polar_env.actions import Draft
 from polar_env.envs import EnvConfig, Observer
@@ -102,6 +103,19 @@ class PolicyAgent:
             for i, action in zip(running, logits.argmax(-1), strict=True):
                 drafts[i] = language.apply(drafts[i], int(action))
         return [Program(draft.layers) for draft in drafts]
+
+    def explain(self, ask: Ask, most: int = 8) -> list[Step]:
+        """The actions of its greedy program, one by one; see `agents.explaining`."""
+        language, draft, steps = self.observer.language, Draft(), list[Step]()
+        while not draft.finished:
+            logits = self.logits(self.observer.observe([ask], [draft]), self.observer.mask(draft)[None])[0]
+            probabilities = np.exp(logits - np.logaddexp.reduce(logits))
+            order = np.argsort(-logits, kind="stable")[:most]
+            allowed = [int(action) for action in order if probabilities[action] > 0]
+            options = tuple(Option(language.describe(action), float(probabilities[action])) for action in allowed)
+            steps.append(Step(f"the state after {Program(draft.layers) if draft.layers else 'no layer'}", options))
+            draft = language.apply(draft, int(order[0]))
+        return steps
 
     @torch.inference_mode()
     def logits(self, observation: Observation, masks: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -28,6 +28,7 @@ VERBS = {
     "compare": "one evaluation against another, paired on the same questions",
     "card": "one page about a program or an agent, from an evaluation",
     "run": "answer one question with a trained agent",
+    "explore": "look at programs in the browser: ask, switch layers, search",
     "verify": "check on your own model that every program is executed exactly",
     "bench": "measure speed and memory beside a reference in the same run",
     "export": "save a fixed program as a checkpoint that plain transformers loads",

@@ -1,0 +1,74 @@
+"""``polar explore``: programs in the browser; ask, watch layers, switch them, search shorter programs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from polar_env.cli.bars import console
+from polar_env.cli.flags import QuestionsConfig, with_model
+from polar_env.cli.opening import open_questions, open_world
+from polar_env.errors import ConfigError
+from polar_env.program import Program
+
+__all__ = ["CONFIG", "ExploreConfig", "run"]
+
+_LISTED = 200
+"""Questions to choose from."""
+
+
+class ExploreConfig(QuestionsConfig):
+    """Look at programs in the browser.
+
+    Example: polar explore --agent skills --world skills-smollm2-135m-v0
+    """
+
+    agent: str = "skills"
+    """The agent whose programs are shown: a trained one's name or folder."""
+    world: str = "skills-smollm2-135m-v0"
+    """A recorded world to show where programs help; 'none' leaves it out."""
+    host: str = "127.0.0.1"
+    """The address to listen on; 0.0.0.0 lets other machines in."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 7860
+    """The port to listen on."""
+
+
+CONFIG = ExploreConfig
+
+
+def run(config: ExploreConfig) -> dict[str, Any]:
+    """Serve until interrupted."""
+    try:
+        import gradio  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            "the explorer needs Gradio, which is not installed: pip install 'polar-env[explore]'."
+        ) from error
+    from agents.base import Responder
+    from agents.card import read_card
+    from agents.registry import find_agent, load_agent
+    from eval.explorer.explorer import Explorer
+    from eval.explorer.page import launch, make_page
+    from polar_env.worlds import open_world as open_recorded
+
+    folder = find_agent(config.agent)
+    if folder is None:
+        raise ConfigError(
+            f"'{config.agent}' is no saved agent; the explorer compares it with the best static program of its card. "
+            "Give skills, or the folder of an agent, e.g. runs/quickstart/agents/ppo."
+        )
+    card = read_card(folder)
+    record = None if config.world == "none" else open_recorded(config.world)
+    world = open_world(with_model(config, card.model, card.dtype), card.prompts)
+    agent = load_agent(config.agent, world, config.seed)
+    if isinstance(agent, Responder):
+        raise ConfigError(f"'{config.agent}' runs several programs for a question; the explorer shows agents of one.")
+    if record is not None and record.card.fingerprint != world.fingerprint:
+        console.print(f"'{record.card.name}' is of another LLM or type: its map is left out", markup=False)
+        record = None
+    static = Program.parse(card.results["best-static"], world.depth)
+    questions = open_questions(config.model_copy(update={"limit": config.limit or _LISTED}), "test", card.prompts)
+    page = make_page(Explorer(world, agent, static, questions), record)
+    console.print(f"open http://{config.host}:{config.port} in a browser; Ctrl-C stops", markup=False)
+    return {"address": launch(page, config.host, config.port)}
