@@ -69,7 +69,8 @@ RECORDED: dict[str, dict[str, Any]] = {
     "TwoByOneDigitMultiplication-SmolLM2-135M": _SKILLS | {"task": "two-by-one-digit multiplication"},
     "ThreeTermSums-SmolLM2-135M": _SKILLS | {"task": "three-term sums"},
     "Control-SmolLM2-135M": _SKILLS | {"shuffled": True},
-    "Knowledge-SmolLM2-135M": {"world": "knowledge-smollm2-135m-v0", "look": 4},
+    "Knowledge-SmolLM2-135M": {"world": "knowledge-smollm2-135m-v0"},
+    "Words-SmolLM2-135M": {"world": "words-smollm2-135m-v0"},
     "Skills-Gemma3-270M": {"world": "skills-gemma3-270m-v0"},
 }
 """Environments over recorded worlds, by their ids without version, with their arguments."""

@@ -41,7 +41,12 @@ if TYPE_CHECKING:
 __all__ = ["WORLDS", "RecordedWorld", "open_world", "write_world"]
 
 CARD = "world.json"
-WORLDS = ("skills-smollm2-135m-v0", "knowledge-smollm2-135m-v0", "skills-gemma3-270m-v0")
+WORLDS = (
+    "skills-smollm2-135m-v0",
+    "knowledge-smollm2-135m-v0",
+    "words-smollm2-135m-v0",
+    "skills-gemma3-270m-v0",
+)
 """Worlds that ship with the package."""
 _FILES = (
     "questions.parquet", "answers.parquet", "verdicts.safetensors", "states.safetensors", "reduction.safetensors", CARD,

@@ -273,6 +273,14 @@ FROZEN = {
         "reduction.safetensors": "ca8cfcb16e6b2f8aa8846ca05e0e9d7f8503d3d184620dd822c2556174f0735d",
         "world.json": "cebef4f7731b16d7999589f6e007b371099c8098f97a78d2f53a8b95263935db",
     },
+    "words-smollm2-135m-v0": {
+        "questions.parquet": "d9ead9536e654099d9c97691f981b39d6681787b71bcdea44f7685bf1bef6178",
+        "answers.parquet": "e23ab5200aa16f6428f0ed5311c17f0800a0add864140373457a1f0d0d13f36e",
+        "verdicts.safetensors": "70dafd907c6b9da8ec618a7b55d9051f7721650165f37999b9439289e1066d33",
+        "states.safetensors": "663318f9b86ddc4a60d24956732e2cc6349643f7e26f786b27491769c486d73e",
+        "reduction.safetensors": "114670c9e3eef800a03e8037e5c7a20c16b28d592804b25d53b8f081ce6b650a",
+        "world.json": "93e632f48a96ad4d5259d64108a4f5b74d2a5a3b50047ecb9a01855b450844a9",
+    },
     "skills-gemma3-270m-v0": {
         "questions.parquet": "668ce119e45c95a5f92ca0b0c8e1b4623dd4b78c8e4c1488edea6e92eef13c97",
         "answers.parquet": "675e6dbaec9814c13f6adefdd09e256e9ec7d029999d41ed7d531fbb1afd4ef8",
