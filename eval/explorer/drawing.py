@@ -147,7 +147,7 @@ def search_html(state: SearchState, depth: int) -> str:
     listed = f"<p>{len(state.right)} right programs; the shortest:</p><ol>{items}</ol>" if shown else ""
     if state.over and not shown:
         listed = "<p>None of them is right.</p>"
-    over = "done" if state.over else "searching"
+    over = "stopped" if state.stopped else "done" if state.over else "searching"
     return (
         f'<div aria-live="polite"><progress max="{state.total}" value="{state.done}"></progress> '
         f'<span class="quiet">{over}: {state.done} of {state.total} programs tried</span>{listed}</div>'

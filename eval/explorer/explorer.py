@@ -63,12 +63,14 @@ class SearchState:
         total: programs that it may try.
         right: right programs so far, the shortest first.
         over: whether it has ended.
+        stopped: whether it was stopped before its end.
     """
 
     done: int
     total: int
     right: tuple[Program, ...]
     over: bool = False
+    stopped: bool = False
 
 
 class _Stopped(Exception):
@@ -176,14 +178,15 @@ class Explorer:
         with self._lock:
             return logit_lens(self.world.asks.runner, ask, self.world.prompts[ask.task], program, top)
 
-    def search(self, question: Question, programs: int = 150) -> Iterator[SearchState]:
-        """Search right programs, the shortest first; whoever stops iterating stops the search after its round.
+    def search(self, question: Question, stop: threading.Event, programs: int = 150) -> Iterator[SearchState]:
+        """Search right programs, the shortest first.
 
         Args:
             question: the question and its gold answer.
+            stop: ends the search after the round that runs; so does whoever stops iterating.
             programs: how many to try beside the identity.
         """
-        watched, stop = _Searched(self.world, self._lock), threading.Event()
+        watched = _Searched(self.world, self._lock)
         config = PRESETS["fast"].model_copy(update={"simulations": programs, "rows": _ROWS})
 
         def work(send: Callable[[int], None]) -> None:
@@ -203,7 +206,7 @@ class Explorer:
                 for count in rounds:
                     done += count or 0
                     yield SearchState(done, programs + 1, self._shortest(watched.right))
-            yield SearchState(done, programs + 1, self._shortest(watched.right), over=True)
+            yield SearchState(done, programs + 1, self._shortest(watched.right), True, stop.is_set())
         finally:
             stop.set()
 

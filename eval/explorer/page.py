@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import Event
 from typing import Any
 from urllib.parse import urlencode
 
@@ -53,109 +54,129 @@ def make_page(explorer: Explorer, record: RecordedWorld | None = None) -> gr.Blo
         explorer: executes.
         record: a recorded world to show where programs help; None leaves that tab out.
     """
-    depth, model = explorer.world.depth, explorer.world.llm.name
-    identity = explorer.world.identity
+    model = explorer.world.llm.name
     with gr.Blocks(title="polar explorer", analytics_enabled=False) as page:
-        gr.Markdown(f"# Programs of layers\n{model}, {depth} layers. Ask, look at the programs, change them.")
-        with gr.Tab("Ask"):
-            with gr.Row():
-                text = gr.Textbox(label="Question", placeholder="What is 17 + 25?", scale=4, elem_id="question")
-                listed = gr.Dropdown(
-                    [(q.text, i) for i, q in enumerate(explorer.questions)], value=None, label="or one of these",
-                    scale=2, elem_id="listed",
-                )  # fmt: skip
-            with gr.Row():
-                choices = gr.Textbox(label="Choices, one a line (optional)", lines=1, elem_id="choices")
-                gold = gr.Textbox(label="Right answer (optional; a search needs it)", elem_id="gold")
-            ask = gr.Button("Ask", variant="primary", elem_id="ask")
-            answers = gr.HTML(elem_id="answers")
-            with gr.Accordion("What the agent saw and weighed", open=False):
-                decision = gr.HTML(elem_id="decision")
-            gr.Markdown("## Your program\nClick a layer: executed once, twice, skipped, once again. Or type a program.")
-            lane = gr.HTML(lane_html(identity, depth), js_on_load=_CLICKED_LAYER, elem_id="lane")
-            program = gr.Textbox(str(identity), label="Program", elem_id="program")
-            yours = gr.HTML(elem_id="yours")
-            address = gr.Textbox(label="Link to this question and program", interactive=False, elem_id="link")
-            with gr.Row():
-                search = gr.Button("Search a shorter right program", elem_id="search")
-                stop = gr.Button("Stop", variant="stop", elem_id="stop")
-            searched = gr.HTML(elem_id="searched")
-            with gr.Accordion("Layer by layer (logit lens)", open=True):
-                lens = gr.HTML(elem_id="lens")
-
-        asked = [text, choices, gold]
-
-        def answer(text: str, choices: str, gold: str) -> Iterator[Any]:
-            with _told():
-                ask = explorer.ask(text, choices.splitlines())
-                for runs in explorer.compare(ask, explorer.question(ask, gold)):
-                    yield answers_html(runs, depth), gr.skip(), gr.skip(), gr.skip()
-                chosen, steps = explorer.decide(ask)
-                yield gr.skip(), decision_html(steps), str(chosen), lane_html(chosen, depth)
-
-        def look(text: str, choices: str, gold: str, program: str) -> Iterator[Any]:
-            with _told():
-                used = Program.parse(program, depth)
-                yield gr.skip(), lane_html(used, depth), gr.skip(), gr.skip()
-                if not text.strip():
-                    return
-                ask = explorer.ask(text, choices.splitlines())
-                address = link_to(model, ask.text, used, ask.choices)
-                for run in explorer.run(ask, used, explorer.question(ask, gold)):
-                    yield answers_html([run], depth), gr.skip(), address, gr.skip()
-                yield gr.skip(), gr.skip(), gr.skip(), lens_html(explorer.lens(ask, used))
-
-        def toggle(program: str, event: gr.EventData) -> str:
-            with _told():
-                return str(toggled(Program.parse(program, depth), int(event.layer)))
-
-        def choose(index: int | None) -> Any:
-            if index is None:
-                return gr.skip(), gr.skip(), gr.skip()
-            question = explorer.questions[index]
-            return question.text, "\n".join(question.choices), question.answer
-
-        def find(text: str, choices: str, gold: str) -> Iterator[str]:
-            with _told():
-                ask = explorer.ask(text, choices.splitlines())
-                question = explorer.question(ask, gold)
-                if question is None:
-                    raise ConfigError("nobody said which answer is right; type it into the field 'Right answer'.")
-                for state in explorer.search(question):
-                    yield search_html(state, depth)
-
-        def opened(request: gr.Request) -> Any:
-            with _told():
-                given = request.query_params
-                named = given.get("model", model)
-                if named != model:
-                    raise FingerprintError(
-                        f"this link is of the model '{named}'; this explorer runs '{model}'. Start `polar explore` "
-                        "with that model."
-                    )
-                used = Program.parse(given["program"], depth) if "program" in given else identity
-                return given.get("question", ""), "\n".join(given.getlist("choice")), str(used)
-
-        shown = [yours, lane, address, lens]
-        told = {"show_progress": "hidden", "concurrency_id": "llm", "concurrency_limit": 1}
-        gr.on(
-            [ask.click, text.submit], answer, asked, [answers, decision, program, lane], **told
-        ).success(look, [*asked, program], shown, **told)  # fmt: skip
-        listed.input(choose, listed, asked, show_progress="hidden")
-        program.submit(look, [*asked, program], shown, **told)
-        lane.select(toggle, program, program, show_progress="hidden").success(look, [*asked, program], shown, **told)
-        searching = search.click(find, asked, searched, show_progress="hidden", concurrency_limit=4)
-        # Whoever is cancelled says nothing more, so the page says that it stopped.
-        stop.click(
-            lambda shown: (shown or "").replace("searching:", "stopped:"), searched, searched, cancels=[searching],
-            show_progress="hidden",
-        )  # fmt: skip
-        page.load(opened, None, [text, choices, program], show_progress="hidden").success(
-            look, [*asked, program], shown, **told
+        gr.Markdown(
+            f"# Programs of layers\n{model}, {explorer.world.depth} layers. Ask, look at programs, change them."
         )
+        with gr.Tab("Ask"):
+            tab = _AskTab(explorer)
+        tab.wire(page)
         if record is not None:
-            _map_tab(record, model)
+            with gr.Tab("Where does it help"):
+                _map_tab(record, model)
     return page
+
+
+class _AskTab:
+    """The tab where questions are asked: its fields, what fills them, and what happens when."""
+
+    def __init__(self, explorer: Explorer) -> None:
+        self.explorer, self.depth, self.model = explorer, explorer.world.depth, explorer.world.llm.name
+        self.identity = explorer.world.identity
+        self.stops: dict[str, Event] = {}  # of searches, by visitor
+        with gr.Row():
+            self.text = gr.Textbox(label="Question", placeholder="What is 17 + 25?", scale=4, elem_id="question")
+            listed = [(question.text, at) for at, question in enumerate(explorer.questions)]
+            self.listed = gr.Dropdown(listed, value=None, label="or one of these", scale=2, elem_id="listed")
+        with gr.Row():
+            self.choices = gr.Textbox(label="Choices, one a line (optional)", elem_id="choices")
+            self.gold = gr.Textbox(label="Right answer (optional; a search needs it)", elem_id="gold")
+        self.ask = gr.Button("Ask", variant="primary", elem_id="ask")
+        self.answers = gr.HTML(elem_id="answers")
+        with gr.Accordion("What the agent saw and weighed", open=False):
+            self.decision = gr.HTML(elem_id="decision")
+        gr.Markdown("## Your program\nClick a layer: executed once, twice, skipped, once again. Or type a program.")
+        self.lane = gr.HTML(lane_html(self.identity, self.depth), js_on_load=_CLICKED_LAYER, elem_id="lane")
+        self.program = gr.Textbox(str(self.identity), label="Program", elem_id="program")
+        self.yours = gr.HTML(elem_id="yours")
+        self.link = gr.Textbox(label="Link to this question and program", interactive=False, elem_id="link")
+        with gr.Row():
+            self.search = gr.Button("Search a shorter right program", elem_id="search")
+            self.stop = gr.Button("Stop", variant="stop", elem_id="stop")
+        self.searched = gr.HTML(elem_id="searched")
+        with gr.Accordion("Layer by layer (logit lens)", open=True):
+            self.lens = gr.HTML(elem_id="lens")
+
+    def wire(self, page: gr.Blocks) -> None:
+        """What happens when a visitor does something; whatever runs the LLM takes its turn."""
+        quiet = {"show_progress": "hidden"}
+        turn = quiet | {"concurrency_id": "llm", "concurrency_limit": 1}
+        asked, shown = [self.text, self.choices, self.gold], [self.yours, self.lane, self.link, self.lens]
+        look = (self.show, [*asked, self.program], shown)
+        answered = [self.answers, self.decision, self.program, self.lane]
+        gr.on([self.ask.click, self.text.submit], self.answer, asked, answered, **turn).success(*look, **turn)
+        self.listed.input(self.choose, self.listed, asked, **quiet)
+        self.program.submit(*look, **turn)
+        self.lane.select(self.toggle, self.program, self.program, **quiet).success(*look, **turn)
+        self.search.click(self.find, asked, self.searched, concurrency_limit=4, **quiet)
+        self.stop.click(self.end, queue=False, **quiet)
+        page.unload(self.end)
+        page.load(self.open_link, None, [self.text, self.choices, self.program], **quiet).success(*look, **turn)
+
+    def answer(self, text: str, choices: str, gold: str) -> Iterator[Any]:
+        """Three answers as they are written, then the agent's program and what it weighed."""
+        with _told():
+            ask = self.explorer.ask(text, choices.splitlines())
+            for runs in self.explorer.compare(ask, self.explorer.question(ask, gold)):
+                yield answers_html(runs, self.depth), gr.skip(), gr.skip(), gr.skip()
+            chosen, steps = self.explorer.decide(ask)
+            yield gr.skip(), decision_html(steps), str(chosen), lane_html(chosen, self.depth)
+
+    def show(self, text: str, choices: str, gold: str, program: str) -> Iterator[Any]:
+        """The lane of a program, its answer as it is written, its link, and its logit lens."""
+        with _told():
+            used = Program.parse(program, self.depth)
+            yield gr.skip(), lane_html(used, self.depth), gr.skip(), gr.skip()
+            if not text.strip():
+                return
+            ask = self.explorer.ask(text, choices.splitlines())
+            link = link_to(self.model, ask.text, used, ask.choices)
+            for run in self.explorer.run(ask, used, self.explorer.question(ask, gold)):
+                yield answers_html([run], self.depth), gr.skip(), link, gr.skip()
+            yield gr.skip(), gr.skip(), gr.skip(), lens_html(self.explorer.lens(ask, used))
+
+    def toggle(self, program: str, event: gr.EventData) -> str:
+        """The program with the layer that was clicked switched on."""
+        with _told():
+            return str(toggled(Program.parse(program, self.depth), int(event.layer)))
+
+    def choose(self, index: int | None) -> Any:
+        """The fields of a question of the list."""
+        if index is None:
+            return gr.skip(), gr.skip(), gr.skip()
+        question = self.explorer.questions[index]
+        return question.text, "\n".join(question.choices), question.answer
+
+    def find(self, text: str, choices: str, gold: str, request: gr.Request) -> Iterator[str]:
+        """A search, round by round, until it is over, stopped, or its page is closed."""
+        stop = self.stops[str(request.session_hash)] = Event()
+        with _told():
+            ask = self.explorer.ask(text, choices.splitlines())
+            question = self.explorer.question(ask, gold)
+            if question is None:
+                raise ConfigError("nobody said which answer is right; type it into the field 'Right answer'.")
+            for state in self.explorer.search(question, stop):
+                yield search_html(state, self.depth)
+
+    def end(self, request: gr.Request) -> None:
+        """Stop the visitor's search."""
+        if stop := self.stops.pop(str(request.session_hash), None):
+            stop.set()
+
+    def open_link(self, request: gr.Request) -> Any:
+        """What the address of the page says."""
+        with _told():
+            given = request.query_params
+            named = given.get("model", self.model)
+            if named != self.model:
+                raise FingerprintError(
+                    f"this link is of the model '{named}'; this explorer runs '{self.model}'. Start `polar explore` "
+                    "with that model."
+                )
+            used = str(Program.parse(given["program"], self.depth)) if "program" in given else gr.skip()
+            choices = "\n".join(given.getlist("choice")) or gr.skip()
+            return given.get("question", gr.skip()), choices, used
 
 
 def _map_tab(record: RecordedWorld, model: str) -> None:
@@ -168,13 +189,12 @@ def _map_tab(record: RecordedWorld, model: str) -> None:
         with _told():
             return atlas_html(record, link, None if task == "all" else task, order, _MAP_ROWS, _MAP_COLUMNS)
 
-    with gr.Tab("Where does it help"):
-        gr.Markdown(f"Recorded verdicts of `{record.card.name}`. A cell opens its question under its program.")
-        with gr.Row():
-            task = gr.Dropdown(["all", *sorted(set(record.tasks.tolist()))], value="all", label="Task", elem_id="task")
-            order = gr.Dropdown(list(ORDERS), value=ORDERS[0], label="Sort questions by", elem_id="order")
-        atlas = gr.HTML(draw("all", ORDERS[0]), elem_id="map")
-        gr.on([task.change, order.change], draw, [task, order], atlas, show_progress="hidden")
+    gr.Markdown(f"Recorded verdicts of `{record.card.name}`. A cell opens its question under its program.")
+    with gr.Row():
+        task = gr.Dropdown(["all", *sorted(set(record.tasks.tolist()))], value="all", label="Task", elem_id="task")
+        order = gr.Dropdown(list(ORDERS), value=ORDERS[0], label="Sort questions by", elem_id="order")
+    atlas = gr.HTML(draw("all", ORDERS[0]), elem_id="map")
+    gr.on([task.change, order.change], draw, [task, order], atlas, show_progress="hidden")
 
 
 def launch(page: gr.Blocks, host: str, port: int, *, wait: bool = True) -> str:

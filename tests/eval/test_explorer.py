@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from threading import Event
 
 import numpy as np
 import pytest
@@ -85,15 +85,18 @@ def test_bad_input(explorer: Explorer) -> None:
 def test_search_finds_the_shortest_right_program_and_stops(explorer: Explorer, world: LiveWorld) -> None:
     gold = world.generate([Ask("Say a")], SHORT, Decoding(1))[0].text.strip() or "x"
     question = Question(Ask("Say a"), gold, split="test")
-    *_, last = explorer.search(question, programs=20)
+    *_, last = explorer.search(question, Event(), programs=20)
     assert last.over
     assert 1 < last.done <= last.total == 21  # the identity, too
     assert list(last.right) == sorted(last.right, key=lambda program: (len(program), str(program)))
     assert all(verdict.right for verdict in world.verdicts([(question, program) for program in last.right]))
-    searching: Iterator[SearchState] = explorer.search(question, programs=200)
-    first = next(searching)
-    assert not first.over
-    searching.close()  # type: ignore[attr-defined]
+    stop = Event()
+    searching = explorer.search(question, stop, programs=200)
+    assert not next(searching).over
+    stop.set()
+    *_, last = searching
+    assert last.stopped
+    assert last.done < last.total
     *_, run = explorer.run(Ask("Say a"), SHORT)  # the LLM is free again
     assert run.answer is not None
 
