@@ -205,14 +205,19 @@ def bandit(task: Task, seed: int, *, thompson: bool) -> Perceptron:
     rewards, size, width = task.rewards[:, menu], x.shape[1], 0.3
     inverse = np.repeat(np.eye(size)[None], len(menu), axis=0)  # [M, X, X]
     total, mean = np.zeros((len(menu), size)), np.zeros((len(menu), size))
+    # What each program is expected to pay on each question, and its variance, [M, Q]: only the tried one's changes.
+    expected, variance = np.zeros((len(menu), len(x))), np.repeat((x**2).sum(1)[None], len(menu), axis=0)
     for row in rng.integers(len(x), size=task.steps):
-        spread = width * np.sqrt(np.maximum(inverse @ x[row] @ x[row], 0.0))  # [M]
+        spread = width * np.sqrt(np.maximum(variance[:, row], 0.0))  # [M]
         bonus = spread * rng.standard_normal(len(menu)) if thompson else spread
-        arm = int((mean @ x[row] + bonus).argmax())
+        arm = int((expected[:, row] + bonus).argmax())
         u = inverse[arm] @ x[row]
-        inverse[arm] -= np.outer(u, u) / (1.0 + x[row] @ u)  # Sherman-Morrison
+        shrink = 1.0 + x[row] @ u
+        inverse[arm] -= np.outer(u, u) / shrink  # Sherman-Morrison
+        variance[arm] -= (x @ u) ** 2 / shrink
         total[arm] += rewards[row, arm] * x[row]
         mean[arm] = inverse[arm] @ total[arm]
+        expected[arm] = x @ mean[arm]
     return Perceptron(((mean[:, :-1].T.astype(np.float32), mean[:, -1].astype(np.float32)),))
 
 
