@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from polar_env.errors import ProgramError, QuestionError, TraceError
 from polar_env.program import Program
-from polar_env.questions import Prompts, Question
+from polar_env.questions import Ask, Prompts, Question
 from polar_env.runner.verdict import Verdict
 from polar_env.tables import write_whole, writing_whole
 from polar_env.traces.rows import VerdictRow
@@ -106,7 +106,7 @@ def import_polar(path: Path, depth: int) -> Imported:
     for number, sample in enumerate(_samples(path, depth)):
         where = f"sample {number}"
         try:
-            question = _question(sample, path.parent.name)
+            question = _question(sample, path.resolve().parent.name)
         except QuestionError as error:
             imported.problems.append(f"{where}: {error}")
             continue
@@ -187,7 +187,7 @@ def _question(sample: Any, task: str) -> Question:
         raise QuestionError(f"it has neither '{_VALID}' nor '{_INVALID}'.")
     text = sample.get("question") or about.get("question") or ""
     answer = next((v for k in _ANSWERS for v in (sample.get(k), about.get(k)) if v not in (None, "")), "")
-    return Question.of(str(text), str(answer), task=str(sample.get("task") or task))
+    return Question(Ask.typed(str(text), str(sample.get("task") or task)), str(answer))  # as JSON lines are read
 
 
 _ANSWERS = ("gt_ans", "ground_truth", "answer")

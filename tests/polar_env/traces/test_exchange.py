@@ -11,7 +11,7 @@ from polar_env.envs import ProgramEnv
 from polar_env.errors import TraceError
 from polar_env.llm import FrozenLLM
 from polar_env.program import Program
-from polar_env.questions import Prompt, Question
+from polar_env.questions import Ask, Prompt, Question
 from polar_env.traces import TraceSet
 from polar_env.traces.exchange.polar_json import export_polar, import_polar
 from polar_env.worlds import LiveWorld
@@ -61,7 +61,7 @@ def test_all_layouts_of_the_polar_release_are_read(tmp_path: Path, content: obje
     path.write_text(json.dumps(content))
     found = import_polar(path, depth=4)
     assert not found.problems
-    assert [question.text for question in found.questions] == ["What is 2 + 2?"]
+    assert [question.id for question in found.questions] == [Ask.typed("What is 2 + 2?").id]  # as JSON lines are read
     assert {row.program: row.right for row in found.rows} == {"0-3": True, "0x2 1 3": True, "0 3": False}
 
 
