@@ -65,7 +65,7 @@ class ValueConfig(Config):
 
     look: int = Field(default=4, ge=0)
     """Layers of the identity that run before the choice; their hidden state is read."""
-    menu: int = Field(default=128, ge=1)
+    menu: int = Field(default=256, ge=1)
     """Programs to choose from, at most all, picked for what they add to one another."""
     menu_price: float = Field(default=0.02, ge=0)
     """What D layers must add for a program to get on the menu."""

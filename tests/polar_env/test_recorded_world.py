@@ -259,11 +259,11 @@ def test_a_world_needs_neither_torch_nor_transformers() -> None:
 FROZEN = {
     "skills-smollm2-135m-v0": {
         "questions.parquet": "cc87ef75cf304a44505ff70b4a15c7689fdf6c7e035a2806cbccdd51b22db56e",
-        "answers.parquet": "f32b01cebf28150ab977a0e908510e23cadb378b3cd02001afcf5eac0e2fac35",
-        "verdicts.safetensors": "6a1bb4164503c8e605db654cd87596557b579f38229cd46be17afdce0f2c8422",
-        "states.safetensors": "c58864e681d8ebbf84908ca04fd5525eb9000e035a9aadb82471a5fca7cad751",
-        "reduction.safetensors": "986263b36ce71f180a724565a7f779c3855a227e2da96d34c49674a7dea10cb1",
-        "world.json": "9e86d5120f7e4bc683737a38f0091cef9e8f92d48af48b8c10a350b2fa17e913",
+        "answers.parquet": "492096691db82276a97abf84e6cd9f66c61cdb2697e12027ab17f58d9fe09bcc",
+        "verdicts.safetensors": "fb89486fe118330546cad1454b259675623fc3216ec9bee795857d4fabba59ba",
+        "states.safetensors": "7e63cecb017c3bb62b3a2a8570849b4e89ec4a8c60984b63c939ad25fbcddebb",
+        "reduction.safetensors": "54b57828107d8f76bf7d4ee09864864d7f573b34136ff754aaa1e964a27415a6",
+        "world.json": "af87b194893c2cb5810c21deeabcccdb35d80c232b6311bea5d992d3ef7ef610",
     },
     "knowledge-smollm2-135m-v0": {
         "questions.parquet": "d847b2f351ce39f97162f89c56ff309e6505469b280502edd5eeafcb386a8cc5",

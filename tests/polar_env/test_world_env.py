@@ -110,7 +110,7 @@ def test_what_is_seen_is_never_later_than_what_ran() -> None:
     world = open_world("skills-smollm2-135m-v0")
     depths = np.array(world.card.depths)
     menu, segments = (
-        make(world.programs, 30, world.card.depths) for make in (partial(menu_tree, look=2), segments_tree)
+        make(world.programs, 30, world.card.depths) for make in (partial(menu_tree, look=4), segments_tree)
     )
     for tree in (menu, segments):
         assert (depths[tree.seen] <= tree.layers).all()
