@@ -8,6 +8,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from polar_env.cli.completion import completion_script
 from polar_env.errors import ConfigError, PolarError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -26,12 +27,14 @@ VERBS = {
     "train": "an agent from traces (imitation, PPO) or from a recorded world",
     "eval": "measure agents on held-out questions and write a report",
     "compare": "one evaluation against another, paired on the same questions",
+    "agents": "the saved agents, and what their cards say: list, show",
     "card": "one page about a program or an agent, from an evaluation",
     "run": "answer one question with a trained agent",
     "explore": "look at programs in the browser: ask, switch layers, search",
     "verify": "check on your own model that every program is executed exactly",
     "bench": "measure speed and memory beside a reference in the same run",
     "export": "save a fixed program as a checkpoint that plain transformers loads",
+    "doctor": "what works on this machine: libraries, devices, speed, cache, hub",
 }
 Defaults = Callable[[list[str], dict[str, Any]], dict[str, Any]]
 """A command's own: flags and what a file says in, and what the configuration starts from out."""
@@ -46,10 +49,18 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     verb, *rest = arguments
     try:
+        if verb == "--completion":
+            print(completion_script(rest[0] if rest else "", VERBS))
+            return 0
         if verb not in VERBS:
             raise UnknownNameError("command", verb, VERBS, "See `polar --help`.")
         module = import_module(f"polar_env.cli.{verb}")
-        config = _read_config(module.CONFIG, verb, rest, getattr(module, "defaults", lambda _, given: given))
+        try:
+            config = _read_config(module.CONFIG, verb, rest, getattr(module, "defaults", lambda _, given: given))
+        except SystemExit:
+            if {"-h", "--help"} & set(rest):
+                print("\n  ".join(["examples:", *module.EXAMPLES]))
+            raise
         result = module.run(config)
     except PolarError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -77,6 +88,9 @@ def _help() -> str:
             *lines,
             "",
             "`polar COMMAND --help` explains a command; every command takes --config FILE.yaml, flags win over it.",
+            "`polar --completion bash|zsh` prints a script that completes commands and flags.",
+            "",
+            "example: polar quickstart",
         ]
     )
 

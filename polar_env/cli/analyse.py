@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from eval.rechecks import Rechecks
     from polar_env.traces import TraceSet
 
-__all__ = ["CONFIG", "AnalyseConfig", "run"]
+__all__ = ["CONFIG", "EXAMPLES", "AnalyseConfig", "run"]
 
 
 class AnalyseConfig(QuestionsConfig):
@@ -38,6 +38,7 @@ class AnalyseConfig(QuestionsConfig):
 
 
 CONFIG = AnalyseConfig
+EXAMPLES = ("polar analyse runs/mine --execute 20",)
 
 
 def run(config: AnalyseConfig) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from polar_env.assets import ASSETS, asset_path, cache_folder, is_pulled, pull
 from polar_env.config import Config
 from polar_env.errors import ConfigError
 
-__all__ = ["CONFIG", "run"]
+__all__ = ["CONFIG", "EXAMPLES", "run"]
 
 
 class AssetsConfig(Config):
@@ -25,6 +25,7 @@ class AssetsConfig(Config):
 
 
 CONFIG = AssetsConfig
+EXAMPLES = ("polar assets list", "polar assets pull smollm2-135m")
 
 
 def run(config: AssetsConfig) -> dict[str, Any]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from polar_env.questions import Question
     from polar_env.worlds import LiveWorld
 
-__all__ = ["CONFIG", "BenchConfig", "run"]
+__all__ = ["CONFIG", "EXAMPLES", "BenchConfig", "run"]
 
 Note = Callable[[str], None]
 _ENV_FACTOR = 4
@@ -56,6 +56,7 @@ class BenchConfig(QuestionsConfig):
 
 
 CONFIG = BenchConfig
+EXAMPLES = ("polar bench recorded", "polar bench rows --seconds 1")
 
 
 def run(config: BenchConfig) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from polar_env.cli.bars import console
 from polar_env.config import Config
 from polar_env.errors import ConfigError
 
-__all__ = ["CONFIG", "CardConfig", "run"]
+__all__ = ["CONFIG", "EXAMPLES", "CardConfig", "run"]
 
 
 class CardConfig(Config):
@@ -28,6 +28,7 @@ class CardConfig(Config):
 
 
 CONFIG = CardConfig
+EXAMPLES = ("polar card best-static --results runs/quickstart", 'polar card "0-12 14-29" --results runs/skills')
 
 
 def run(config: CardConfig) -> dict[str, Any]:

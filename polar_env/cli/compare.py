@@ -10,7 +10,7 @@ import tyro
 from polar_env.config import Config
 from polar_env.errors import ConfigError
 
-__all__ = ["CONFIG", "CompareConfig", "run"]
+__all__ = ["CONFIG", "EXAMPLES", "CompareConfig", "run"]
 
 
 class CompareConfig(Config):
@@ -29,6 +29,7 @@ class CompareConfig(Config):
 
 
 CONFIG = CompareConfig
+EXAMPLES = ("polar compare runs/skills runs/quickstart --common",)
 
 
 def run(config: CompareConfig) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from polar_env.tables import write_whole
 if TYPE_CHECKING:
     from polar_env.worlds import LiveWorld
 
-__all__ = ["CONFIG", "EvalConfig", "run"]
+__all__ = ["CONFIG", "EXAMPLES", "EvalConfig", "run"]
 
 
 class EvalConfig(QuestionsConfig, EvaluationConfig):
@@ -46,6 +46,10 @@ class EvalConfig(QuestionsConfig, EvaluationConfig):
 
 
 CONFIG = EvalConfig
+EXAMPLES = (
+    "polar eval --agent skills --world skills-smollm2-135m-v0",
+    "polar eval --agent skills --questions arithmetic --limit 200 --out runs/skills",
+)
 
 
 def run(config: EvalConfig) -> dict[str, Any]:

@@ -12,17 +12,14 @@ from polar_env.cli.opening import open_questions, open_world
 from polar_env.errors import ConfigError
 from polar_env.program import Program
 
-__all__ = ["CONFIG", "ExploreConfig", "run"]
+__all__ = ["CONFIG", "EXAMPLES", "ExploreConfig", "run"]
 
 _LISTED = 200
 """Questions to choose from."""
 
 
 class ExploreConfig(QuestionsConfig):
-    """Look at programs in the browser.
-
-    Example: polar explore --agent skills --world skills-smollm2-135m-v0
-    """
+    """Look at programs in the browser."""
 
     agent: str = "skills"
     """The agent whose programs are shown: a trained one's name or folder."""
@@ -35,6 +32,7 @@ class ExploreConfig(QuestionsConfig):
 
 
 CONFIG = ExploreConfig
+EXAMPLES = ("polar explore --agent skills --world skills-smollm2-135m-v0",)
 
 
 def run(config: ExploreConfig) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from polar_env.cli.opening import open_llm
 from polar_env.errors import ConfigError
 from polar_env.program import Program
 
-__all__ = ["CONFIG", "ExportConfig", "run"]
+__all__ = ["CONFIG", "EXAMPLES", "ExportConfig", "run"]
 
 
 class ExportConfig(ModelConfig):
@@ -28,6 +28,7 @@ class ExportConfig(ModelConfig):
 
 
 CONFIG = ExportConfig
+EXAMPLES = ('polar export runs/exported --program "0-12 14-29"',)
 
 
 def run(config: ExportConfig) -> dict[str, Any]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from eval.prompts import PromptChoice
     from eval.statistics import Estimate
 
-__all__ = ["CONFIG", "PromptConfig", "run"]
+__all__ = ["CONFIG", "EXAMPLES", "PromptConfig", "run"]
 
 
 class PromptConfig(QuestionsConfig):
@@ -31,6 +31,7 @@ class PromptConfig(QuestionsConfig):
 
 
 CONFIG = PromptConfig
+EXAMPLES = ("polar prompt --questions arithmetic --limit 100 --out runs/mine",)
 DEFAULT_CANDIDATES = ("qa-0", "qa-6", "bare-0", "bare-6", "chat-0", "chat-6", "restate-0", "restate-6")
 
 

@@ -35,7 +35,7 @@ from polar_env.worlds.recorded import WORLDS
 from train.config import ImitationConfig, MatrixConfig, PPOConfig
 from train.learners import LEARNERS
 
-__all__ = ["CONFIG", "QuickstartConfig", "run"]
+__all__ = ["CONFIG", "EXAMPLES", "QuickstartConfig", "run"]
 
 
 class QuickstartConfig(QuestionsConfig):
@@ -93,6 +93,7 @@ def defaults(arguments: list[str], given: dict[str, Any]) -> dict[str, Any]:
 
 
 CONFIG = QuickstartConfig
+EXAMPLES = ("polar quickstart", "polar quickstart --learner value --out runs/value")
 
 
 def run(config: QuickstartConfig) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from polar_env.questions import Ask
 if TYPE_CHECKING:
     from polar_env.worlds import LiveWorld
 
-__all__ = ["CONFIG", "RunConfig", "run"]
+__all__ = ["CONFIG", "EXAMPLES", "RunConfig", "run"]
 
 
 class RunConfig(QuestionsConfig):
@@ -39,6 +39,7 @@ class RunConfig(QuestionsConfig):
 
 
 CONFIG = RunConfig
+EXAMPLES = ('polar run "What is 29 + 39?" --agent skills', 'polar run "What is 29 + 39?" --agent "static:0-12 14-29"')
 
 
 def run(config: RunConfig) -> dict[str, Any]:

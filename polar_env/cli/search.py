@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from polar_env.worlds import LiveWorld
     from train.collect import Engine
 
-__all__ = ["CONFIG", "SearchVerbConfig", "run"]
+__all__ = ["CONFIG", "EXAMPLES", "SearchVerbConfig", "run"]
 
 
 class SearchVerbConfig(EngineConfig, SearchConfig):
@@ -28,6 +28,10 @@ class SearchVerbConfig(EngineConfig, SearchConfig):
 
 
 CONFIG = SearchVerbConfig
+EXAMPLES = (
+    "polar search --questions arithmetic --tree-questions 16 --out runs/mine",
+    "polar search --matrix --out runs/mine",
+)
 
 
 def defaults(arguments: list[str], given: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from polar_env.traces.describe import describe
 from polar_env.traces.exchange.polar_json import export_polar, import_traces
 from polar_env.traces.merge import merge
 
-__all__ = ["CONFIG", "TracesConfig", "open_traces", "questions_of", "run"]
+__all__ = ["CONFIG", "EXAMPLES", "TracesConfig", "open_traces", "questions_of", "run"]
 
 _SHOWN = 10
 
@@ -46,6 +46,7 @@ class TracesConfig(QuestionsConfig):
 
 
 CONFIG = TracesConfig
+EXAMPLES = ("polar traces info runs/mine", "polar traces export runs/mine --to polar --out runs/exported")
 
 
 def run(config: TracesConfig) -> dict[str, Any]:

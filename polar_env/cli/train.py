@@ -15,7 +15,7 @@ from polar_env.errors import ConfigError, UnknownNameError
 from train.config import ImitationConfig, PPOConfig, PredictorConfig, TrainingConfig, TrialsConfig, ValueConfig
 from train.peers.config import AblrConfig, BlockDropConfig, DrLLMConfig, PolarConfig
 
-__all__ = ["CONFIG", "TrainConfig", "run"]
+__all__ = ["CONFIG", "EXAMPLES", "TrainConfig", "run"]
 
 
 class TrainConfig(QuestionsConfig):
@@ -60,6 +60,10 @@ class TrainConfig(QuestionsConfig):
 
 
 CONFIG = TrainConfig
+EXAMPLES = (
+    "polar train --world skills-smollm2-135m-v0 --learner value --out runs/value",
+    "polar train --questions arithmetic --out runs/mine",
+)
 
 
 def run(config: TrainConfig) -> dict[str, Any]:

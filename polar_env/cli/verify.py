@@ -19,7 +19,7 @@ from polar_env.tables import write_whole
 if TYPE_CHECKING:
     from polar_env.runner.verify import Finding
 
-__all__ = ["CONFIG", "VerifyConfig", "run"]
+__all__ = ["CONFIG", "EXAMPLES", "VerifyConfig", "run"]
 
 
 class VerifyConfig(ModelConfig):
@@ -36,6 +36,7 @@ class VerifyConfig(ModelConfig):
 
 
 CONFIG = VerifyConfig
+EXAMPLES = ("polar verify smollm2-135m", "polar verify --families")
 
 
 def run(config: VerifyConfig) -> dict[str, Any]:

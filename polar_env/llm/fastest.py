@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import time
 
 import torch
@@ -11,6 +10,7 @@ import torch
 from polar_env.llm.export import as_model
 from polar_env.llm.frozen import FrozenLLM
 from polar_env.llm.slots import Slot
+from polar_env.machine import cores
 from polar_env.program import Program
 from polar_env.runtime import torch_threads
 
@@ -56,7 +56,7 @@ def fastest_threads(llm: FrozenLLM) -> int:
     if llm.device.type != "cpu":
         return torch.get_num_threads()
     seconds: dict[int, float] = {}
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = cores()
     while count:
         with torch_threads(count):
             seconds[count] = seconds_per_layer(llm)

@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import shlex
+import shutil
+import subprocess
+from importlib import import_module
+
 import pytest
 
 from agents.search.config import PRESETS, MctsConfig
+from polar_env.cli import VERBS, _read_config, main
 from polar_env.cli.flags import ModelConfig, with_model
 from polar_env.cli.search import SearchVerbConfig, defaults
 from polar_env.errors import UnknownNameError
@@ -39,3 +45,47 @@ def test_a_preset_by_flag_or_file(flags: list[str], file: dict[str, object], exp
 def test_a_preset_in_a_file_that_does_not_exist() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'cola'"):
         defaults([], {"preset": "cloa"})
+
+
+EXAMPLES = [example for verb in VERBS for example in import_module(f"polar_env.cli.{verb}").EXAMPLES]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_examples_are_commands(example: str) -> None:
+    polar, verb, *arguments = shlex.split(example)
+    module = import_module(f"polar_env.cli.{verb}")
+    assert polar == "polar"
+    _read_config(module.CONFIG, verb, arguments, getattr(module, "defaults", lambda _, given: given))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_ends_with_examples(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    last = capsys.readouterr().out.strip().splitlines()[-1].strip()
+    assert last in EXAMPLES
+    assert last.split()[1] == verb
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+@pytest.mark.parametrize(("typed", "expected"), [("polar doc", "doctor"), ("polar agents --js", "--json")])
+def test_bash_completes(typed: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--completion", "bash"]) == 0
+    words = " ".join(map(shlex.quote, typed.split()))
+    ask = f"COMP_WORDS=({words}); COMP_CWORD={len(typed.split()) - 1}; _tyro_polar; echo ${{COMPREPLY[@]}}"
+    script = f"{capsys.readouterr().out}\n{ask}"
+    done = subprocess.run(["bash"], input=script, capture_output=True, text=True, check=True)
+    assert expected in done.stdout.split()
+
+
+def test_completion_for_zsh(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--completion", "zsh"]) == 0
+    script = capsys.readouterr().out
+    assert script.startswith("#compdef polar")
+    assert "layer-cost" in script
+
+
+@pytest.mark.parametrize("arguments", [["--completion"], ["--completion", "bish"]])
+def test_completion_for_no_shell(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert "There is: bash, zsh" in capsys.readouterr().err
