@@ -22,7 +22,7 @@ from polar_env.tables import read_json, write_whole
 if TYPE_CHECKING:
     from polar_env.worlds import LiveWorld, Unstable
 
-__all__ = ["CONFIG", "RecordConfig", "run"]
+__all__ = ["CONFIG", "EXAMPLES", "RecordConfig", "run"]
 
 
 class RecordConfig(EngineConfig):
@@ -86,6 +86,10 @@ class RecordConfig(EngineConfig):
 
 
 CONFIG = RecordConfig
+EXAMPLES = (
+    "polar record describe skills-smollm2-135m-v0",
+    "polar record run --questions arithmetic --limit 50 --out runs/recorded",
+)
 
 
 def run(config: RecordConfig) -> dict[str, Any]:
