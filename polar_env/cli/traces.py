@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from pydantic import Field
@@ -14,11 +14,9 @@ from polar_env.cli.flags import QuestionsConfig, with_model
 from polar_env.cli.opening import open_llm, open_prompts, open_world
 from polar_env.errors import ConfigError, TraceError
 from polar_env.questions import Question, load_questions
-from polar_env.traces import TraceSet
-from polar_env.traces.check import check_traces
-from polar_env.traces.describe import describe
-from polar_env.traces.exchange.polar_json import export_polar, import_traces
-from polar_env.traces.merge import merge
+
+if TYPE_CHECKING:
+    from polar_env.traces import TraceSet
 
 __all__ = ["CONFIG", "EXAMPLES", "TracesConfig", "open_traces", "questions_of", "run"]
 
@@ -62,10 +60,14 @@ def run(config: TracesConfig) -> dict[str, Any]:
 
 def open_traces(path: Path) -> TraceSet:
     """The trace set in a folder, or in the run that lies there."""
+    from polar_env.traces import TraceSet
+
     return TraceSet.open(path / "traces" if (path / "traces").is_dir() else path)
 
 
 def _info(config: TracesConfig) -> dict[str, Any]:
+    from polar_env.traces.describe import describe
+
     result = describe(open_traces(config.paths[0]))
     if not config.json_output:
         for key, value in result.items():
@@ -74,6 +76,8 @@ def _info(config: TracesConfig) -> dict[str, Any]:
 
 
 def _check(config: TracesConfig) -> dict[str, Any]:
+    from polar_env.traces.check import check_traces
+
     problems = check_traces(open_traces(config.paths[0]))
     if not config.json_output:
         for problem in problems[:_SHOWN]:
@@ -83,6 +87,8 @@ def _check(config: TracesConfig) -> dict[str, Any]:
 
 
 def _merge(config: TracesConfig) -> dict[str, Any]:
+    from polar_env.traces.merge import merge
+
     merged, counts = merge([open_traces(path) for path in config.paths], config.out / "traces")
     console.print(f"{counts['verdicts']} verdicts in {merged.folder}", markup=False)
     if counts["trees_left_out"] or counts["disagreements"]:
@@ -95,6 +101,8 @@ def _merge(config: TracesConfig) -> dict[str, Any]:
 
 
 def _export(config: TracesConfig) -> dict[str, Any]:
+    from polar_env.traces.exchange.polar_json import export_polar
+
     traces = open_traces(config.paths[0])
     questions = questions_of(config, traces)
     if config.to == "polar":
@@ -130,6 +138,8 @@ def questions_of(config: QuestionsConfig, traces: TraceSet) -> list[Question]:
 
 
 def _import(config: TracesConfig) -> dict[str, Any]:
+    from polar_env.traces.exchange.polar_json import import_traces
+
     prompts, llm = open_prompts(config), open_llm(config.model_name, config.dtype_name, config.device)
     imported = import_traces(config.paths[0], llm, prompts, config.out, skip_bad=config.skip_bad)
     traces, file = config.out / "traces", config.out / "questions.jsonl"
