@@ -76,7 +76,7 @@ class RecordConfig(EngineConfig):
     """describe, reference: on which questions."""
     seeds: Annotated[int, Field(ge=1)] = 10
     """reference: how often each learner learns."""
-    steps: Annotated[int, Field(ge=1)] = 100_000
+    steps: Annotated[int, Field(ge=1)] = 50_000
     """reference: verdicts that learners by trial may ask for."""
     control: bool = False
     """reference: shuffle states among questions first, so that nothing can be learned from them; learners that read
