@@ -18,8 +18,6 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
-import psutil
-
 from polar_env.assets import ASSETS, cache_folder, is_pulled
 from polar_env.machine import cores, processor
 
@@ -82,13 +80,17 @@ def python() -> dict[str, str]:
 
 
 def memory() -> dict[str, Any]:
-    """Cores, the threads that torch would take, and main memory in GiB; threads are None without torch."""
+    """Cores, the threads that torch would take, and main memory in GiB; None without torch, or without psutil."""
     try:
         import torch
 
         threads = torch.get_num_threads()
     except ImportError:
         threads = None
+    try:
+        import psutil
+    except ImportError:
+        return {"cores": cores(), "threads": threads, "memory_gib": None, "free_gib": None}
     main = psutil.virtual_memory()
     return {"cores": cores(), "threads": threads, "memory_gib": _gib(main.total), "free_gib": _gib(main.available)}
 
@@ -148,8 +150,10 @@ def hub(timeout: float = 3.0) -> dict[str, Any]:
     Returns:
         Its address, whether it ``answers``, and ``why`` not.
     """
-    from huggingface_hub import constants
-
+    try:
+        from huggingface_hub import constants
+    except ImportError:
+        return {"address": "", "answers": False, "why": "huggingface_hub is not installed"}
     said = {"answers": False, "why": f"no answer within {timeout:g} s"}
     asking = threading.Thread(target=lambda: said.update(_ask_hub(timeout)), daemon=True)
     asking.start()

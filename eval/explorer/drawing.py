@@ -49,7 +49,7 @@ def toggled(program: Program, layer: int) -> Program:
     layers, count = program.layers, program.layers.count(layer)
     if count > 1:
         return Program(tuple(each for each in layers if each != layer))
-    at = next((at for at, each in enumerate(layers) if each >= layer), len(layers))
+    at = layers.index(layer) if count else next((at for at, each in enumerate(layers) if each > layer), len(layers))
     return Program((*layers[:at], layer, *layers[at:]))
 
 

@@ -30,7 +30,7 @@ __all__ = ["Explorer", "Run", "SearchState"]
 
 T = TypeVar("T")
 _ROWS = 8
-"""Programs of a search that are executed together: a full batch, and others wait for no more than this."""
+"""Programs of a search that are executed together: a full batch; between batches others have their turn."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,20 @@ class Explorer:
         agent: chooses a program for each ask.
         static: the best static program.
         questions: questions to choose from; their answers are known.
+        known: further questions whose answers are known, such as those of a recorded world.
     """
 
-    def __init__(self, world: LiveWorld, agent: Agent, static: Program, questions: Sequence[Question]) -> None:
+    def __init__(
+        self,
+        world: LiveWorld,
+        agent: Agent,
+        static: Program,
+        questions: Sequence[Question],
+        known: Sequence[Question] = (),
+    ) -> None:
         self.world, self.agent, self.static = world, agent, static
         self.questions = list(questions)
-        self._known = {(question.text, question.choices): question for question in questions}
+        self._known = {_typed(question.ask): question for question in (*known, *questions)}
         self._lock = threading.Lock()
 
     def ask(self, text: str, choices: Sequence[str] = ()) -> Ask:
@@ -116,14 +124,20 @@ class Explorer:
         text, choices = text.strip(), tuple(choice.strip() for choice in choices if choice.strip())
         if not text:
             raise QuestionError("there is no question; type one, or choose one of the list.")
-        known = self._known.get((text, choices))
-        return known.ask if known else Ask.typed(text, choices=choices)
+        ask = Ask.typed(text, choices=choices)
+        known = self._known.get(_typed(ask))
+        return known.ask if known else ask
 
     def question(self, ask: Ask, gold: str) -> Question | None:
-        """An ask with its gold answer: the one that was typed, else the known one; None where there is neither."""
-        if gold.strip():
-            return Question(ask, gold.strip(), split="test")
-        return self._known.get((ask.text, ask.choices))
+        """An ask with its gold answer: the one that was typed, else the known one; None where there is neither.
+
+        Raises:
+            QuestionError: for a gold answer that is none of the choices.
+        """
+        known, gold = self._known.get(_typed(ask)), gold.strip()
+        if known is not None and gold in ("", known.answer.strip()):
+            return known
+        return Question(ask, gold, split="test") if gold else None
 
     def decide(self, ask: Ask) -> tuple[Program, list[Step]]:
         """The agent's program, and what it weighed."""
@@ -138,14 +152,18 @@ class Explorer:
         ]
         return decision.program, [Step("", tuple(options))] if options else []
 
-    def compare(self, ask: Ask, gold: Question | None = None) -> Iterator[list[Run]]:
-        """Answers of identity, best static program and agent, as they are written, one after another."""
-        chosen = {"identity": self.world.identity, "best static": self.static, self.agent.name: self.decide(ask)[0]}
-        runs = [Run(name, program) for name, program in chosen.items()]
-        for at, run in enumerate(runs):
-            for written in self.run(ask, run.program, gold, run.name):
-                runs[at] = written
-                yield list(runs)
+    def compare(self, ask: Ask, gold: Question | None = None) -> Iterator[tuple[list[Run], list[Step]]]:
+        """Answers of identity, best static program and agent, as they are written, one after another; and what the
+        agent weighed, as soon as it has decided.
+        """
+        done: list[Run] = []
+        for name, program in (("identity", self.world.identity), ("best static", self.static)):
+            for run in self.run(ask, program, gold, name):
+                yield [*done, run], []
+            done.append(run)
+        program, steps = self.decide(ask)
+        for run in self.run(ask, program, gold, self.agent.name):
+            yield [*done, run], steps
 
     def run(self, ask: Ask, program: Program, gold: Question | None = None, name: str = "yours") -> Iterator[Run]:
         """An answer under a program, as it is written; of multiple choice at once."""
@@ -179,7 +197,7 @@ class Explorer:
             return logit_lens(self.world.asks.runner, ask, self.world.prompts[ask.task], program, top)
 
     def search(self, question: Question, stop: threading.Event, programs: int = 150) -> Iterator[SearchState]:
-        """Search right programs, the shortest first.
+        """Search right programs; those found are listed with the shortest first.
 
         Args:
             question: the question and its gold answer.
@@ -217,6 +235,11 @@ class Explorer:
         from polar_env.questions import is_right
 
         return run if question is None else replace(run, right=is_right(run.text, question))
+
+
+def _typed(ask: Ask) -> tuple[str, tuple[str, ...]]:
+    """What of an ask a visitor can type."""
+    return ask.text.strip(), tuple(choice.strip() for choice in ask.choices)
 
 
 def _streamed(work: Callable[[Callable[[Any], None]], T]) -> Generator[Any]:

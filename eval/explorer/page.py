@@ -5,8 +5,11 @@ A link holds the question, its choices, the program and the model: ``?question=.
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from html import escape
 from threading import Event
 from typing import Any
 from urllib.parse import urlencode
@@ -38,7 +41,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except PolarError as error:
-        raise gr.Error(str(error), duration=None, print_exception=False) from error
+        raise gr.Error(escape(str(error)), duration=None, print_exception=False) from error  # Gradio shows it as HTML
 
 
 def link_to(model: str, question: str, program: Program | str, choices: Sequence[str] = ()) -> str:
@@ -92,7 +95,7 @@ class _AskTab:
         self.yours = gr.HTML(elem_id="yours")
         self.link = gr.Textbox(label="Link to this question and program", interactive=False, elem_id="link")
         with gr.Row():
-            self.search = gr.Button("Search a shorter right program", elem_id="search")
+            self.search = gr.Button("Search right programs", elem_id="search")
             self.stop = gr.Button("Stop", variant="stop", elem_id="stop")
         self.searched = gr.HTML(elem_id="searched")
         with gr.Accordion("Layer by layer (logit lens)", open=True):
@@ -109,7 +112,9 @@ class _AskTab:
         self.listed.input(self.choose, self.listed, asked, **quiet)
         self.program.submit(*look, **turn)
         self.lane.select(self.toggle, self.program, self.program, **quiet).success(*look, **turn)
-        self.search.click(self.find, asked, self.searched, concurrency_limit=4, **quiet)
+        self.search.click(self.begin, queue=False, **quiet).then(
+            self.find, asked, self.searched, concurrency_limit=4, **quiet
+        )
         self.stop.click(self.end, queue=False, **quiet)
         page.unload(self.end)
         page.load(self.open_link, None, [self.text, self.choices, self.program], **quiet).success(*look, **turn)
@@ -118,9 +123,9 @@ class _AskTab:
         """Three answers as they are written, then the agent's program and what it weighed."""
         with _told():
             ask = self.explorer.ask(text, choices.splitlines())
-            for runs in self.explorer.compare(ask, self.explorer.question(ask, gold)):
-                yield answers_html(runs, self.depth), gr.skip(), gr.skip(), gr.skip()
-            chosen, steps = self.explorer.decide(ask)
+            for runs, steps in self.explorer.compare(ask, self.explorer.question(ask, gold)):
+                yield answers_html(runs, self.depth), decision_html(steps) if steps else "", gr.skip(), gr.skip()
+            chosen = runs[-1].program
             yield gr.skip(), decision_html(steps), str(chosen), lane_html(chosen, self.depth)
 
     def show(self, text: str, choices: str, gold: str, program: str) -> Iterator[Any]:
@@ -148,9 +153,16 @@ class _AskTab:
         question = self.explorer.questions[index]
         return question.text, "\n".join(question.choices), question.answer
 
+    def begin(self, request: gr.Request) -> None:
+        """Make a search that can be stopped, also while it waits for its turn."""
+        self.end(request)
+        self.stops[str(request.session_hash)] = Event()
+
     def find(self, text: str, choices: str, gold: str, request: gr.Request) -> Iterator[str]:
         """A search, round by round, until it is over, stopped, or its page is closed."""
-        stop = self.stops[str(request.session_hash)] = Event()
+        stop = self.stops.get(str(request.session_hash))
+        if stop is None:  # stopped while it waited for its turn
+            return
         with _told():
             ask = self.explorer.ask(text, choices.splitlines())
             question = self.explorer.question(ask, gold)
@@ -197,29 +209,40 @@ def _map_tab(record: RecordedWorld, model: str) -> None:
     gr.on([task.change, order.change], draw, [task, order], atlas, show_progress="hidden")
 
 
-def launch(page: gr.Blocks, host: str, port: int, *, wait: bool = True) -> str:
-    """Serve the page.
+def launch(page: gr.Blocks, host: str, port: int) -> str:
+    """Serve the page in the background.
 
     Args:
         page: the page.
         host: the address that it listens on.
         port: its port.
-        wait: whether to return only when it is stopped.
 
     Returns:
         Its address.
 
     Raises:
-        ConfigError: if the port is taken.
+        ConfigError: if it cannot listen there.
     """
+    _require_free(host, port)
     try:
         _, address, _ = page.queue(max_size=100).launch(
             server_name=host, server_port=port, css=CSS, theme=gr.themes.Default(font=["system-ui", "sans-serif"],
-            font_mono=["ui-monospace", "monospace"]), quiet=True, share=False, prevent_thread_lock=not wait,
+            font_mono=["ui-monospace", "monospace"]), quiet=True, share=False, prevent_thread_lock=True,
             footer_links=[],
         )  # fmt: skip
     except OSError as error:
-        raise ConfigError(
-            f"port {port} of {host} is in use; give another one with --port, or stop what has it."
-        ) from error
+        raise ConfigError(f"cannot listen on {host}, port {port}: {error}.") from error
     return str(address)
+
+
+def _require_free(host: str, port: int) -> None:
+    """Refuse an address that cannot be listened on."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(f"port {port} of {host} is in use; give another one with --port.") from error
+        raise ConfigError(f"cannot listen on {host}, port {port}: {error}. Give an address of this machine.") from error

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from polar_env.cli.bars import console
 from polar_env.cli.flags import QuestionsConfig, with_model
-from polar_env.cli.opening import open_questions, open_world
-from polar_env.errors import ConfigError
+from polar_env.cli.opening import open_prompts, open_questions, open_world
+from polar_env.errors import ConfigError, FingerprintError
 from polar_env.program import Program
 
 __all__ = ["CONFIG", "EXAMPLES", "ExploreConfig", "run"]
@@ -57,16 +58,24 @@ def run(config: ExploreConfig) -> dict[str, Any]:
             "Give skills, or the folder of an agent, e.g. runs/quickstart/agents/ppo."
         )
     card = read_card(folder)
-    record = None if config.world == "none" else open_recorded(config.world)
-    world = open_world(with_model(config, card.model, card.dtype), card.prompts)
+    if "best-static" not in card.results:
+        raise ConfigError(f"the card in {folder} names no best static program to compare with; train the agent again.")
+    prompts = open_prompts(config) if config.prompt else card.prompts
+    world = open_world(with_model(config, card.model, card.dtype), prompts)
     agent = load_agent(config.agent, world, config.seed)
     if isinstance(agent, Responder):
         raise ConfigError(f"'{config.agent}' runs several programs for a question; the explorer shows agents of one.")
-    if record is not None and record.card.fingerprint != world.fingerprint:
-        console.print(f"'{record.card.name}' is of another LLM or type: its map is left out", markup=False)
+    record = None if config.world == "none" else open_recorded(config.world)
+    try:
+        if record is not None:
+            record.require(world)
+    except (ConfigError, FingerprintError) as error:
+        console.print(f"no map of where programs help: {error}", markup=False)
         record = None
     static = Program.parse(card.results["best-static"], world.depth)
-    questions = open_questions(config.model_copy(update={"limit": config.limit or _LISTED}), "test", card.prompts)
-    page = make_page(Explorer(world, agent, static, questions), record)
-    console.print(f"open http://{config.host}:{config.port} in a browser; Ctrl-C stops", markup=False)
-    return {"address": launch(page, config.host, config.port)}
+    questions = open_questions(config.model_copy(update={"limit": config.limit or _LISTED}), "test", prompts)
+    explorer = Explorer(world, agent, static, questions, () if record is None else record.questions)
+    address = launch(make_page(explorer, record), config.host, config.port)
+    console.print(f"open {address} in a browser; Ctrl-C stops", markup=False)
+    threading.Event().wait()
+    return {"address": address}

@@ -53,7 +53,8 @@ def test_the_lens_ends_with_what_the_program_says(world: LiveWorld, tiny_llm: Fr
 
 def test_answers_are_those_of_the_world(explorer: Explorer, world: LiveWorld) -> None:
     ask = explorer.ask("  Say a ")
-    *_, runs = explorer.compare(ask, explorer.question(ask, ""))
+    *_, (runs, steps) = explorer.compare(ask, explorer.question(ask, ""))
+    assert steps == []
     assert [run.name for run in runs] == ["identity", "best static", "short"]
     assert [run.program for run in runs] == [world.identity, explorer.static, SHORT]
     for run in runs:
@@ -82,6 +83,18 @@ def test_bad_input(explorer: Explorer) -> None:
     assert explorer.ask("Say b").task == "more"  # a known question keeps its task
 
 
+def test_known_questions_keep_what_they_are(world: LiveWorld) -> None:
+    """However a known question is typed, it has its task, its verifier and what that needs."""
+    blank = Question.of("Say c ", " c", task="more", verifier="math")
+    choice = Question.of("Pick", "one ", choices=("one ", "two"))
+    explorer = Explorer(world, StaticAgent(SHORT, "short"), SHORT, QUESTIONS, [blank, choice])
+    assert explorer.ask("Say c").task == "more"
+    assert explorer.question(explorer.ask("Say c "), "") is blank
+    assert explorer.question(explorer.ask("Say c"), "c") is blank
+    assert explorer.question(explorer.ask("Pick", ["one", "two"]), "one") is choice
+    assert explorer.question(explorer.ask("Say c"), "d") == Question(blank.ask, "d", split="test")
+
+
 def test_search_finds_the_shortest_right_program_and_stops(explorer: Explorer, world: LiveWorld) -> None:
     gold = world.generate([Ask("Say a")], SHORT, Decoding(1))[0].text.strip() or "x"
     question = Question(Ask("Say a"), gold, split="test")
@@ -104,7 +117,8 @@ def test_search_finds_the_shortest_right_program_and_stops(explorer: Explorer, w
 def test_toggling_goes_round() -> None:
     program = Program.parse("0-3")
     assert [str(program := toggled(program, 1)) for _ in range(3)] == ["0 1x2 2-3", "0 2-3", "0-3"]
-    assert str(toggled(Program((2, 0)), 1)) == "1-2 0"
+    assert toggled(Program((2, 0)), 1).layers == (1, 2, 0)
+    assert toggled(Program((3, 2)), 2).layers == (3, 2, 2)  # twice in a row, wherever it stands
     with pytest.raises(ProgramError):
         toggled(Program((1, 1)), 1)
 

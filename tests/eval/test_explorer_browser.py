@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from html import escape
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -32,6 +33,7 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 
 QUESTIONS = [Question.of("Say a", "a"), Question.of(f"Say {EVIL}", "b")]
 SHORT = Program((0, 2, 3))
+EVIL_LINK = "<a/href=https://example.org>log-in</a>"
 WRITTEN = "id => document.querySelector(id)?.innerText.includes('probability')"
 
 
@@ -52,9 +54,9 @@ def address(world: LiveWorld) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    yield launch(page, "127.0.0.1", port, wait=False)
+    yield launch(page, "127.0.0.1", port)
     with pytest.raises(ConfigError, match="in use"):
-        launch(make_page(Explorer(world, StaticAgent(SHORT, "short"), SHORT, [])), "127.0.0.1", port, wait=False)
+        launch(make_page(Explorer(world, StaticAgent(SHORT, "short"), SHORT, [])), "127.0.0.1", port)
     page.close()
 
 
@@ -139,6 +141,21 @@ def test_stop_ends_the_search(address: str) -> None:
         assert page.inner_text("#searched") == before
 
 
+def test_leaving_ends_the_search(address: str, world: LiveWorld) -> None:
+    with opened(address) as page:
+        page.fill("#question textarea", "Say leave")
+        page.fill("#gold textarea", "never said")
+        page.click("#search")
+        page.wait_for_selector("#searched progress")
+    asked = -1
+    for _ in range(20):  # the server notices within seconds
+        time.sleep(0.5)
+        asked, before = world.stats.asked_layers, asked
+        if asked == before:
+            break
+    assert asked == before
+
+
 def test_bad_input_is_told(address: str) -> None:
     with opened(address) as page:
         page.click("#search")
@@ -149,8 +166,10 @@ def test_bad_input_is_told(address: str) -> None:
         page.get_by_text("out of range").wait_for()
         page.fill("#program textarea", "0-3")
         ask(page, f"Say {EVIL}")  # a script in a question would have said something on the console
-        page.goto(f"{address}?model=another&program=0-29")
-        page.get_by_text("this link is of the model 'another'").wait_for()
+        for part in ("model", "program"):  # whatever a link holds is text
+            page.goto(f"{address}?{urlencode({part: EVIL_LINK})}")
+            page.get_by_text(EVIL_LINK).first.wait_for()
+            assert page.locator("a", has_text="log-in").count() == 0
 
 
 def test_ten_users_get_their_own_answers(address: str, world: LiveWorld) -> None:
