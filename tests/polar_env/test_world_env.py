@@ -141,8 +141,8 @@ def test_bad_input(tiny_llm: FrozenLLM, recorded: RecordedWorld) -> None:
         WorldEnv(recorded).reset(options={"question": len(QUESTIONS) + 75})
 
 
-def test_a_draw_after_seeding_fits_an_episode_that_starts_anew() -> None:
-    env = gym.make("polar_env:SkillsSegments-SmolLM2-135M-v0").unwrapped
+def test_a_draw_after_seeding_fits_an_episode_that_starts_anew(recorded: RecordedWorld) -> None:
+    env: Any = WorldEnv(recorded, form="segments", split=None)
     _, info = env.reset(seed=0)
     first = info["action_mask"]
     assert not first.all()
