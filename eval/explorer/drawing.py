@@ -134,8 +134,8 @@ def decision_html(steps: Sequence[Step]) -> str:
         )
         title = f"Decision {number}" if len(steps) > 1 else "The decision"
         parts.append(
-            f'<p><strong>{title}</strong> <span class="quiet">{escape(step.saw)}</span></p><div class="wide"><table '
-            f"><thead><tr><th>option</th><th>probability</th><th>layers</th></tr></thead><tbody>{rows}</tbody></table></div>"
+            f'<p><strong>{title}</strong> <span class="quiet">{escape(step.saw)}</span></p><div class="wide"><table>'
+            f"<thead><tr><th>option</th><th>probability</th><th>layers</th></tr></thead><tbody>{rows}</tbody></table></div>"
         )
     return "".join(parts)
 

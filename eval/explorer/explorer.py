@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from agents.base import Agent
 from agents.explaining import Explains, Option, Step
@@ -20,7 +19,7 @@ from agents.search.config import PRESETS
 from agents.search.lockstep import search
 from polar_env.errors import QuestionError
 from polar_env.program import Program
-from polar_env.questions import Ask, Question
+from polar_env.questions import Ask, Question, is_right
 from polar_env.runner import Answer, Decoding, Verdict
 from polar_env.runner.answers import of_generation
 from polar_env.runner.lens import Lens, logit_lens
@@ -28,7 +27,6 @@ from polar_env.worlds import LiveWorld
 
 __all__ = ["Explorer", "Run", "SearchState"]
 
-T = TypeVar("T")
 _ROWS = 8
 """Programs of a search that are executed together: a full batch; between batches others have their turn."""
 
@@ -174,7 +172,7 @@ class Explorer:
                 before = self.world.stats.seconds
                 answer = self.world.answers([ask], program)[0]
                 seconds = self.world.stats.seconds - before
-            yield self._judged(replace(run, text=answer.text, answer=answer, seconds=seconds), gold)
+            yield _answered(run, answer, seconds, gold)
             return
         decoding = Decoding(self.world.prompts[ask.task].max_new_tokens)
 
@@ -182,14 +180,11 @@ class Explorer:
             with self._lock:
                 written = self.world.generate([ask], program, decoding, lambda _, piece: send(piece))[0]
             seconds = written.prefill_seconds + written.decode_seconds
-            return replace(run, text=written.text.strip(), answer=of_generation(written), seconds=seconds)
+            return _answered(run, of_generation(written), seconds, gold)
 
         for piece in _streamed(write):
-            if isinstance(piece, Run):
-                yield self._judged(piece, gold)
-            else:
-                run = replace(run, text=run.text + piece)
-                yield run
+            run = piece if isinstance(piece, Run) else replace(run, text=run.text + piece)
+            yield run
 
     def lens(self, ask: Ask, program: Program, top: int = 5) -> Lens:
         """The likeliest next tokens after each layer; see `logit_lens`."""
@@ -220,21 +215,22 @@ class Explorer:
 
         done = 0
         try:
-            with closing(_streamed(work)) as rounds:
-                for count in rounds:
-                    done += count or 0
-                    yield SearchState(done, programs + 1, self._shortest(watched.right))
-            yield SearchState(done, programs + 1, self._shortest(watched.right), True, stop.is_set())
+            for count in _streamed(work):
+                done += count or 0
+                yield SearchState(done, programs + 1, _shortest_first(watched.right))
+            yield SearchState(done, programs + 1, _shortest_first(watched.right), True, stop.is_set())
         finally:
             stop.set()
 
-    def _shortest(self, programs: set[Program]) -> tuple[Program, ...]:
-        return tuple(sorted(programs, key=lambda program: (len(program), str(program))))
 
-    def _judged(self, run: Run, question: Question | None) -> Run:
-        from polar_env.questions import is_right
+def _answered(run: Run, answer: Answer, seconds: float, gold: Question | None) -> Run:
+    """A run with its whole answer, judged where somebody said what is right."""
+    right = None if gold is None else is_right(answer.text, gold)
+    return replace(run, text=answer.text, answer=answer, seconds=seconds, right=right)
 
-        return run if question is None else replace(run, right=is_right(run.text, question))
+
+def _shortest_first(programs: set[Program]) -> tuple[Program, ...]:
+    return tuple(sorted(programs, key=lambda program: (len(program), str(program))))
 
 
 def _typed(ask: Ask) -> tuple[str, tuple[str, ...]]:
@@ -242,7 +238,7 @@ def _typed(ask: Ask) -> tuple[str, tuple[str, ...]]:
     return ask.text.strip(), tuple(choice.strip() for choice in ask.choices)
 
 
-def _streamed(work: Callable[[Callable[[Any], None]], T]) -> Generator[Any]:
+def _streamed(work: Callable[[Callable[[Any], None]], Any]) -> Iterator[Any]:
     """What work sends while it runs in a thread, then what it returns; its error is raised here."""
     sent: queue.Queue[tuple[str, Any]] = queue.Queue()
 

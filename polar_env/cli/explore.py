@@ -1,4 +1,4 @@
-"""``polar explore``: programs in the browser; ask, watch layers, switch them, search shorter programs."""
+"""``polar explore``: programs in the browser; ask, watch layers, switch them, search right programs."""
 
 from __future__ import annotations
 
@@ -45,21 +45,17 @@ def run(config: ExploreConfig) -> dict[str, Any]:
             "the explorer needs Gradio, which is not installed: pip install 'polar-env[explore]'."
         ) from error
     from agents.base import Responder
-    from agents.card import read_card
-    from agents.registry import find_agent, load_agent
+    from agents.listing import find_card
+    from agents.registry import load_agent
     from eval.explorer.explorer import Explorer
     from eval.explorer.page import launch, make_page
     from polar_env.worlds import open_world as open_recorded
 
-    folder = find_agent(config.agent)
-    if folder is None:
-        raise ConfigError(
-            f"'{config.agent}' is no saved agent; the explorer compares it with the best static program of its card. "
-            "Give skills, or the folder of an agent, e.g. runs/quickstart/agents/ppo."
-        )
-    card = read_card(folder)
+    card = find_card(config.agent)
     if "best-static" not in card.results:
-        raise ConfigError(f"the card in {folder} names no best static program to compare with; train the agent again.")
+        raise ConfigError(
+            f"the card of '{config.agent}' names no best static program to compare with; train the agent again."
+        )
     prompts = open_prompts(config) if config.prompt else card.prompts
     world = open_world(with_model(config, card.model, card.dtype), prompts)
     agent = load_agent(config.agent, world, config.seed)
