@@ -22,14 +22,15 @@ class MaskedDiscrete(spaces.Discrete):
         n: number of actions.
         current_mask: gives the actions that are allowed now; None where all are.
         first_mask: actions that are allowed when an episode starts. The first draw after ``seed()`` is one of them,
-            where any is allowed now, too: who seeds and draws, may reset before the step, as Gymnasium's checker does.
+            since a caller that seeds and draws may reset before the step, as Gymnasium's checker does. Where
+            possible that draw is allowed now, too.
     """
 
     def __init__(
         self,
         n: int,
         current_mask: Callable[[], NDArray[np.bool_] | None],
-        first_mask: NDArray[np.bool_] | None = None,
+        first_mask: NDArray[np.bool_],
     ) -> None:
         self._current_mask, self._first_mask, self._seeded = current_mask, first_mask, False
         super().__init__(n)
@@ -42,10 +43,11 @@ class MaskedDiscrete(spaces.Discrete):
     def sample(self, mask: Any = None, probability: Any = None) -> np.int64:
         """Draw an action; without arguments among those that are allowed now."""
         if mask is None and probability is None:
-            current, first = self._current_mask(), self._first_mask if self._seeded else None
-            if current is not None and first is not None and (current & first).any():
-                current = current & first
-            mask = None if current is None else current.astype(np.int8)
+            allowed = self._current_mask()
+            if allowed is not None and self._seeded:
+                both = allowed & self._first_mask
+                allowed = both if both.any() else self._first_mask
+            mask = None if allowed is None else allowed.astype(np.int8)
             self._seeded = False
         return super().sample(mask, probability)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polar_env.envs.config import EnvConfig
-from polar_env.envs.episode import Episode, ProgramRules
+from polar_env.envs.episode import START, Episode, ProgramRules
 from polar_env.envs.making import make_world
 from polar_env.envs.masked_discrete import MaskedDiscrete
 from polar_env.envs.observer import Observation
@@ -86,6 +86,7 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
         self.action_space = MaskedDiscrete(
             self.rules.language.n_actions,
             lambda: None if self._episode is None else self.rules.mask(self._episode.draft),
+            self.rules.mask(START),
         )
         self.render_mode = render_mode
         self._episode: Episode | None = None
