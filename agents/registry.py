@@ -1,9 +1,13 @@
-"""Agents by name or folder. A card's ``kind`` names its loader; packages add kinds as entry points.
+"""Agents by name or folder; packages add names to `MAKERS`, and kinds of saved agents to `LOADERS`.
+
+    [project.entry-points."polar_env.agent_names"]
+    mine = "my_package:make"
 
     [project.entry-points."polar_env.agents"]
     mine = "my_package:load"
 
-where ``load(folder, card, world)`` returns an `Agent`.
+where ``make(world, setting, seed)`` returns the `Agent` of ``mine:SETTING``, and ``load(folder, card, world)`` a saved
+one whose card has the kind ``mine``.
 """
 
 from __future__ import annotations
@@ -11,9 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from importlib import resources
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import cast
 
 from agents.base import Agent, Priced, Responder
 from agents.card import CARD, AgentCard, read_card
@@ -24,24 +26,24 @@ from agents.fixed import RandomAgent, StaticAgent
 from agents.sampling import SamplingAgent
 from polar_env.errors import ConfigError, FingerprintError, UnknownNameError
 from polar_env.program import Program
+from polar_env.registry import Registry
 from polar_env.worlds import AskWorld, World
 
 __all__ = [
-    "GROUP",
+    "LOADERS",
+    "MAKERS",
     "NAMES",
     "TRAINED",
     "Loader",
+    "Maker",
     "find_agent",
     "find_agents",
     "load_agent",
     "load_agents",
-    "loader_of",
     "read_cards",
     "split_price",
 ]
 
-GROUP = "polar_env.agents"
-"""Entry-point group of loaders."""
 TRAINED = ("skills",)
 """Trained agents that ship with the package."""
 NAMES = (
@@ -57,9 +59,15 @@ NAMES = (
     "cascade:CONFIDENCE|AGENT",
     "early-exit:CONFIDENCE",
 )
+_HAS_SETTING = {name.partition(":")[0]: ":" in name for name in NAMES}
 _AROUND_AGENTS = ("selector:", "cascade:")
 """What runs several programs of the agent that is named behind the ``|``."""
 Loader = Callable[[Path, AgentCard, AskWorld], Agent | Responder]
+LOADERS: Registry[Loader] = Registry("kind of agent", "polar_env.agents")
+"""Loaders of saved agents, by the ``kind`` of their cards."""
+Maker = Callable[[AskWorld, str, int], Agent | Responder]
+MAKERS: Registry[Maker] = Registry("agent", "polar_env.agent_names")
+"""Agents that a name describes, ``NAME`` or ``NAME:SETTING``: each made from a world, its setting and a seed."""
 
 
 def find_agents(name: str) -> list[Path]:
@@ -113,24 +121,38 @@ def read_cards(names: Sequence[str]) -> dict[Path, AgentCard]:
     return cards
 
 
-def loader_of(kind: str) -> Loader:
-    """The loader of a kind of agent.
-
-    Raises:
-        UnknownNameError: for a kind that no installed package has.
-    """
-    points = {point.name: point for point in entry_points(group=GROUP)}
-    if kind not in points:
-        hint = f"A package that adds it must be installed; it has an entry point in the group '{GROUP}'."
-        raise UnknownNameError("kind of agent", kind, points, hint)
-    return cast("Loader", points[kind].load())
+@MAKERS.register("identity")
+def _identity(world: AskWorld, setting: str, seed: int) -> StaticAgent:
+    return StaticAgent(world.identity, "identity")
 
 
+@MAKERS.register("random")
+def _random(world: AskWorld, setting: str, seed: int) -> RandomAgent:
+    return RandomAgent(world.depth, seed)
+
+
+@MAKERS.register("static")
 def _static(world: AskWorld, setting: str, seed: int) -> StaticAgent:
     program = Program.parse(setting, world.depth)
     return StaticAgent(program, f"static {program}")
 
 
+@MAKERS.register("majority")
+def _majority(world: AskWorld, runs: str, seed: int) -> SamplingAgent:
+    return SamplingAgent(world, _number(runs, "majority"), "majority", seed)
+
+
+@MAKERS.register("best-of")
+def _best_of(world: AskWorld, runs: str, seed: int) -> SamplingAgent:
+    return SamplingAgent(world, _number(runs, "best-of"), "confidence", seed)
+
+
+@MAKERS.register("early-exit")
+def _early_exit(world: AskWorld, sure: str, seed: int) -> EarlyExitAgent:
+    return EarlyExitAgent(world, _number(sure, "early-exit"), name=f"early-exit {sure}")
+
+
+@MAKERS.register("ensemble")
 def _ensemble(world: AskWorld, setting: str, seed: int) -> EnsembleAgent:
     programs = [Program.parse(text, world.depth) for text in setting.split("|")]
     return EnsembleAgent(world, programs, f"ensemble of {len(programs)}")
@@ -143,24 +165,12 @@ def _number(setting: str, kind: str) -> float:
         raise ConfigError(f"'{kind}:{setting}': '{setting}' is no number; write e.g. {kind}:2.") from None
 
 
-_BY_NAME: dict[str, Callable[[AskWorld, str, int], Agent | Responder]] = {
-    "identity": lambda world, _, __: StaticAgent(world.identity, "identity"),
-    "random": lambda world, _, seed: RandomAgent(world.depth, seed),
-    "static": _static,
-    "majority": lambda world, runs, seed: SamplingAgent(world, _number(runs, "majority"), "majority", seed),
-    "best-of": lambda world, runs, seed: SamplingAgent(world, _number(runs, "best-of"), "confidence", seed),
-    "ensemble": _ensemble,
-    "early-exit": lambda world, sure, _: EarlyExitAgent(world, _number(sure, "early-exit"), name=f"early-exit {sure}"),
-}
-"""Agents that a name and a setting describe."""
-
-
 def load_agent(name: str, world: World, seed: int = 0) -> Agent | Responder:
     """Load an agent.
 
     Args:
-        name: one of `NAMES`, or the folder of a saved agent; one that weighs layers takes another price of D layers
-            behind its name, ``skills@0.8``: the dial between accuracy and cost.
+        name: one of `NAMES` or `MAKERS`, or the folder of a saved agent; one that weighs layers takes another price of
+            D layers behind its name, ``skills@0.8``: the dial between accuracy and cost.
         world: where it decides.
         seed: of random agents that are given by name; a saved one has its own.
 
@@ -174,15 +184,15 @@ def load_agent(name: str, world: World, seed: int = 0) -> Agent | Responder:
     kind, _, setting = name.partition(":")
     if name.startswith(_AROUND_AGENTS):
         return _around(kind, setting, world, seed)
-    if kind in _BY_NAME and bool(setting) == (kind not in ("identity", "random")):
-        return _BY_NAME[kind](world.asks, setting, seed)
+    if kind in MAKERS and bool(setting) == _HAS_SETTING.get(kind, bool(setting)):
+        return MAKERS.get(kind)(world.asks, setting, seed)
     folder = find_agent(name)
     if folder is None:
         hint = "Or give the folder of a saved agent, e.g. runs/quickstart/agents/ppo."
-        raise UnknownNameError("agent", name, NAMES, hint)
+        raise UnknownNameError("agent", name, [*NAMES, *(kind for kind in MAKERS if kind not in _HAS_SETTING)], hint)
     card = read_card(folder)
     _require_same_world(card, folder, world)
-    agent, price = loader_of(card.kind)(folder, card, world.asks), split_price(name)[1]
+    agent, price = LOADERS.get(card.kind)(folder, card, world.asks), split_price(name)[1]
     if not price:
         return agent
     if not isinstance(agent, Priced):

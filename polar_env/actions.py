@@ -1,22 +1,24 @@
 """Action languages: how a sequence of discrete actions spells a program.
 
 A language is a pair of pure functions over an immutable `Draft`: which actions are allowed (`mask`) and what an
-action does (`apply`), plus the way back from a program to the actions that spell it (`encode`).
+action does (`apply`), plus the way back from a program to the actions that spell it (`encode`). Packages add languages
+to `LANGUAGES`.
 
 Axis letters: ``D`` the model's depth, ``A`` the number of actions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polar_env.errors import ConfigError, ForbiddenActionError, ProgramError, UnknownNameError
+from polar_env.errors import ConfigError, ForbiddenActionError, ProgramError
 from polar_env.program import MAX_BLOCK, Program
+from polar_env.registry import Registry
 
 __all__ = [
     "LANGUAGES", "ActionLanguage", "Draft", "LayersLanguage", "ListedLanguage", "SegmentsLanguage", "make_language",
@@ -61,6 +63,10 @@ class ActionLanguage(Protocol):
         """The action in words."""
 
 
+LANGUAGES: Registry[Callable[[int, int | None], ActionLanguage]] = Registry("action language", "polar_env.languages")
+"""What makes a language from the model's depth and the cap on layers, by name."""
+
+
 class _Language:
     """What both languages share: the depth, the cap on layers, and refusing forbidden actions.
 
@@ -98,6 +104,7 @@ class _Language:
             raise ProgramError(f"program '{program}' has {len(program)} layers; max_layers allows {self.max_layers}.")
 
 
+@LANGUAGES.register("layers")
 class LayersLanguage(_Language):
     """``Discrete(D + 2)``: execute layer ``a < D``; ``D`` repeats the last module; ``D + 1`` stops.
 
@@ -158,6 +165,7 @@ class LayersLanguage(_Language):
         return "repeat the last module" if action == self.repeat else "stop and answer"
 
 
+@LANGUAGES.register("segments")
 class SegmentsLanguage(_Language):
     """``Discrete(12)``: at the cursor, (skip, keep, repeat) x (1 .. 4 layers); the cursor moves right.
 
@@ -277,20 +285,22 @@ class ListedLanguage:
         return self._leads[draft]
 
 
-LANGUAGES = ("layers", "segments")
-
-
 def make_language(name: str, depth: int, max_layers: int | None = None, window: int | None = None) -> ActionLanguage:
     """The action language of that name for a model of ``depth`` layers.
 
+    Args:
+        name: one of `LANGUAGES`.
+        depth: the model's depth ``D``.
+        max_layers: most layers that a program may execute; None is what the language says, ``2 * depth`` of ours.
+        window: see `LayersLanguage`.
+
     Raises:
         UnknownNameError: for a name not in `LANGUAGES`.
-        ConfigError: for a cap or window that leaves no program.
+        ConfigError: for a cap or window that leaves no program, or a window of another language.
     """
-    if name == "layers":
+    make = LANGUAGES.get(name)
+    if make is LayersLanguage:
         return LayersLanguage(depth, max_layers, window)
-    if name == "segments":
-        if window is not None:
-            raise ConfigError("the segments language moves right by at most 4 layers; 'window' belongs to layers.")
-        return SegmentsLanguage(depth, max_layers)
-    raise UnknownNameError("action language", name, LANGUAGES)
+    if window is not None:
+        raise ConfigError(f"window is {window}, but the language is '{name}'; 'window' belongs to layers.")
+    return make(depth, max_layers)

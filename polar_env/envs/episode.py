@@ -5,6 +5,7 @@ Axis letters: ``D`` the model's depth, ``H`` its width, ``A`` actions, ``N`` lan
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 from polar_env.actions import Draft
 from polar_env.envs.config import EnvConfig
 from polar_env.envs.observer import Observation, Observer
+from polar_env.envs.rewards import Outcome
 from polar_env.errors import ConfigError, EpisodeError
 from polar_env.program import Program
 from polar_env.questions import Question
@@ -70,6 +72,7 @@ class ProgramRules:
         self.questions, self.config = list(questions), config
         self.world, self.depth, self.layer_cost = world, world.depth, config.layer_cost
         self.language, self.mask = self.observer.language, self.observer.mask
+        self.reward = config.make_reward()
 
     def begin(self, rng: np.random.Generator, options: dict[str, Any] | None) -> Episode:
         """A new episode: a question at random, or the one at ``options["question"]``.
@@ -117,12 +120,28 @@ class ProgramRules:
         verdicts = self.world.verdicts([(moved[i].question, moved[i].program) for i in over])
         identities = self.world.verdicts([(moved[i].question, self.world.identity) for i in over])
         for i, verdict, identity in zip(over, verdicts, identities, strict=True):
-            rewards[i] += float(verdict.right) - float(identity.right and self.config.relative)
+            rewards[i] += self.earned(moved[i].question, moved[i].program, verdict)
+            if self.config.relative:
+                rewards[i] -= self.earned(moved[i].question, self.world.identity, identity)
             moved[i] = replace(moved[i], verdict=verdict)
         if self.config.shaping:
             rewards = [r + s for r, s in zip(rewards, self._shape(moved), strict=True)]
         moved = [replace(e, ret=e.ret + reward) for e, reward in zip(moved, rewards, strict=True)]
         return moved, rewards
+
+    def earned(self, question: Question, program: Program, verdict: Verdict) -> float:
+        """What a finished program earns, without the price of its layers.
+
+        Raises:
+            ConfigError: for a reward that is no finite number.
+        """
+        reward = float(self.reward(Outcome(question, program, verdict, self.depth)))
+        if not math.isfinite(reward):
+            raise ConfigError(
+                f"reward '{self.config.reward}' gives {reward} for program '{program}' on question {question.id}; a "
+                "reward is a finite number."
+            )
+        return reward
 
     def _shape(self, episodes: list[Episode]) -> list[float]:
         """Potential differences ``gamma * phi(s') - phi(s)``; writes the new potentials into ``episodes``."""

@@ -44,7 +44,8 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
 
     ## Rewards
     ``-layer_cost * n / D`` for an action that executes ``n`` layers, and 1 at the end if the answer is right. Optional:
-    ``relative=True`` subtracts the identity program's verdict, ``shaping`` adds a potential-based term.
+    ``reward`` names another way to earn at the end, ``relative=True`` subtracts what the identity program earns,
+    ``shaping`` adds a potential-based term.
 
     ## Starting State
     A question drawn uniformly with the environment's random generator, or ``reset(options={"question": index})``.
@@ -58,8 +59,8 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
     ``model`` (a world, live or recorded, a `FrozenLLM`, a name, folder or hub id), ``questions`` (specs or `Question`
     objects; by default those of a recorded world, or the mixture ``arithmetic``), ``prompt`` (a name, `Prompt` or
     `Prompts`; a world has its own), ``split`` (train, validation, test or None for all), and the fields of `EnvConfig`:
-    ``layer_cost``, ``language``, ``max_layers``, ``window``, ``observe``, ``relative``, ``shaping``, ``gamma``.
-    ``render_mode`` is ``"ansi"`` or ``"rgb_array"``.
+    ``layer_cost``, ``language``, ``reward``, ``max_layers``, ``window``, ``observe``, ``relative``, ``shaping``,
+    ``gamma``. ``render_mode`` is ``"ansi"`` or ``"rgb_array"``.
 
     ## Version History
     v0: first version.

@@ -14,7 +14,7 @@ from polar_env.errors import ConfigError, QuestionError, QuestionFileError, Unkn
 from polar_env.questions.ask import Ask
 from polar_env.questions.question import Question
 from polar_env.questions.records import question_of, record_of_line
-from polar_env.questions.spec import KINDS, QuestionSpec, parse_spec
+from polar_env.questions.spec import SOURCES, QuestionSpec, Record, Records, parse_spec
 from polar_env.questions.twins import Split, normalise, split_of, twin_clusters
 from polar_env.questions.verifiers import VERIFIERS
 
@@ -100,20 +100,14 @@ def load_questions(specs: Sequence[str], split: Split | None = None, *, skip_bro
 
 
 def _questions_of(spec: QuestionSpec, broken: list[str] | None) -> Iterator[Question]:
-    if spec.verifier is not None and spec.verifier not in VERIFIERS:
-        raise UnknownNameError("verifier", spec.verifier, VERIFIERS)
+    if spec.verifier is not None:
+        VERIFIERS.get(spec.verifier)
     kind, _, name = spec.source.partition(":")
-    if kind == "rg":
-        return _from_reasoning_gym(spec, name)
-    if kind == "jsonl":
-        return _from_records(spec, _json_lines(Path(name).expanduser()), Path(name).expanduser().parent.name, broken)
-    if kind == "hub":
-        return _from_records(spec, _hub_records(spec, name), spec.subset or name.rpartition("/")[2], broken)
-    if kind == "wheel":
-        return _from_records(spec, _wheel_records(name), Path(name).parent.name, broken)
-    raise UnknownNameError("kind of question source", kind, KINDS)
+    found = SOURCES.get(kind)(spec, name)
+    return _from_records(spec, found, broken) if isinstance(found, Records) else found
 
 
+@SOURCES.register("rg")
 def _from_reasoning_gym(spec: QuestionSpec, name: str) -> Iterator[Question]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)  # of a package that it imports, when that is compiled
@@ -171,8 +165,20 @@ def _level_options(name: str, level: int | None) -> dict[str, Any]:
     return asdict(curriculum.generate_configuration())
 
 
-Record = tuple[str, Mapping[str, Any] | bytes]
-"""Where a record stands, for messages, and the record; a line of a JSON file is not read yet."""
+@SOURCES.register("jsonl")
+def _from_json_lines(spec: QuestionSpec, name: str) -> Records:
+    path = Path(name).expanduser()
+    return Records(path.parent.name, _json_lines(path))
+
+
+@SOURCES.register("hub")
+def _from_hub(spec: QuestionSpec, name: str) -> Records:
+    return Records(spec.subset or name.rpartition("/")[2], _hub_records(spec, name))
+
+
+@SOURCES.register("wheel")
+def _from_wheel(spec: QuestionSpec, name: str) -> Records:
+    return Records(Path(name).parent.name, _wheel_records(name))
 
 
 def _json_lines(path: Path) -> Iterator[Record]:
@@ -213,16 +219,14 @@ def _wheel_records(name: str) -> Iterator[Record]:
                 yield f"wheel:{name}[{number}]", row
 
 
-def _from_records(
-    spec: QuestionSpec, records: Iterator[Record], default_task: str, broken: list[str] | None
-) -> Iterator[Question]:
+def _from_records(spec: QuestionSpec, found: Records, broken: list[str] | None) -> Iterator[Question]:
     taken = 0
-    for where, record in records:
+    for where, record in found.records:
         if taken == spec.size:
             break
         try:
             fields = record_of_line(record) if isinstance(record, bytes) else record
-            question = question_of(fields, spec.fields, spec.task, default_task)
+            question = question_of(fields, spec.fields, spec.task, found.task)
         except (QuestionError, ValueError) as error:
             problem = f"{where}: {error}"
             if broken is None:

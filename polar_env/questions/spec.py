@@ -8,22 +8,22 @@ built-in mixture, or a ``.yaml`` file that holds one; options follow in braces, 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import yaml
 from pydantic import AfterValidator, Field, ValidationError
 
 from polar_env.config import Config
 from polar_env.errors import ConfigError, UnknownNameError
+from polar_env.questions.question import Question
 from polar_env.questions.records import Fields
 from polar_env.questions.twins import Split
+from polar_env.registry import Registry
 
-__all__ = ["KINDS", "QuestionSpec", "builtin_mixtures", "parse_spec"]
-
-KINDS = ("rg", "jsonl", "hub", "wheel")
-"""Kinds of sources, as they stand before the colon."""
+__all__ = ["SOURCES", "QuestionSpec", "Records", "Source", "builtin_mixtures", "parse_spec"]
 
 
 def _regular_expression(pattern: str | None) -> str | None:
@@ -52,14 +52,15 @@ class QuestionSpec(Config):
     """One source of questions."""
 
     source: str
-    """``rg:NAME``, ``jsonl:PATH``, ``hub:OWNER/NAME`` or ``wheel:PACKAGE==VERSION/PATH.arrow``."""
+    """``rg:NAME``, ``jsonl:PATH``, ``hub:OWNER/NAME``, ``wheel:PACKAGE==VERSION/PATH.arrow``, or ``KIND:NAME`` of a
+    kind that an installed package adds."""
     task: Annotated[str | None, AfterValidator(_task)] = None
     """Name of the task in reports; by default the source's own name."""
     size: int | None = Field(default=None, ge=1)
     """How many distinct questions to take, over all splits; by default a whole file, or 400 of a procedural data set
     (a finite one may hold fewer)."""
     options: dict[str, Any] = Field(default={})
-    """Options of the reasoning-gym data set."""
+    """Options of the reasoning-gym data set, or of a source that a package adds."""
     level: int | None = Field(default=None, ge=0)
     """Level of difficulty in the reasoning-gym data set's own curriculum; the options win over it."""
     fields: Fields | None = None
@@ -77,10 +78,32 @@ class QuestionSpec(Config):
     max_new_tokens: int | None = Field(default=None, ge=1)
     """Most tokens of a written answer to a question of this task; by default the prompt's own."""
     verifier: str | None = None
-    """``exact``, ``math``, ``choice`` or ``reasoning_gym``; by default a source's own: reasoning-gym's scorer for its
-    questions, ``choice`` for questions with choices, ``math`` for others."""
+    """``exact``, ``math``, ``choice``, ``reasoning_gym``, or one that a package adds; by default a source's own:
+    reasoning-gym's scorer for its questions, ``choice`` for questions with choices, ``math`` for others."""
     split: Split | None = None
     """Put every question of this source into one split, for files that come already split."""
+
+
+Record = tuple[str, Mapping[str, Any] | bytes]
+"""Where a record stands, for messages, and the record; a line of a JSON file is not read yet."""
+
+
+class Records(NamedTuple):
+    """What a source finds, where it is to become questions as JSON lines do, by all the options of its spec.
+
+    Attributes:
+        task: the task, where neither the spec nor a record names one.
+        records: the records; see `question_of`.
+    """
+
+    task: str
+    records: Iterable[Record]
+
+
+Source = Callable[[QuestionSpec, str], Records | Iterator[Question]]
+"""Finds what a spec and its name behind the colon ask for; one that makes questions itself heeds the spec's options."""
+SOURCES: Registry[Source] = Registry("kind of question source", "polar_env.sources")
+"""Kinds of sources, by what stands before the colon; packages add some."""
 
 
 def builtin_mixtures() -> dict[str, Path]:
@@ -98,7 +121,8 @@ def parse_spec(text: str) -> list[QuestionSpec]:
     """
     name, brace, options = text.strip().partition("{")
     name = name.strip()
-    if name.startswith(tuple(f"{kind}:" for kind in KINDS)):
+    kind, colon, _ = name.partition(":")
+    if colon and kind in SOURCES:
         try:
             given = yaml.safe_load(brace + options) if brace else {}
             return [QuestionSpec.model_validate({"source": name, **given})]
@@ -107,7 +131,7 @@ def parse_spec(text: str) -> list[QuestionSpec]:
     mixtures = builtin_mixtures()
     path = mixtures.get(name, Path(name))
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
-        hint = "Or give rg:NAME, jsonl:PATH, hub:OWNER/NAME, or a .yaml file with a list of sources."
+        hint = f"Or give KIND:NAME of {', '.join(SOURCES)}; or a .yaml file with a list of sources."
         raise UnknownNameError("question set", name, mixtures, hint)
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))

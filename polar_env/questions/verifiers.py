@@ -8,20 +8,25 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from polar_env.errors import QuestionError, UnknownNameError
+from polar_env.errors import QuestionError
 from polar_env.questions.question import Question
 from polar_env.questions.twins import normalise
+from polar_env.registry import Registry
 
 __all__ = ["VERIFIERS", "is_right", "is_right_in_any_form"]
 
 _FULL_SCORE = 1.0
+VERIFIERS: Registry[Callable[[str, Question], bool]] = Registry("verifier", "polar_env.verifiers")
+"""Verifiers by name; packages add some."""
 
 
+@VERIFIERS.register("exact")
 def exact(answer: str, question: Question) -> bool:
     """Equal after normalising case and blanks."""
     return normalise(answer) == normalise(question.answer)
 
 
+@VERIFIERS.register("math")
 def math(answer: str, question: Question) -> bool:
     """Mathematically equal, as math-verify judges it (``1,000`` is ``1000``, ``1/2`` is ``0.5``)."""
     from math_verify import parse, verify
@@ -32,6 +37,7 @@ def math(answer: str, question: Question) -> bool:
     return bool(verify(gold, parse(answer, parsing_timeout=None), timeout_seconds=None))
 
 
+@VERIFIERS.register("choice")
 def choice(answer: str, question: Question) -> bool:
     """The answer starts with the gold choice's text, or is its letter."""
     given = normalise(answer)
@@ -39,6 +45,7 @@ def choice(answer: str, question: Question) -> bool:
     return given.startswith(normalise(question.answer)) or given.rstrip(".)") == letter
 
 
+@VERIFIERS.register("reasoning_gym")
 def reasoning_gym(answer: str, question: Question) -> bool:
     """Full marks of the reasoning-gym task's own ``score_answer``; part marks are for answers that are not right."""
     if question.entry is None:
@@ -55,14 +62,6 @@ def _scorer(name: str) -> Callable[..., float]:
     return scorer  # type: ignore[no-any-return]
 
 
-VERIFIERS: dict[str, Callable[[str, Question], bool]] = {
-    "exact": exact,
-    "math": math,
-    "choice": choice,
-    "reasoning_gym": reasoning_gym,
-}
-
-
 def is_right(answer: str, question: Question) -> bool:
     """Judge a generated answer by the question's own verifier.
 
@@ -70,9 +69,7 @@ def is_right(answer: str, question: Question) -> bool:
         UnknownNameError: if the question names a verifier that does not exist.
         QuestionError: if the verifier is reasoning-gym's scorer and the question has no entry for it.
     """
-    if question.verifier not in VERIFIERS:
-        raise UnknownNameError("verifier", question.verifier, VERIFIERS)
-    return VERIFIERS[question.verifier](answer, question)
+    return VERIFIERS.get(question.verifier)(answer, question)
 
 
 def is_right_in_any_form(answer: str, question: Question) -> bool:

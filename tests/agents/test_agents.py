@@ -105,8 +105,8 @@ def test_a_package_adds_a_kind(world: LiveWorld, tmp_path: Path, monkeypatch: py
     save_agent(card_of(world, "theirs"), tmp_path, {})
     with pytest.raises(UnknownNameError, match="unknown kind of agent 'theirs'"):
         load_agent(str(tmp_path), world)
-    point = EntryPoint("theirs", f"{__name__}:load_theirs", registry.GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    point = EntryPoint("theirs", f"{__name__}:load_theirs", registry.LOADERS.group)
+    monkeypatch.setitem(registry.LOADERS._points, "theirs", [point])
     assert load_agent(str(tmp_path), world).name == "theirs"
 
 

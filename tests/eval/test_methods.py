@@ -45,7 +45,7 @@ def world(tiny_llm: FrozenLLM) -> LiveWorld:
 @pytest.fixture(autouse=True)
 def planted_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cards of the kind "planted" make a `Learned`."""
-    monkeypatch.setattr("agents.registry.loader_of", lambda _: lambda folder, card, asks: Learned(card.name))
+    monkeypatch.setattr("agents.registry.LOADERS.get", lambda _: lambda folder, card, asks: Learned(card.name))
 
 
 def saved(world: LiveWorld, folder: Path, weights: bytes = b"", **changes: object) -> Path:
