@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
 
 import tyro
 from pydantic import Field
@@ -78,9 +78,9 @@ class QuestionsConfig(ModelConfig):
 class EngineConfig(QuestionsConfig):
     """Flags about where work on many questions runs."""
 
-    engine: Literal["local", "ray"] = "local"
-    """Where questions are executed: in this process, or on the workers of a Ray cluster, each with its own copy of the
-    LLM."""
+    engine: str = "local"
+    """Where questions are executed: local, in this process; ray, on the workers of a Ray cluster, each with its own
+    copy of the LLM; or an engine that an installed package adds."""
     workers: Annotated[int, Field(ge=1)] = 2
     """ray: how many workers."""
     worker_gpus: Annotated[float, Field(ge=0)] = 0.0

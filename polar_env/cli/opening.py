@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,16 +22,21 @@ from polar_env.questions import (
     read_prompts,
     without_examples,
 )
+from polar_env.registry import Registry
 
 if TYPE_CHECKING:
     from polar_env.llm import FrozenLLM
     from polar_env.runner import Runner
     from polar_env.worlds import LiveWorld
+    from train.collect import Engine, LocalEngine
     from train.engines import RayEngine
 
 __all__ = [
+    "ENGINES",
     "example_pool",
+    "open_engine",
     "open_llm",
+    "open_local",
     "open_pool",
     "open_prompts",
     "open_questions",
@@ -38,6 +44,10 @@ __all__ = [
     "open_world",
     "require_engine",
 ]
+
+
+ENGINES: Registry[Callable[[EngineConfig, LiveWorld], Engine]] = Registry("engine", "polar_env.engines")
+"""What opens the engine that `--engine` names, from the flags and a live world; packages add some."""
 
 
 def open_pool(config: QuestionsConfig) -> QuestionPool:
@@ -116,13 +126,32 @@ def open_world(config: QuestionsConfig, prompts: Prompts) -> LiveWorld:
 
 
 def require_engine(config: EngineConfig) -> None:
-    """Refuse an engine that is not installed, before a model is loaded."""
-    from train.engines import require_ray
-
+    """Refuse an engine that does not exist or is not installed, before a model is loaded."""
+    ENGINES.get(config.engine)
     if config.engine == "ray":
+        from train.engines import require_ray
+
         require_ray()
 
 
+def open_engine(config: EngineConfig, world: LiveWorld) -> Engine:
+    """Where questions are executed, as the flags ask for it.
+
+    Raises:
+        UnknownNameError, ConfigError: for an engine that does not exist, or cannot be loaded.
+    """
+    return ENGINES.get(config.engine)(config, world)
+
+
+@ENGINES.register("local")
+def open_local(config: EngineConfig, world: LiveWorld) -> LocalEngine:
+    """This process."""
+    from train.collect import LocalEngine
+
+    return LocalEngine(world)
+
+
+@ENGINES.register("ray")
 def open_ray(config: EngineConfig, world: LiveWorld) -> RayEngine:
     """Workers of a Ray cluster that load the same LLM as a world.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from agents.search.config import PRESETS
 from polar_env.cli.bars import bars, console
 from polar_env.cli.flags import EngineConfig
-from polar_env.cli.opening import open_prompts, open_questions, open_ray, open_world, require_engine
+from polar_env.cli.opening import open_engine, open_local, open_prompts, open_questions, open_world, require_engine
 from polar_env.errors import QuestionError, UnknownNameError
 from polar_env.questions import Prompts, Question
 from train.config import MatrixConfig, SearchConfig
@@ -81,7 +81,5 @@ def _held_out(config: SearchVerbConfig, prompts: Prompts) -> list[Question]:
 
 
 def _engine(config: SearchVerbConfig, world: LiveWorld) -> Engine:
-    """Where trees grow."""
-    from train.collect import LocalEngine
-
-    return LocalEngine(world) if config.engine == "local" or config.matrix else open_ray(config, world)
+    """Where trees grow; a race alone needs no other engine than this process."""
+    return open_local(config, world) if config.matrix else open_engine(config, world)

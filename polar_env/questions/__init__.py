@@ -13,7 +13,7 @@ from polar_env.questions.prompts import (
 )
 from polar_env.questions.question import Question, mixed_order
 from polar_env.questions.sources import QuestionPool, load_pool, load_questions
-from polar_env.questions.spec import QuestionSpec, builtin_mixtures, parse_spec
+from polar_env.questions.spec import SOURCES, QuestionSpec, Records, builtin_mixtures, parse_spec
 from polar_env.questions.twins import (
     SPLITS,
     Split,
@@ -29,6 +29,7 @@ from polar_env.questions.twins import (
 from polar_env.questions.verifiers import VERIFIERS, is_right, is_right_in_any_form
 
 __all__ = [
+    "SOURCES",
     "SPLITS",
     "VERIFIERS",
     "Ask",
@@ -38,6 +39,7 @@ __all__ = [
     "Question",
     "QuestionPool",
     "QuestionSpec",
+    "Records",
     "Split",
     "builtin_mixtures",
     "have_twins",
