@@ -14,6 +14,7 @@ __all__ = [
     "EpisodeError",
     "FingerprintError",
     "ForbiddenActionError",
+    "HubError",
     "LeakError",
     "MemoryBoundError",
     "ModelError",
@@ -79,6 +80,10 @@ class MemoryBoundError(PolarError, ValueError):
 
 class AssetError(PolarError, RuntimeError):
     """A named asset could not be fetched, or what was fetched is not what was expected."""
+
+
+class HubError(PolarError, RuntimeError):
+    """The Hugging Face hub refused, could not be reached, or has not what was asked for."""
 
 
 class ClusterError(PolarError, RuntimeError):

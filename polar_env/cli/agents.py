@@ -1,11 +1,13 @@
-"""``polar agents list [DIR]|show NAME|DIR``: the saved agents, and what their cards say."""
+"""``polar agents list|show|push|pull``: the saved agents, what their cards say, and the hub that they are shared on."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from polar_env.cli.hub import pull_agent, push_agent
 from polar_env.config import Config
 from polar_env.errors import ConfigError
 
@@ -24,25 +26,40 @@ class AgentsConfig(Config):
     """Saved agents: those that ship with the package, and yours.
 
     list [DIR]: the agents that ship, and those of the run in DIR; exit code 1 where one cannot be used. show NAME|DIR:
-    the card of one.
+    the card of one. push NAME|DIR OWNER/REPO: to the Hugging Face hub, with a page made of its card. pull OWNER/REPO:
+    from there, every file checked.
     """
 
-    action: Annotated[Literal["list", "show"], tyro.conf.Positional] = "list"
+    action: Annotated[Literal["list", "show", "push", "pull"], tyro.conf.Positional] = "list"
     """What to do."""
     name: Annotated[str, tyro.conf.Positional] = ""
-    """list: a run's folder; show: the name or the folder of an agent."""
+    """list: a run's folder; show, push: the name or the folder of an agent; pull: a repository of the hub."""
+    repo: Annotated[str, tyro.conf.Positional] = ""
+    """push: a repository of the hub, OWNER/REPO; made where there is none."""
+    out: Path | None = None
+    """pull: a new folder for the agent; by default called as the repository."""
+    private: bool = False
+    """push: a new repository is seen by its owner alone."""
+    licence: str = ""
+    """push: licence of the agent's weights, e.g. apache-2.0."""
+    revision: str = ""
+    """push: a branch, made where there is none; pull: a branch, tag or commit; by default the main branch."""
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print the result as one JSON object on standard output."""
 
 
 CONFIG = AgentsConfig
-EXAMPLES = ("polar agents list", "polar agents show skills")
+EXAMPLES = ("polar agents list", "polar agents show skills", "polar agents pull OWNER/REPO --out runs/theirs")
 
 
 def run(config: AgentsConfig) -> dict[str, Any]:
-    """List agents, or show one."""
+    """Do what the action says."""
     from agents.listing import describe, find_card, list_agents
 
+    if config.action == "push":
+        return push_agent(config.name, config.repo, config.private, config.revision, config.licence)
+    if config.action == "pull":
+        return pull_agent(config.name, config.out, config.revision)
     if config.action == "show":
         if not config.name:
             raise ConfigError("there is no agent to show; write e.g. polar agents show skills.")

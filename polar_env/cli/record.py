@@ -1,10 +1,11 @@
-"""``polar record run|check|describe|reference|score|curves|transfer``: recorded worlds."""
+"""``polar record run|check|describe|reference|score|curves|transfer|push|pull``: recorded worlds."""
 
 from __future__ import annotations
 
 import json
 import time
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from pydantic import Field
 
 from polar_env.cli.bars import bars, console
 from polar_env.cli.flags import EngineConfig, with_model
+from polar_env.cli.hub import pull_world, push_world
 from polar_env.cli.opening import open_pool, open_prompts, open_ray, open_world, require_engine
 from polar_env.errors import ConfigError, UnknownNameError
 from polar_env.program import Program, single_edits
@@ -34,15 +36,25 @@ class RecordConfig(EngineConfig):
     OUT/reference.json keeps each as it is done, beside other worlds' scores, and OUT/submissions what they chose. score
     FILE: check a file of such choices, yours or others', and score it. curves WORLD: what the value agent gains from
     more questions, more programs, later states and at other prices, cross-validated; OUT/curves.json and curves.png.
-    transfer WORLD: what it is worth on tasks and numbers that it was not fitted on; OUT/transfer.json.
+    transfer WORLD: what it is worth on tasks and numbers that it was not fitted on; OUT/transfer.json. push WORLD
+    OWNER/REPO: to the Hugging Face hub, with a page made of its card and table. pull OWNER/REPO: from there into the
+    new folder OUT, every file checked.
     """
 
     action: Annotated[
-        Literal["run", "check", "describe", "reference", "score", "curves", "transfer"], tyro.conf.Positional
+        Literal["run", "check", "describe", "reference", "score", "curves", "transfer", "push", "pull"],
+        tyro.conf.Positional,
     ] = "run"
     """What to do."""
     world: Annotated[str, tyro.conf.Positional] = "skills-smollm2-135m-v0"
-    """check, describe, reference: a world that ships with the package, or a folder; score: a file of choices."""
+    """check, describe, reference, push: a world that ships with the package, or a folder; score: a file of choices;
+    pull: a repository of the hub."""
+    repo: Annotated[str, tyro.conf.Positional] = ""
+    """push: a repository of the hub, OWNER/REPO; made where there is none."""
+    private: bool = False
+    """push: a new repository is seen by its owner alone."""
+    revision: str = ""
+    """push: a branch, made where there is none; pull: a branch, tag or commit; by default the main branch."""
     of_world: str = ""
     """score: the world's folder, where it does not ship with the package."""
     program: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -85,6 +97,12 @@ class RecordConfig(EngineConfig):
     """reference: learners, repeatable; by default all."""
 
 
+def defaults(arguments: list[str], given: dict[str, Any]) -> dict[str, Any]:
+    """A world is pulled into a folder that is called as its repository."""
+    repo = next((after for action, after in pairwise(arguments) if action == "pull"), "")
+    return {"out": Path(repo).name} | given if repo else given
+
+
 CONFIG = RecordConfig
 EXAMPLES = (
     "polar record describe skills-smollm2-135m-v0",
@@ -102,6 +120,8 @@ def run(config: RecordConfig) -> dict[str, Any]:
         "score": _score,
         "curves": _curves,
         "transfer": _transfer,
+        "push": _push,
+        "pull": _pull,
     }
     return actions[config.action](config)
 
@@ -324,3 +344,11 @@ def _score(config: RecordConfig) -> dict[str, Any]:
         print(f"{submission.learner} on {len(submission.choices)} {submission.split} questions of {world.card.name}\n")
         print(reference_table({submission.learner: score}).markdown())
     return {submission.learner: score.as_json()}
+
+
+def _push(config: RecordConfig) -> dict[str, Any]:
+    return push_world(config.world, config.repo, config.private, config.revision)
+
+
+def _pull(config: RecordConfig) -> dict[str, Any]:
+    return pull_world(config.world, config.out, config.revision)
