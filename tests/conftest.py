@@ -21,7 +21,7 @@ from polar_env.runner import Runner, generate
 from polar_env.runtime import torch_threads
 from polar_env.worlds import LiveWorld
 
-os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("WANDB_MODE", "disabled")
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)

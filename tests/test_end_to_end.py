@@ -20,6 +20,7 @@ from agents.search.config import MctsConfig
 from polar_env.cli import VERBS, main
 from polar_env.traces import TraceSet
 from tests.conftest import character_tokenizer, tiny_llama
+from tests.wandb_files import read_offline_run
 
 SMALL = {
     "questions": [
@@ -48,6 +49,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         home = tmp_path_factory.mktemp("home")
         patch.setenv("POLAR_HOME", str(home))
+        patch.setenv("WANDB_MODE", "offline")
         yield home
 
 
@@ -80,7 +82,8 @@ def test_quickstart_leaves_what_scripts_read(run: tuple[Path, dict[str, object]]
         assert entry["seconds_per_question"] > 0
     assert {"findings", "seconds", "peak_rss_gib", "report"} <= summary.keys()
     assert Path(str(summary["report"])).is_file()
-    assert list(out.glob("wandb/offline-run-*"))
+    jobs = {read_offline_run(each).run.job_type for each in out.glob("wandb/offline-run-*")}
+    assert jobs == {"search", "train", "eval"}
 
 
 def test_quickstart_again_goes_on_and_changes_nothing(run: tuple[Path, dict[str, object]], tiny_folder: Path) -> None:

@@ -18,6 +18,7 @@ from polar_env.errors import FingerprintError, TraceError
 from polar_env.questions import Question
 from polar_env.tables import read_json, write_whole
 from polar_env.traces import TraceSet, VerdictMatrix
+from polar_env.tracking import tracker
 from polar_env.worlds import LiveWorld
 from train.baselines import save_baselines
 from train.checkpoint import has_checkpoint, steps_done
@@ -26,7 +27,6 @@ from train.imitate import demonstrate, imitate, teacher_choice
 from train.provenance import asks_seen, static_results
 from train.reinforce import Score, make_model, reinforce, score
 from train.static import StaticChoice, choose_static
-from train.tracking import Tracker
 
 __all__ = ["TrainedAgents", "train_agents"]
 
@@ -72,7 +72,7 @@ def train_agents(
         train: train questions.
         validation: validation questions, which choose among policies.
         traces: of the train questions.
-        folder: gets ``agents/imitation``, ``agents/ppo``, the baselines beside them, ``checkpoints``, wandb's files.
+        folder: gets ``agents/imitation``, ``agents/ppo``, the baselines beside them, ``checkpoints``.
         config: the settings.
         specs: the question specs, for the agents' cards.
         report: told of every epoch and rollout.
@@ -105,30 +105,27 @@ def train_agents(
     set_random_seed(config.seed)
     env = ProgramVecEnv(ProgramVectorEnv(config.ppo.lanes, world, questions, **config.env.model_dump()))
     env.seed(config.seed)
-    with Tracker(folder, f"ppo-seed{config.seed}", card.config) as tracker:
-        model = make_model(env, config.ppo, config.env.gamma, config.seed)
-        if has_checkpoint(checkpoints):
-            report("resumed", steps_done(checkpoints), {})
-        else:
+    model = make_model(env, config.ppo, config.env.gamma, config.seed)
+    if has_checkpoint(checkpoints):
+        report("resumed", steps_done(checkpoints), {})
+    else:
 
-            def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
-                tracker.log(metrics, step=0)
-                report("imitation", epoch, metrics)
+        def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+            tracker().log(metrics, epoch)
+            report("imitation", epoch, metrics)
 
-            _warm_start(model, rules, questions, matrix, config, on_epoch)
-            _save(model, "imitation", score(model, rules, validation), 0, card, agents)
-        save_baselines(world, questions, validation, static, card, agents)
-        warm = Score(**read_card(agents / "imitation").results["validation"])
+        _warm_start(model, rules, questions, matrix, config, on_epoch)
+        _save(model, "imitation", score(model, rules, validation), 0, card, agents)
+    save_baselines(world, questions, validation, static, card, agents)
+    warm = Score(**read_card(agents / "imitation").results["validation"])
 
-        def on_rollout(step: int, metrics: dict[str, float]) -> None:
-            tracker.log(metrics, step)
-            report("ppo", step, metrics)
+    def on_rollout(step: int, metrics: dict[str, float]) -> None:
+        tracker().log(metrics, step)
+        report("ppo", step, metrics)
 
-        chosen_step = reinforce(
-            model, rules, validation, config.ppo, checkpoints, tracker, warm_start=warm, on_rollout=on_rollout
-        )
-        final = score(model, rules, validation)
-        tracker.log({"final/right": final.pass_at_1, "final/cost": final.cost}, step=config.ppo.total_steps)
+    chosen_step = reinforce(model, rules, validation, config.ppo, checkpoints, warm_start=warm, on_rollout=on_rollout)
+    final = score(model, rules, validation)
+    tracker().summary({"validation/right": final.pass_at_1, "validation/cost": final.cost})
     _save(model, "ppo", final, chosen_step, card, agents)
     return TrainedAgents(agents, warm, final, str(static.program))
 

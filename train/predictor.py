@@ -16,12 +16,14 @@ from sb3_contrib import MaskablePPO
 from agents.predictor import KIND, PredictorAgent
 from agents.value import ValueAgent, ranked
 from polar_env.errors import NonFiniteError
+from polar_env.tracking import tracker
 from polar_env.worlds import RecordedWorld
 from train.config import PredictorConfig
 from train.crossfit import CrossFitted, cross_fitted
 from train.judged import train_judged
 from train.priced_menu import PricedMenu
 from train.prior_policy import PriorPolicy
+from train.tracking import sb3_logger
 from train.value import calibrate
 
 __all__ = ["NAME", "fit_predictor", "improve", "train_predictor"]
@@ -85,6 +87,7 @@ def improve(fitted: CrossFitted, config: PredictorConfig, seed: int) -> PriorPol
         ent_coef=1.0,  # see PriorPolicy: the divergence stands there, and has its own weight
         policy_kwargs={"networks": networks, "kl": config.kl},
     )  # fmt: skip
+    model.set_logger(sb3_logger(tracker().last_step))  # it is fitted twice: see train_judged
     if config.total_steps:
         model.learn(config.total_steps)
     policy = model.policy

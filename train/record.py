@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,16 +29,30 @@ from polar_env.errors import TraceError
 from polar_env.program import Program
 from polar_env.progress import Advance
 from polar_env.questions import Question
+from polar_env.runner import ExecutionStats
 from polar_env.tables import keep_settings, read_json, write_whole
 from polar_env.worlds import LiveWorld
 
-__all__ = ["Arrays", "Recorder", "Tile", "measure", "read_recording", "read_shard", "record", "settings_of", "tiles_of"]
+__all__ = [
+    "Arrays", "Recorder", "Tile", "TileEngine", "measure", "read_recording", "read_shard", "record", "settings_of",
+    "tiles_of",
+]  # fmt: skip
 
 SCHEMA_VERSION = 2
 _META = "recording.json"
 Arrays = dict[str, NDArray[Any]]
 Recorder = Callable[[Iterable["Tile"]], Iterator[tuple["Tile", Arrays]]]
 """Executes tiles, and yields each with its arrays as soon as it is done, in any order."""
+
+
+@runtime_checkable
+class TileEngine(Protocol):
+    """An engine that records, too."""
+
+    stats: ExecutionStats
+
+    def tiles(self, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, Arrays]]:
+        """See `Recorder`."""
 
 
 @dataclass(frozen=True)

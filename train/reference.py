@@ -27,6 +27,7 @@ from agents.value import ValueModel, ranked
 from polar_env.envs.sb3 import ProgramVecEnv
 from polar_env.envs.world_env import WorldVectorEnv
 from polar_env.errors import NonFiniteError
+from polar_env.tracking import tracker
 from polar_env.worlds import RecordedWorld
 from train.config import ValueConfig
 from train.standards import standards_of
@@ -207,7 +208,8 @@ def bandit(task: Task, seed: int, *, thompson: bool) -> Perceptron:
     total, mean = np.zeros((len(menu), size)), np.zeros((len(menu), size))
     # What each program is expected to pay on each question, and its variance, [M, Q]: only the tried one's changes.
     expected, variance = np.zeros((len(menu), len(x))), np.repeat((x**2).sum(1)[None], len(menu), axis=0)
-    for row in rng.integers(len(x), size=task.steps):
+    before, earned = tracker().last_step, 0.0
+    for step, row in enumerate(rng.integers(len(x), size=task.steps), 1):
         spread = width * np.sqrt(np.maximum(variance[:, row], 0.0))  # [M]
         bonus = spread * rng.standard_normal(len(menu)) if thompson else spread
         arm = int((expected[:, row] + bonus).argmax())
@@ -218,6 +220,10 @@ def bandit(task: Task, seed: int, *, thompson: bool) -> Perceptron:
         total[arm] += rewards[row, arm] * x[row]
         mean[arm] = inverse[arm] @ total[arm]
         expected[arm] = x @ mean[arm]
+        earned += rewards[row, arm]
+        if step % 1_000 == 0:
+            tracker().log({"rollout/reward": earned / 1_000}, before + step)
+            earned = 0.0
     return Perceptron(((mean[:, :-1].T.astype(np.float32), mean[:, -1].astype(np.float32)),))
 
 
@@ -228,12 +234,15 @@ def _network(task: Task, seed: int, loss_of: Callable[[torch.Tensor, torch.Tenso
     x, rewards = torch.tensor(task.features(task.rows)), torch.tensor(task.rewards[:, menu], dtype=torch.float32)
     network = nn.Sequential(nn.Linear(x.shape[1], 128), nn.Tanh(), nn.Dropout(0.3), nn.Linear(128, len(menu)))
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.1)
+    before = tracker().last_step  # it is fitted twice: see train_judged
     for step in range(1_500):
         batch = torch.randint(len(x), (128,))
         optimiser.zero_grad()
         loss = loss_of(network(x[batch]), rewards[batch])
         if not torch.isfinite(loss):
             raise NonFiniteError(f"the loss is {loss.item()} at step {step}; the world's states are broken.")
+        if step % 100 == 0:
+            tracker().log({"train/loss": loss.item()}, before + step)
         loss.backward()
         optimiser.step()
     return Perceptron.of_torch(network)

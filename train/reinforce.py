@@ -22,7 +22,7 @@ from polar_env.runtime import torch_threads
 from polar_env.tables import write_whole
 from train.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from train.config import PPOConfig
-from train.tracking import Tracker
+from train.tracking import sb3_logger
 
 __all__ = ["Score", "make_model", "reinforce", "score"]
 
@@ -139,7 +139,6 @@ def reinforce(
     validation: Sequence[Question],
     config: PPOConfig,
     folder: Path,
-    tracker: Tracker,
     *,
     warm_start: Score,
     on_rollout: Callable[[int, dict[str, float]], None],
@@ -152,7 +151,6 @@ def reinforce(
         validation: questions that choose among the policies met on the way.
         config: the settings.
         folder: gets the checkpoint, and the weights of the best policy so far.
-        tracker: takes SB3's own metrics.
         warm_start: what the warm start is worth on the validation questions; a policy must exceed it to be kept.
         on_rollout: called after each rollout with the step and metrics.
 
@@ -169,7 +167,7 @@ def reinforce(
     else:
         write_whole(folder / BEST, weights_of(model.policy))
     callback = _Rollouts(rules, validation, folder, config.validate_every, on_rollout, best, chosen_step)
-    model.set_logger(tracker.sb3_logger())
+    model.set_logger(sb3_logger())
     left = config.total_steps - model.num_timesteps
     try:
         if left > 0:

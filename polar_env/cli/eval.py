@@ -13,8 +13,9 @@ from pydantic import Field
 
 from eval.config import EvaluationConfig
 from polar_env.cli.bars import bars, console
-from polar_env.cli.flags import PROMPT_FILE, QuestionsConfig, with_model
+from polar_env.cli.flags import PROMPT_FILE, TrackingConfig, with_model
 from polar_env.cli.opening import open_prompts, open_questions, open_world
+from polar_env.cli.tracked import log_evaluation, tracked
 from polar_env.errors import ConfigError
 from polar_env.questions import Prompts, Question, Split, mixed_order, read_prompts
 from polar_env.tables import write_whole
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["CONFIG", "EXAMPLES", "EvalConfig", "run"]
 
 
-class EvalConfig(QuestionsConfig, EvaluationConfig):
+class EvalConfig(TrackingConfig, EvaluationConfig):
     """Measure agents beside the best static programs, the identity and other baselines on held-out questions."""
 
     agent: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -56,6 +57,14 @@ def run(config: EvalConfig) -> dict[str, Any]:
     """Evaluate; everything lies in ``OUT/eval``."""
     if config.world:
         return _on_record(config)
+    with tracked(config, "eval"):
+        summary = _evaluate(config)
+        log_evaluation(config.out / "eval", summary)
+    return summary
+
+
+def _evaluate(config: EvalConfig) -> dict[str, Any]:
+    """Evaluate on the live LLM."""
     from agents.registry import find_agents, read_cards
     from eval.prompts import read_choices
     from eval.protocol import evaluate_agents

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 from pydantic import Field
 
 from polar_env.config import Config
 
-__all__ = ["DEFAULT_PROMPT", "PROMPT_FILE", "EngineConfig", "ModelConfig", "QuestionsConfig", "with_model"]
+__all__ = [
+    "DEFAULT_PROMPT",
+    "PROMPT_FILE",
+    "EngineConfig",
+    "ModelConfig",
+    "QuestionsConfig",
+    "TrackingConfig",
+    "with_model",
+]
 
 DEFAULT_MODEL, DEFAULT_DTYPE, DEFAULT_PROMPT = "smollm2-135m", "float32", "restate-6"
 PROMPT_FILE = "prompt.yaml"
@@ -75,7 +83,15 @@ class QuestionsConfig(ModelConfig):
         return self.questions or ("arithmetic",)
 
 
-class EngineConfig(QuestionsConfig):
+class TrackingConfig(QuestionsConfig):
+    """Flags of commands whose work is tracked."""
+
+    track: Literal["wandb", "tensorboard", "none"] = "wandb"
+    """Where metrics, tables, images and files go: wandb keeps them in OUT/wandb, or sends them with WANDB_MODE=online;
+    tensorboard writes OUT/tensorboard."""
+
+
+class EngineConfig(TrackingConfig):
     """Flags about where work on many questions runs."""
 
     engine: str = "local"

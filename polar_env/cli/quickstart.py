@@ -23,7 +23,7 @@ from polar_env.cli import run as run_verb
 from polar_env.cli import search as search_verb
 from polar_env.cli import train as train_verb
 from polar_env.cli.bars import console
-from polar_env.cli.flags import PROMPT_FILE, QuestionsConfig
+from polar_env.cli.flags import PROMPT_FILE, QuestionsConfig, TrackingConfig
 from polar_env.cli.opening import open_questions, open_world
 from polar_env.envs.config import EnvConfig
 from polar_env.errors import ConfigError, UnknownNameError
@@ -38,7 +38,7 @@ from train.learners import LEARNERS
 __all__ = ["CONFIG", "EXAMPLES", "QuickstartConfig", "run"]
 
 
-class QuickstartConfig(QuestionsConfig):
+class QuickstartConfig(TrackingConfig):
     """The whole way from a model's name to a report; run again, it goes on where it was.
 
     Where a recorded world of the model and its questions is at hand, as for the default ones, an agent learns from it
@@ -107,7 +107,7 @@ def run(config: QuickstartConfig) -> dict[str, Any]:
     recorded = _recorded_world(config)
     summary, agent = _from_world(config, recorded) if recorded else _from_search(config)
     _say(f"one question: {config.ask}")
-    run_verb.run(run_verb.RunConfig(**_shared(config), question=config.ask, agent=str(agent)))
+    run_verb.run(run_verb.RunConfig(**_shared(config, tracked=False), question=config.ask, agent=str(agent)))
     summary |= {
         "seconds": time.perf_counter() - started,
         "peak_rss_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20),
@@ -179,7 +179,7 @@ def _from_search(config: QuickstartConfig) -> tuple[dict[str, Any], Path]:
     shared = _shared(config)
     _say("the identity program's best prompt, on train questions")
     if not (config.out / PROMPT_FILE).is_file():
-        limited = {**shared, "limit": config.prompt_limit}
+        limited = _shared(config, tracked=False) | {"limit": config.prompt_limit}
         prompt_verb.run(prompt_verb.PromptConfig(**limited, candidates=config.prompt_candidates))
     world = open_world(config, read_prompts(config.out / PROMPT_FILE))
     for split in SPLITS:  # a question that does not fit is refused now, not after the search
@@ -212,9 +212,10 @@ def _evaluated(config: QuickstartConfig, agent: tuple[str, ...] = ()) -> dict[st
     )
 
 
-def _shared(config: QuickstartConfig) -> dict[str, Any]:
+def _shared(config: QuickstartConfig, *, tracked: bool = True) -> dict[str, Any]:
     """Flags of every step. Results are shown at the end, once; the prompt is the world's, or chosen here."""
-    return {name: getattr(config, name) for name in QuestionsConfig.model_fields} | {"json_output": True, "prompt": ""}
+    kind = TrackingConfig if tracked else QuestionsConfig
+    return {name: getattr(config, name) for name in kind.model_fields} | {"json_output": True, "prompt": ""}
 
 
 def _print_summary(folder: Path, summary: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from agents.search.config import PRESETS
 from polar_env.cli.bars import bars, console
 from polar_env.cli.flags import EngineConfig
 from polar_env.cli.opening import open_engine, open_local, open_prompts, open_questions, open_world, require_engine
+from polar_env.cli.tracked import log_traces, tracked
 from polar_env.errors import QuestionError, UnknownNameError
 from polar_env.questions import Prompts, Question
 from train.config import MatrixConfig, SearchConfig
@@ -51,6 +52,13 @@ def defaults(arguments: list[str], given: dict[str, Any]) -> dict[str, Any]:
 
 def run(config: SearchVerbConfig) -> dict[str, Any]:
     """Search and race; the traces lie in ``OUT/traces``."""
+    with tracked(config, "search"):
+        outcome = _search(config)
+        log_traces(config.out / "traces", outcome)
+    return outcome
+
+
+def _search(config: SearchVerbConfig) -> dict[str, Any]:
     from train.searching import check_search, search_programs
 
     settings = SearchConfig(**{name: getattr(config, name) for name in SearchConfig.model_fields})

@@ -8,18 +8,20 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from polar_env.cli.bars import console
-from polar_env.cli.flags import QuestionsConfig, with_model
+from polar_env.cli.flags import TrackingConfig, with_model
 from polar_env.cli.opening import open_pool, open_questions, open_world
+from polar_env.cli.tracked import log_agents, tracked
 from polar_env.envs.config import EnvConfig
 from polar_env.errors import ConfigError, UnknownNameError
+from polar_env.tracking import tracker
 from train.config import ImitationConfig, PPOConfig, PredictorConfig, TrainingConfig, TrialsConfig, ValueConfig
 from train.peers.config import AblrConfig, BlockDropConfig, DrLLMConfig, PolarConfig
 
 __all__ = ["CONFIG", "EXAMPLES", "TrainConfig", "run"]
 
 
-class TrainConfig(QuestionsConfig):
-    """Imitate traces, then PPO; run again, it resumes. wandb is offline unless WANDB_MODE=online. With --world an agent
+class TrainConfig(TrackingConfig):
+    """Imitate traces, then PPO; run again, it resumes. With --world an agent
     learns from a recorded world, its questions and model, in seconds or minutes and without an LLM.
     """
 
@@ -68,19 +70,26 @@ EXAMPLES = (
 
 def run(config: TrainConfig) -> dict[str, Any]:
     """Train; the agents lie in ``OUT/agents``."""
-    return _from_world(config) if config.world else _from_traces(config)
+    with tracked(config, f"train-{config.learner}" if config.world else "train"):
+        trained = _from_world(config) if config.world else _from_traces(config)
+        judged = next(trained[how] for how in ("ppo", "out_of_fold", "validation") if how in trained)
+        log_agents(Path(trained["agents"]), judged)
+    return trained
 
 
 def _from_world(config: TrainConfig) -> dict[str, Any]:
     """An agent from a recorded world, with the best static programs beside it."""
     from agents.card import read_card
     from polar_env.worlds import open_world as open_recorded
+    from polar_env.worlds import world_folder
     from train.learners import LEARNERS, SETTINGS
 
     if config.learner not in LEARNERS:
         raise UnknownNameError("learner", config.learner, LEARNERS)
     settings = getattr(config, SETTINGS.get(config.learner, config.learner))
-    folder = LEARNERS[config.learner](open_recorded(config.world), config.out, settings, config.seed)
+    world = open_recorded(config.world)
+    tracker().input("recorded-world", world_folder(config.world))
+    folder = LEARNERS[config.learner](world, config.out, settings, config.seed)
     results = read_card(folder).results
     how, judged = next((how, results[how]) for how in ("out_of_fold", "validation") if how in results)
     console.print(
@@ -105,6 +114,7 @@ def _from_traces(config: TrainConfig) -> dict[str, Any]:
     from train.pipeline import train_agents
 
     traces = TraceSet.open(config.traces or config.out / "traces")
+    tracker().input("traces", traces.folder)
     train = open_questions(config, "train", without=traces.prompts)
     limited = config.model_copy(update={"limit": config.validation_limit})
     validation = open_questions(limited, "validation", without=traces.prompts)

@@ -1,5 +1,5 @@
 from .live import LiveAsks, LiveWorld
-from .recorded import RecordedWorld, open_world, write_world
+from .recorded import RecordedWorld, open_world, world_folder, write_world
 from .recorded_asks import NotRecordedError, RecordedAsks, Unstable, WorldCard
 from .reduction import ReducedAsks, Reduction
 from .world import AskWorld, ObservedStates, World
@@ -18,5 +18,6 @@ __all__ = [
     "World",
     "WorldCard",
     "open_world",
+    "world_folder",
     "write_world",
 ]

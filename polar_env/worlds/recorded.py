@@ -38,7 +38,7 @@ from polar_env.worlds.written import WRITTEN, WrittenAnswers
 if TYPE_CHECKING:
     from polar_env.worlds.live import LiveWorld
 
-__all__ = ["WORLDS", "RecordedWorld", "open_world", "write_world"]
+__all__ = ["WORLDS", "RecordedWorld", "open_world", "world_folder", "write_world"]
 
 CARD = "world.json"
 WORLDS = (
@@ -253,7 +253,7 @@ def open_world(name: str | Path) -> RecordedWorld:
         FingerprintError: if it is of another schema, or a file is missing, cut short or changed.
         ConfigError: if the card is damaged.
     """
-    folder = _folder(name)
+    folder = world_folder(name)
     values = read_json(folder / CARD)
     if values.get("schema_version") != SCHEMA_VERSION:
         raise FingerprintError(
@@ -304,7 +304,15 @@ def _without_texts(rows: pa.Table) -> pa.Table:
     return rows
 
 
-def _folder(name: str | Path) -> Path:
+def world_folder(name: str | Path) -> Path:
+    """Where a world lies.
+
+    Args:
+        name: one of `WORLDS`, or a folder.
+
+    Raises:
+        UnknownNameError: if there is no world.
+    """
     folder = Path(name)
     if str(name) in WORLDS:
         folder = Path(str(resources.files("polar_env.worlds") / "data" / str(name)))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from agents.menu import Scorer
 from polar_env.errors import NonFiniteError
 from polar_env.program import Program
+from polar_env.tracking import tracker
 from train.peers.config import PeerConfig
 from train.standards import standards_of
 
@@ -81,6 +82,7 @@ def minimise(
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )  # fmt: skip
+    before = tracker().last_step  # a peer is fitted twice: see train_judged
     step, total = 0, config.epochs * -(-questions // config.batch_size)
     network.train()
     for epoch in range(config.epochs):
@@ -99,4 +101,5 @@ def minimise(
             loss.backward()
             optimiser.step()
             step += 1
+        tracker().log({"train/loss": loss.item()}, before + epoch + 1)
     network.eval()

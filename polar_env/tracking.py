@@ -1,0 +1,262 @@
+"""Where a run's metrics, tables, images and files go: Weights & Biases, TensorBoard, or nowhere.
+
+A command opens one tracker (`tracking`); whatever works under it logs to `tracker()`, as to a logger.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from polar_env.errors import ConfigError
+from polar_env.tables import read_json, write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["EXPERIMENT", "TensorBoardTracker", "Tracker", "WandbTracker", "experiment_of", "tracker", "tracking"]
+
+EXPERIMENT = "experiment.json"
+"""In a run's folder: the name that groups its search, training and evaluation."""
+_MODES = ("offline", "online", "disabled", "shared")
+_SECONDS_TO_CONNECT = 30
+Kind = Literal["traces", "recorded-world", "agent", "report"]
+"""What an artifact is."""
+
+
+class Tracker:
+    """Keeps nothing: what code logs to where no tracking is wanted, and the interface of the trackers below."""
+
+    place = ""
+    """One sentence for the user: where everything lies; empty where nothing is kept."""
+    last_step = 0
+    """The largest step so far."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Log metrics, named ``part/metric``, at a ``global_step``."""
+        self.last_step = max(self.last_step, step)
+
+    def summary(self, values: Mapping[str, float]) -> None:
+        """Set values that describe the whole run, named ``part/metric``."""
+
+    def table(self, name: str, rows: pd.DataFrame) -> None:
+        """Log a table."""
+
+    def image(self, name: str, path: Path) -> None:
+        """Log a PNG file."""
+
+    def input(self, kind: Kind, path: Path) -> None:
+        """Say which file or folder this run reads."""
+
+    def output(self, kind: Kind, path: Path) -> None:
+        """Keep a file or folder that this run made; made from all inputs that were named before."""
+
+    def close(self, *, failed: bool) -> None:
+        """The run is over."""
+
+
+class WandbTracker(Tracker):
+    """A run of Weights & Biases.
+
+    Offline unless ``WANDB_MODE`` says otherwise, or a sweep's agent started the run. ``WANDB_PROJECT``,
+    ``WANDB_ENTITY``, ``WANDB_RUN_GROUP``, ``WANDB_RUN_ID`` and the library's other variables are kept to.
+
+    Args:
+        folder: the run's folder; wandb's files lie in ``folder/wandb``.
+        group: the experiment, which groups its runs.
+        job: what this run does in it. A run of the same job goes on with the same wandb run.
+        config: the resolved configuration.
+
+    Raises:
+        ConfigError: for an unknown mode, and online for a missing key or a server that cannot be reached.
+    """
+
+    def __init__(self, folder: Path, group: str, job: str, config: dict[str, Any]) -> None:
+        os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")  # it takes our package `agents` for OpenAI's
+        import wandb
+
+        given = os.environ.get
+        swept = given("WANDB_SWEEP_ID") is not None
+        mode: Any = given("WANDB_MODE", "online" if swept else "offline")
+        if mode not in _MODES:
+            raise ConfigError(f"WANDB_MODE is '{mode}'; it must be one of {', '.join(_MODES)}.")
+        self._offline, self._folder, self._group = mode == "offline", folder, group
+        run_id = given("WANDB_RUN_ID", None if swept else f"{group}-{job}")
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = wandb.Settings(mode=mode, silent=True, console="off", init_timeout=_SECONDS_TO_CONNECT)
+        try:
+            self.run = wandb.init(
+                project=given("WANDB_PROJECT", "polar-env"), group=given("WANDB_RUN_GROUP", group), job_type=job,
+                name=f"{folder.name} {job}", id=run_id, resume=None if self._offline else "allow",
+                dir=str(folder), config=config, settings=settings,
+            )  # fmt: skip
+        except wandb.errors.Error as error:
+            raise ConfigError(
+                f"wandb cannot log online: {str(error).splitlines()[0].rstrip('.')}. Run `wandb login`, or keep the "
+                "run on disk: leave WANDB_MODE unset, and send it later with `wandb sync`."
+            ) from error
+        self.run.define_metric("*", step_metric="global_step")
+        self._inputs: list[dict[str, str]] = []
+        self.place = (
+            f"wandb: kept in {Path(self.run.dir).parent}; send it with `wandb sync {Path(self.run.dir).parent}`"
+            if self._offline
+            else f"wandb: {self.run.url}"
+        )
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Log metrics at a step."""
+        super().log(metrics, step)
+        self.run.log({**metrics, "global_step": step})
+
+    def summary(self, values: Mapping[str, float]) -> None:
+        """Set values of the whole run."""
+        self.run.summary.update(dict(values))
+
+    def table(self, name: str, rows: pd.DataFrame) -> None:
+        """Log a ``wandb.Table``."""
+        import wandb
+
+        self.run.log({name: wandb.Table(dataframe=rows)})
+
+    def image(self, name: str, path: Path) -> None:
+        """Log a ``wandb.Image``."""
+        import wandb
+
+        self.run.log({name: wandb.Image(str(path))})
+
+    def input(self, kind: Kind, path: Path) -> None:
+        """Use an artifact. Offline, where wandb cannot, its digest goes into the configuration and the outputs."""
+        artifact = self._artifact(kind, path)
+        self._inputs.append({"name": artifact.name, "type": kind, "digest": artifact.digest})
+        self.run.config.update({"inputs": self._inputs}, allow_val_change=True)  # type: ignore[no-untyped-call]
+        if not self._offline:
+            self.run.use_artifact(artifact)
+
+    def output(self, kind: Kind, path: Path) -> None:
+        """Log an artifact; its metadata name the inputs."""
+        artifact = self._artifact(kind, path)
+        artifact.metadata = {"made_from": self._inputs}
+        self.run.log_artifact(artifact)
+
+    def close(self, *, failed: bool) -> None:
+        """Finish the run."""
+        self.run.finish(exit_code=int(failed))
+
+    def _artifact(self, kind: Kind, path: Path) -> Any:
+        import wandb
+
+        own = path.resolve().is_relative_to(self._folder.resolve())
+        artifact = wandb.Artifact(f"{self._group}-{path.stem}" if own else path.name, type=kind)
+        for file in sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]:
+            artifact.add_file(str(file), name=str(file.relative_to(path if path.is_dir() else path.parent)))
+        return artifact
+
+
+class TensorBoardTracker(Tracker):
+    """TensorBoard's event files; tables are Markdown texts, and files are named, not copied.
+
+    Args:
+        folder: the run's folder; the events lie in ``folder/tensorboard/JOB``.
+        job: what this run does.
+        config: the resolved configuration.
+
+    Raises:
+        ConfigError: if tensorboard is not installed.
+    """
+
+    def __init__(self, folder: Path, job: str, config: dict[str, Any]) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ConfigError("--track tensorboard needs a package: pip install 'polar-env[tensorboard]'.") from error
+        events = folder / "tensorboard" / job
+        self._writer: Any = SummaryWriter(str(events))
+        self._writer.add_text("config", f"```\n{json.dumps(config, indent=2)}\n```")
+        self.place = f"TensorBoard: tensorboard --logdir {folder / 'tensorboard'}"
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Add scalars."""
+        super().log(metrics, step)
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, step)
+
+    def summary(self, values: Mapping[str, float]) -> None:
+        """Add scalars without a step."""
+        self.log(values, 0)
+
+    def table(self, name: str, rows: pd.DataFrame) -> None:
+        """Add a text."""
+        cells = [rows.columns, ["---"] * len(rows.columns), *rows.itertuples(index=False)]
+        self._writer.add_text(name, "\n".join(" | ".join(str(cell) for cell in line) for line in cells))
+
+    def image(self, name: str, path: Path) -> None:
+        """Add an image."""
+        from matplotlib.image import imread
+
+        self._writer.add_image(name, imread(path), dataformats="HWC")
+
+    def input(self, kind: Kind, path: Path) -> None:
+        """Add a text that names the path."""
+        self._writer.add_text(f"input/{kind}", str(path))
+
+    def output(self, kind: Kind, path: Path) -> None:
+        """Add a text that names the path."""
+        self._writer.add_text(f"output/{kind}", str(path))
+
+    def close(self, *, failed: bool) -> None:
+        """Close the event file."""
+        self._writer.close()
+
+
+_TRACKER: ContextVar[Tracker | None] = ContextVar("tracker", default=None)
+
+
+def tracker() -> Tracker:
+    """The tracker of the command that runs; one that keeps nothing where none was opened."""
+    return _TRACKER.get() or Tracker()
+
+
+@contextmanager
+def tracking(
+    to: Literal["wandb", "tensorboard", "none"], folder: Path, job: str, config: dict[str, Any]
+) -> Iterator[Tracker]:
+    """Open a tracker, which is the current one until the block ends.
+
+    Args:
+        to: where everything goes; ``wandb`` with ``WANDB_MODE=disabled`` is ``none``.
+        folder: the run's folder.
+        job: what the run does: ``search``, ``train-ppo``, ``eval``.
+        config: the resolved configuration.
+
+    Raises:
+        ConfigError: see the trackers.
+    """
+    if to == "none" or (to == "wandb" and os.environ.get("WANDB_MODE") == "disabled"):
+        opened = Tracker()
+    elif to == "wandb":
+        opened = WandbTracker(folder, experiment_of(folder), job, config)
+    else:
+        opened = TensorBoardTracker(folder, job, config)
+    token, failed = _TRACKER.set(opened), True
+    try:
+        yield opened
+        failed = False
+    finally:
+        _TRACKER.reset(token)
+        opened.close(failed=failed)
+
+
+def experiment_of(folder: Path) -> str:
+    """The experiment that a run's folder belongs to: its own or that of the folder above; made on first use."""
+    for each in (folder, folder.parent):
+        if (each / EXPERIMENT).is_file():
+            return str(read_json(each / EXPERIMENT)["experiment"])
+    name = f"{folder.resolve().name}-{secrets.token_hex(3)}"
+    write_whole(folder / EXPERIMENT, json.dumps({"experiment": name}).encode())
+    return name
