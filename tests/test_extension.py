@@ -91,6 +91,7 @@ WRONG = {
     "search --questions squares:many": "'squares:many': 'many' is no number of questions",
     "search --questions square:9": "rg, squares, wheel",
     "search --questions 'squares:9 {verifier: lastword}'": "Did you mean 'last-word'?",
+    "record run --questions squares:9 --engine one-by-one": "engine 'one-by-one' searches but does not record",
     "search --engine one-by-two": "unknown engine 'one-by-two'. Did you mean 'one-by-one'?",
 }
 """Commands, and what their messages hold."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from polar_env.assets import cache_folder
 from polar_env.cli.bars import console
 from polar_env.cli.flags import DEFAULT_PROMPT, PROMPT_FILE, EngineConfig, QuestionsConfig
-from polar_env.errors import QuestionError
+from polar_env.errors import ConfigError, QuestionError
 from polar_env.questions import (
     Prompts,
     Question,
@@ -125,9 +125,15 @@ def open_world(config: QuestionsConfig, prompts: Prompts) -> LiveWorld:
     return LiveWorld(runner, prompts)
 
 
-def require_engine(config: EngineConfig) -> None:
-    """Refuse an engine that does not exist or is not installed, before a model is loaded."""
-    ENGINES.get(config.engine)
+def require_engine(config: EngineConfig, *, only_searches: bool = False) -> None:
+    """Refuse an engine that does not exist or is not installed, before a model is loaded.
+
+    Args:
+        config: the flags.
+        only_searches: whether it need not record worlds, which those of packages do not.
+    """
+    if ENGINES.get(config.engine) not in (open_local, open_ray) and not only_searches:
+        raise ConfigError(f"engine '{config.engine}' searches but does not record; use --engine local or ray.")
     if config.engine == "ray":
         from train.engines import require_ray
 

@@ -63,7 +63,7 @@ def _search(config: SearchVerbConfig) -> dict[str, Any]:
 
     settings = SearchConfig(**{name: getattr(config, name) for name in SearchConfig.model_fields})
     check_search(settings)
-    require_engine(config)
+    require_engine(config, only_searches=True)
     prompts = open_prompts(config)
     questions = open_questions(config, "train", without=prompts)
     world = open_world(config, prompts)
