@@ -119,6 +119,12 @@ class Program:
     def __len__(self) -> int:
         return len(self.layers)
 
+    def _repr_svg_(self) -> str:
+        """What a notebook shows: a picture, up to the last layer that is executed."""
+        from polar_env.drawing import program_svg
+
+        return program_svg(self)
+
     def cost(self, depth: int) -> float:
         """Executed layers divided by ``depth``; the identity program costs 1.0."""
         return len(self.layers) / depth

@@ -12,7 +12,7 @@ import numpy as np
 
 from agents.explaining import Step
 from eval.explorer.explorer import Run, SearchState
-from polar_env.envs.rendering import COLOURS
+from polar_env.drawing import COLOURS
 from polar_env.program import Program
 from polar_env.runner.lens import Lens
 

@@ -20,7 +20,7 @@ from eval.comparison import ALL_TASKS, Comparisons
 from eval.frontier import frontier
 from eval.report.examples import Example
 from eval.summary import MethodSummary
-from polar_env.envs.rendering import COLOURS, draw_program
+from polar_env.drawing import COLOURS, draw_program
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,7 +14,7 @@ from polar_env.envs.episode import START, Episode, ProgramRules
 from polar_env.envs.making import make_world
 from polar_env.envs.masked_discrete import MaskedDiscrete
 from polar_env.envs.observer import Observation
-from polar_env.envs.rendering import render_ansi, render_rgb
+from polar_env.envs.rendering import RENDERING, outcome, rendered
 from polar_env.errors import EpisodeError
 from polar_env.questions import Prompt, Prompts, Question
 
@@ -66,10 +66,7 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
     v0: first version.
     """
 
-    metadata = {  # noqa: RUF012 - Gymnasium declares it so
-        "render_modes": ["ansi", "rgb_array"],
-        "render_fps": 4,
-    }
+    metadata = RENDERING
 
     def __init__(
         self,
@@ -124,11 +121,10 @@ class ProgramEnv(gym.Env[Observation, np.int64]):
 
     def render(self) -> str | NDArray[np.uint8] | None:
         """The program so far: text, or a picture ``uint8 [height, width, 3]``."""
-        if self.render_mode == "ansi":
-            return render_ansi(self.episode, self.rules.depth, self.rules.answer_text(self.episode))
-        if self.render_mode == "rgb_array":
-            return render_rgb(self.episode, self.rules.depth, self.rules.answer_text(self.episode))
-        return None
+        episode = self.episode
+        right = None if episode.verdict is None else episode.verdict.right
+        came_out = outcome(right, episode.question.answer, self.rules.answer_text(episode))
+        return rendered(self.render_mode, episode.question.text, episode.draft.layers, self.rules.depth, came_out)
 
     def _observation(self) -> Observation:
         return {name: values[0] for name, values in self.rules.observe_episodes([self.episode]).items()}

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from polar_env.envs.masked_discrete import MaskedDiscrete
 from polar_env.envs.observer import Observation
+from polar_env.envs.rendering import RENDERING, outcome, rendered
 from polar_env.envs.tree import ProgramTree, menu_tree, segments_tree
 from polar_env.errors import ConfigError, EpisodeError, ForbiddenActionError, UnknownNameError
+from polar_env.program import MAX_BLOCK
 from polar_env.worlds import RecordedWorld, ReducedAsks, open_world
 
 if TYPE_CHECKING:
@@ -226,13 +228,13 @@ class WorldEnv(gym.Env[Observation, np.int64]):
     ``world`` (a name in `polar_env.worlds.WORLDS`, a folder, or a `RecordedWorld`), ``form``, ``split`` (train,
     validation, test, several as ``train+validation``, or None for all), ``task`` (one task's questions alone), ``look``
     (layers that run before a choice from the menu), ``layer_cost``, ``live``, ``shuffled`` (states shuffled among
-    questions: reading cannot help).
+    questions: reading cannot help). ``render_mode`` is ``"ansi"`` or ``"rgb_array"``.
 
     ## Version History
     v0: first version.
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium declares it so
+    metadata = RENDERING
 
     def __init__(
         self,
@@ -244,7 +246,7 @@ class WorldEnv(gym.Env[Observation, np.int64]):
         layer_cost: float = 0.1,
         live: LiveWorld | None = None,
         shuffled: bool = False,
-        render_mode: None = None,
+        render_mode: str | None = None,
     ) -> None:
         self.rules = _Rules(world, form, split, task, look, layer_cost, live, shuffled)
         self.observation_space = self.rules.observation_space  # type: ignore[assignment]
@@ -255,6 +257,8 @@ class WorldEnv(gym.Env[Observation, np.int64]):
         )
         self.render_mode = render_mode
         self._upcoming: list[int] = []
+        self._executed: tuple[int, ...] = ()
+        self._right: bool | None = None
         self._rows, self._nodes = np.zeros(1, np.intp), np.full(1, -1, np.intp)
 
     def reset(
@@ -270,7 +274,8 @@ class WorldEnv(gym.Env[Observation, np.int64]):
             row = self._upcoming.pop(0)
         if not 0 <= row < len(self.rules.ids):
             raise ConfigError(f"question {row} does not exist; the world has {len(self.rules.ids)}, numbered from 0.")
-        self._rows, self._nodes = np.array([row]), np.zeros(1, np.intp)
+        self._rows, self._nodes, self._right = np.array([row]), np.zeros(1, np.intp), None
+        self._executed = self.rules.world.identity.layers[: self.rules.tree.cursor[0]]
         return self._observation(), self._info()
 
     def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -284,8 +289,14 @@ class WorldEnv(gym.Env[Observation, np.int64]):
             raise EpisodeError("this episode is over, or none was started; call reset() first.")
         after = self.rules.move(self._nodes, np.array([int(action)]))
         (reward,), right = self.rules.rewards(self._rows, self._nodes, after)
+        tree, before = self.rules.tree, int(self._nodes[0])
         self._nodes = after
-        over = bool(self.rules.tree.program[after[0]] >= 0)
+        over = bool(tree.program[after[0]] >= 0)
+        if over:
+            self._executed, self._right = self.rules.world.programs[tree.program[after[0]]].layers, bool(right[0])
+        else:  # only segments go on: skip, keep or repeat a block
+            block = tuple(range(tree.cursor[before], tree.cursor[after[0]]))
+            self._executed += block * (int(action) // MAX_BLOCK)
         info = self._info()
         if over:
             info |= {name: each[0] for name, each in self.rules.infos(self._rows, after, right).items()}
@@ -297,6 +308,14 @@ class WorldEnv(gym.Env[Observation, np.int64]):
             raise EpisodeError("there is no episode yet; call reset() first.")
         mask: NDArray[np.bool_] = self.rules.masks(self._nodes)[0]
         return mask
+
+    def render(self) -> str | NDArray[np.uint8] | None:
+        """The layers so far: text, or a picture ``uint8 [height, width, 3]``."""
+        if self._nodes[0] < 0:
+            raise EpisodeError("there is no episode yet; call reset() first.")
+        question = self.rules.world.questions[self._rows[0]]
+        came_out = outcome(self._right, question.answer)
+        return rendered(self.render_mode, question.text, self._executed, self.rules.depth, came_out)
 
     def _observation(self) -> Observation:
         return {name: values[0] for name, values in self.rules.observe(self._rows, self._nodes).items()}

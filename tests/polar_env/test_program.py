@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polar_env.drawing import COLOURS
 from polar_env.errors import ProgramError
 from polar_env.program import Program, single_edits
 
+SVG = "{http://www.w3.org/2000/svg}"
 programs = st.lists(st.integers(0, 11), min_size=1, max_size=30).map(lambda layers: Program(tuple(layers)))
 loops = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 4), st.integers(1, 4)), min_size=1, max_size=6)
 
@@ -62,3 +66,13 @@ def test_bad_text_says_what_is_wrong(text: str, message: str) -> None:
 def test_negative_layer_is_refused() -> None:
     with pytest.raises(ProgramError, match="-1 is negative"):
         Program((-1, 2))
+
+
+def test_a_notebook_shows_a_picture() -> None:
+    """Well-formed, the same each time, with a number for each layer and a mark on the loop."""
+    program = Program.parse("0-2 3x2 5-7")
+    picture = program._repr_svg_()
+    assert picture == program._repr_svg_()
+    texts = ["".join(text.itertext()).strip() for text in ElementTree.fromstring(picture).iter(f"{SVG}text")]
+    assert {str(layer) for layer in range(8)} | {"×2", "0-2 3x2 5-7 (8 layers)"} == set(texts)
+    assert picture.count(COLOURS["looped"]) > picture.count(COLOURS["skipped"]) == 1
