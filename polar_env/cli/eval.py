@@ -57,14 +57,6 @@ def run(config: EvalConfig) -> dict[str, Any]:
     """Evaluate; everything lies in ``OUT/eval``."""
     if config.world:
         return _on_record(config)
-    with tracked(config, "eval"):
-        summary = _evaluate(config)
-        log_evaluation(config.out / "eval", summary)
-    return summary
-
-
-def _evaluate(config: EvalConfig) -> dict[str, Any]:
-    """Evaluate on the live LLM."""
     from agents.registry import find_agents, read_cards
     from eval.prompts import read_choices
     from eval.protocol import evaluate_agents
@@ -83,12 +75,14 @@ def _evaluate(config: EvalConfig) -> dict[str, Any]:
     settings = EvaluationConfig(**{name: getattr(config, name) for name in EvaluationConfig.model_fields})
     chosen = read_choices(config.out) if prompts == _recorded(config) else []
     try:
-        summary = evaluate_agents(world, names, questions, folder, settings, bars(world.stats), chosen)
+        with tracked(config, "eval"):
+            summary = evaluate_agents(world, names, questions, folder, settings, bars(world.stats), chosen)
+            if config.variations:
+                summary |= {"variations": _vary(config, world, questions, folder)}
+                write_whole(folder / "summary.json", json.dumps(summary, indent=2).encode())
+            log_evaluation(folder, summary)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{folder} keeps what was measured; run the same command to go on.") from None
-    if config.variations:
-        summary |= {"variations": _vary(config, world, questions, folder)}
-        write_whole(folder / "summary.json", json.dumps(summary, indent=2).encode())
     if not config.json_output:
         print((folder / "table.md").read_text(encoding="utf-8"))
     console.print(f"report: {summary['report']}", markup=False)

@@ -52,13 +52,6 @@ def defaults(arguments: list[str], given: dict[str, Any]) -> dict[str, Any]:
 
 def run(config: SearchVerbConfig) -> dict[str, Any]:
     """Search and race; the traces lie in ``OUT/traces``."""
-    with tracked(config, "search"):
-        outcome = _search(config)
-        log_traces(config.out / "traces", outcome)
-    return outcome
-
-
-def _search(config: SearchVerbConfig) -> dict[str, Any]:
     from train.searching import check_search, search_programs
 
     settings = SearchConfig(**{name: getattr(config, name) for name in SearchConfig.model_fields})
@@ -68,11 +61,13 @@ def _search(config: SearchVerbConfig) -> dict[str, Any]:
     questions = open_questions(config, "train", without=prompts)
     world = open_world(config, prompts)
     engine = _engine(config, world)
-    folder = config.out / "traces"
+    folder, held_out = config.out / "traces", _held_out(config, prompts)
     try:
-        outcome = search_programs(
-            world, engine, questions, _held_out(config, prompts), folder, settings, config.specs, bars(engine.stats)
-        )
+        with tracked(config, "search"):
+            outcome = search_programs(
+                world, engine, questions, held_out, folder, settings, config.specs, bars(engine.stats)
+            )
+            log_traces(folder, outcome.as_json())
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{folder} keeps all finished shards; run the same command to go on.") from None
     console.print(f"{outcome.rows} verdicts in {folder}", markup=False)

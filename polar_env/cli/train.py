@@ -70,11 +70,7 @@ EXAMPLES = (
 
 def run(config: TrainConfig) -> dict[str, Any]:
     """Train; the agents lie in ``OUT/agents``."""
-    with tracked(config, f"train-{config.learner}" if config.world else "train"):
-        trained = _from_world(config) if config.world else _from_traces(config)
-        judged = next(trained[how] for how in ("ppo", "out_of_fold", "validation") if how in trained)
-        log_agents(Path(trained["agents"]), judged)
-    return trained
+    return _from_world(config) if config.world else _from_traces(config)
 
 
 def _from_world(config: TrainConfig) -> dict[str, Any]:
@@ -88,10 +84,12 @@ def _from_world(config: TrainConfig) -> dict[str, Any]:
         raise UnknownNameError("learner", config.learner, LEARNERS)
     settings = getattr(config, SETTINGS.get(config.learner, config.learner))
     world = open_recorded(config.world)
-    tracker().input("recorded-world", world_folder(config.world))
-    folder = LEARNERS[config.learner](world, config.out, settings, config.seed)
-    results = read_card(folder).results
-    how, judged = next((how, results[how]) for how in ("out_of_fold", "validation") if how in results)
+    with tracked(config, f"train-{config.learner}"):
+        tracker().input("recorded-world", world_folder(config.world))
+        folder = LEARNERS[config.learner](world, config.out, settings, config.seed)
+        results = read_card(folder).results
+        how, judged = next((how, results[how]) for how in ("out_of_fold", "validation") if how in results)
+        log_agents(folder.parent, {"pass_at_1": judged["pass_at_1"], "mean_cost": judged["cost"]})
     console.print(
         f"on {judged['questions']} train and validation questions that it was not fitted on: {config.learner} "
         f"{100 * judged['pass_at_1']:.1f} % at cost {judged['cost']:.3f}, best static program "
@@ -114,7 +112,6 @@ def _from_traces(config: TrainConfig) -> dict[str, Any]:
     from train.pipeline import train_agents
 
     traces = TraceSet.open(config.traces or config.out / "traces")
-    tracker().input("traces", traces.folder)
     train = open_questions(config, "train", without=traces.prompts)
     limited = config.model_copy(update={"limit": config.validation_limit})
     validation = open_questions(limited, "validation", without=traces.prompts)
@@ -127,9 +124,12 @@ def _from_traces(config: TrainConfig) -> dict[str, Any]:
     ids = traces.question_ids()
     traced = [question for question in open_pool(config).questions if question.id in ids]
     try:
-        trained = train_agents(
-            world, train, validation, traces, config.out, config.training(), config.specs, _report, traced=traced
-        )
+        with tracked(config, "train"):
+            tracker().input("traces", traces.folder)
+            trained = train_agents(
+                world, train, validation, traces, config.out, config.training(), config.specs, _report, traced=traced
+            )
+            log_agents(trained.folder, {"pass_at_1": trained.final.pass_at_1, "mean_cost": trained.final.cost})
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"{config.out / 'checkpoints'} keeps the last checkpoint; run the same command to go on."

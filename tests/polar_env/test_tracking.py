@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ def test_runs_of_an_experiment_are_grouped_and_a_job_goes_on(tmp_path: Path) -> 
     for folder, job in ((tmp_path, "train-ppo"), (tmp_path, "eval"), (tmp_path / "search", "search")):
         with tracking("wandb", folder, job, {}):
             pass
+    time.sleep(1.1)  # wandb names folders by the second
     with pytest.raises(KeyboardInterrupt), tracking("wandb", tmp_path, "train-ppo", {}):
         raise KeyboardInterrupt
     runs = [*runs_of(tmp_path), *runs_of(tmp_path / "search")]
