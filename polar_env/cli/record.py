@@ -1,4 +1,4 @@
-"""``polar record run|check|describe|reference|score|curves|transfer|push|pull``: recorded worlds."""
+"""``polar record run|check|describe|reference|score|curves|transfer|push|pull|export``: recorded worlds."""
 
 from __future__ import annotations
 
@@ -38,17 +38,18 @@ class RecordConfig(EngineConfig):
     more questions, more programs, later states and at other prices, cross-validated; OUT/curves.json and curves.png.
     transfer WORLD: what it is worth on tasks and numbers that it was not fitted on; OUT/transfer.json. push WORLD
     OWNER/REPO: to the Hugging Face hub, with a page made of its card and table. pull OWNER/REPO: from there into the
-    new folder OUT, every file checked.
+    new folder OUT, every file checked. export WORLD --minari NAME: episodes of a behaviour policy as a Minari data set,
+    in Minari's own folder ($MINARI_DATASETS_PATH).
     """
 
     action: Annotated[
-        Literal["run", "check", "describe", "reference", "score", "curves", "transfer", "push", "pull"],
+        Literal["run", "check", "describe", "reference", "score", "curves", "transfer", "push", "pull", "export"],
         tyro.conf.Positional,
     ] = "run"
     """What to do."""
     world: Annotated[str, tyro.conf.Positional] = "skills-smollm2-135m-v0"
-    """check, describe, reference, push: a world that ships with the package, or a folder; score: a file of choices;
-    pull: a repository of the hub."""
+    """check, describe, reference, push, export: a world that ships with the package, or a folder; score: a file of
+    choices; pull: a repository of the hub."""
     repo: Annotated[str, tyro.conf.Positional] = ""
     """push: a repository of the hub, OWNER/REPO; made where there is none."""
     private: bool = False
@@ -85,7 +86,7 @@ class RecordConfig(EngineConfig):
     every: Annotated[int, Field(ge=1)] = 2
     """run: states are kept after each so many layers."""
     split: Literal["train", "validation", "test"] = "test"
-    """describe, reference: on which questions."""
+    """describe, reference: on which questions; export: train unless said otherwise."""
     seeds: Annotated[int, Field(ge=1)] = 10
     """reference: how often each learner learns."""
     steps: Annotated[int, Field(ge=1)] = 50_000
@@ -95,12 +96,20 @@ class RecordConfig(EngineConfig):
     states."""
     learner: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """reference: learners, repeatable; by default all."""
+    minari: str = ""
+    """export: name of the Minari data set, e.g. polar/skills/uniform-v0."""
+    policy: Literal["uniform", "best"] = "uniform"
+    """export: who chooses programs: each alike, or the cheapest right one, which only a judge can know."""
+    form: Literal["menu", "segments"] = "menu"
+    """export: form of the environment."""
+    per_question: Annotated[int, Field(ge=1)] = 1
+    """export: episodes for each question."""
 
 
 def defaults(arguments: list[str], given: dict[str, Any]) -> dict[str, Any]:
-    """A world is pulled into a folder that is called as its repository."""
+    """A world is pulled into a folder that is called as its repository; train questions are exported."""
     repo = next((after for action, after in pairwise(arguments) if action == "pull"), "")
-    return {"out": Path(repo).name} | given if repo else given
+    return ({"out": Path(repo).name} if repo else {}) | ({"split": "train"} if "export" in arguments else {}) | given
 
 
 CONFIG = RecordConfig
@@ -122,6 +131,7 @@ def run(config: RecordConfig) -> dict[str, Any]:
         "transfer": _transfer,
         "push": _push,
         "pull": _pull,
+        "export": _export,
     }
     return actions[config.action](config)
 
@@ -352,3 +362,15 @@ def _push(config: RecordConfig) -> dict[str, Any]:
 
 def _pull(config: RecordConfig) -> dict[str, Any]:
     return pull_world(config.world, config.out, config.revision)
+
+
+def _export(config: RecordConfig) -> dict[str, Any]:
+    from polar_env.traces.exchange.minari_world import export_world
+
+    if not config.minari:
+        raise ConfigError("there is no name for the data set; give e.g. --minari polar/skills/uniform-v0.")
+    episodes = export_world(
+        config.world, config.minari, config.policy, config.form, config.split, config.per_question, config.seed
+    )
+    console.print(f"{episodes} episodes in {config.minari}; minari.load_dataset opens it.", markup=False)
+    return {"dataset": config.minari, "episodes": episodes}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polar_env.envs import ProgramEnv
+from polar_env.envs.world_env import WorldEnv
 from polar_env.errors import ConfigError, ProgramError, TraceError
 from polar_env.program import Program
 from polar_env.questions import Question
@@ -19,7 +20,7 @@ from polar_env.worlds import LiveWorld
 if TYPE_CHECKING:
     import minari
 
-__all__ = ["best_rows", "export_minari", "replay"]
+__all__ = ["best_rows", "export_minari", "new_dataset", "plain_space", "play", "replay", "require_new"]
 
 
 def best_rows(traces: TraceSet, per_question: int) -> list[VerdictRow]:
@@ -60,14 +61,11 @@ def export_minari(
         ConfigError: if Minari is not installed.
         TraceError: if nothing can be played, or an episode does not replay as it was recorded.
     """
-    try:
-        import minari
-        from minari.data_collector import EpisodeBuffer
-    except ImportError as error:
-        raise ConfigError("minari is not installed; pip install 'polar-env[minari]'.") from error
+    require_new(dataset_id)
+    import minari
+    from minari.data_collector import EpisodeBuffer
+
     traces.require(world)
-    if dataset_id in minari.list_local_datasets():
-        raise ConfigError(f"Minari has a data set '{dataset_id}' already; give another --dataset, or delete it.")
     env = ProgramEnv(world, questions, **config)
     index = {question.id: i for i, question in enumerate(questions)}
     buffers: list[Any] = []
@@ -95,25 +93,45 @@ def export_minari(
     return len(buffers), unspoken
 
 
-def _created(
-    dataset_id: str, buffers: list[Any], env: ProgramEnv, traces: TraceSet, questions: Sequence[Question]
-) -> Any:
-    """The episodes as a new data set of Minari's."""
+def require_new(dataset_id: str) -> None:
+    """Refuse a name that Minari cannot give to a new data set, before anything is made.
+
+    Raises:
+        ConfigError: for a name that exists or is none of Minari's form, or if Minari is not installed.
+    """
+    try:
+        import h5py  # noqa: F401 - Minari's usual storage; its other one takes hours for ten thousand episodes
+        import minari
+        from minari.dataset.minari_dataset import parse_dataset_id
+    except ImportError as error:
+        raise ConfigError("minari or h5py is not installed; pip install 'polar-env[minari]'.") from error
+    try:
+        parse_dataset_id(dataset_id)
+    except ValueError as error:
+        raise ConfigError(f"'{dataset_id}' names no data set of Minari's; write e.g. polar/mine-v0.") from error
+    if dataset_id in minari.list_local_datasets():
+        raise ConfigError(f"Minari has a data set '{dataset_id}' already; give another name, or delete it.")
+
+
+def new_dataset(dataset_id: str, buffers: list[Any], **about: Any) -> minari.MinariDataset:
+    """Episodes as a new data set of Minari's; ``about`` are further arguments of its maker."""
     import minari
 
-    spaces = {"observation_space": env.observation_space, "action_space": _plain(env.action_space)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about authors and links, which its users may add
+        return minari.create_dataset_from_buffers(dataset_id, buffers, data_format="hdf5", **about)
+
+
+def _created(
+    dataset_id: str, buffers: list[Any], env: ProgramEnv, traces: TraceSet, questions: Sequence[Question]
+) -> minari.MinariDataset:
+    """The episodes of a trace set as a new data set."""
+    spaces = {"observation_space": env.observation_space, "action_space": plain_space(env.action_space)}
     description = (
         f"Programs of layers found by search for {traces.meta['model']} ({traces.meta['fingerprint']}). An episode's "
         f"option 'question' counts these questions: {' '.join(question.id for question in questions)}"
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about authors and links, which its users may add
-        try:
-            return minari.create_dataset_from_buffers(
-                dataset_id, buffers, **spaces, algorithm_name="MCTS", description=description, data_format="arrow"
-            )
-        except ValueError as error:
-            raise ConfigError(f"Minari refuses the data set '{dataset_id}': {error}") from error
+    return new_dataset(dataset_id, buffers, algorithm_name="MCTS", description=description, **spaces)
 
 
 def _recorded(env: ProgramEnv, actions: Sequence[int], options: dict[str, Any], row: VerdictRow) -> dict[str, Any]:
@@ -122,42 +140,40 @@ def _recorded(env: ProgramEnv, actions: Sequence[int], options: dict[str, Any], 
     Raises:
         TraceError: if its program is right where the row says wrong, or the other way round.
     """
-    observations, rewards, right = play(env, actions, options)
+    played, right = play(env, actions, options)
     if right != row.right:
         raise TraceError(
             f"the traces say that {row.program} is {_words(row.right)} on question {row.question_id}, and "
             f"played it is {_words(right)}; `polar traces check` and the --dtype of the traces may tell why."
         )
-    last = len(actions) - 1
-    return {
-        "options": options,
-        "observations": {key: np.stack([o[key] for o in observations]) for key in observations[0]},
-        "actions": np.array(actions),
-        "rewards": rewards,
-        "terminations": [number == last for number in range(len(actions))],
-        "truncations": [False] * len(actions),
-    }
+    return played
 
 
 def _words(right: bool) -> str:
     return "right" if right else "wrong"
 
 
-def play(
-    env: ProgramEnv, actions: Sequence[int], options: dict[str, Any]
-) -> tuple[list[dict[str, Any]], list[float], bool]:
-    """One episode: observations before each action and after the last, rewards, and whether its program is right."""
-    observation, _ = env.reset(seed=0, options=options)
-    observations: list[dict[str, Any]] = [observation]
-    rewards: list[float] = []
+def play(env: ProgramEnv | WorldEnv, actions: Sequence[int], options: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """One episode: as Minari stores it, and whether its program is right."""
+    observation, info = env.reset(seed=0, options=options)
+    observations, rewards = [observation], []
     for action in actions:
         observation, reward, _, _, info = env.step(np.int64(action))
         observations.append(observation)
         rewards.append(float(reward))
-    return observations, rewards, bool(info["right"])
+    last = len(actions) - 1
+    episode = {
+        "options": options,
+        "observations": {key: np.stack([each[key] for each in observations]) for key in observation},
+        "actions": np.array(actions),
+        "rewards": rewards,
+        "terminations": [number == last for number in range(len(actions))],
+        "truncations": [False] * len(actions),
+    }
+    return episode, bool(info["right"])
 
 
-def replay(dataset: minari.MinariDataset, env: ProgramEnv) -> None:
+def replay(dataset: minari.MinariDataset, env: ProgramEnv | WorldEnv) -> None:
     """Play every episode of a data set again.
 
     Raises:
@@ -166,16 +182,15 @@ def replay(dataset: minari.MinariDataset, env: ProgramEnv) -> None:
     for number, episode in enumerate(dataset.iterate_episodes()):
         options = dataset.storage.get_episode_metadata([number])
         metadata = next(iter(options))
-        observations, rewards, _ = play(env, [int(a) for a in episode.actions], metadata["options"])
-        same = np.allclose(rewards, episode.rewards, atol=1e-6) and all(
-            np.allclose([o[key] for o in observations], values, atol=0.02)
-            for key, values in episode.observations.items()
+        played, _ = play(env, [int(a) for a in episode.actions], metadata["options"])
+        same = np.allclose(played["rewards"], episode.rewards, atol=1e-6) and all(
+            np.allclose(played["observations"][key], values, atol=0.02) for key, values in episode.observations.items()
         )
         if not same:
             raise TraceError(f"episode {number} of {dataset.id} does not replay as it was recorded.")
 
 
-def _plain(space: Any) -> Any:
+def plain_space(space: Any) -> Any:
     """The action space without its tie to the environment."""
     make, arguments = space.__reduce__()
     return make(*arguments)
