@@ -12,9 +12,13 @@ ROOT = Path(__file__).parents[1]
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the data card of the example traces, and the pages that it links."""
-    for path in [ROOT / "examples" / "README.md", *sorted((ROOT / "examples").glob("*/analysis/*"))]:
-        if path.suffix in (".md", ".png", ".svg", ".json"):
+    """Add the notebook, the data card of the example traces, and the pages that it links."""
+    for path in [
+        ROOT / "examples" / "README.md",
+        ROOT / "examples" / "notebook.ipynb",
+        *sorted((ROOT / "examples").glob("*/analysis/*")),
+    ]:
+        if path.suffix in (".md", ".png", ".svg", ".json", ".ipynb"):
             name = path.relative_to(ROOT).as_posix()
             file = File.generated(config, name, abs_src_path=str(path), inclusion=InclusionLevel.NOT_IN_NAV)
             files.append(file)
