@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
+from pydantic import Field
 from rich.table import Table
 
 from polar_env.cli.bars import console
-from polar_env.cli.flags import ModelConfig
-from polar_env.cli.opening import open_llm
-from polar_env.errors import ConfigError
+from polar_env.cli.flags import QuestionsConfig, with_model
+from polar_env.cli.opening import open_llm, open_prompts, open_questions
+from polar_env.errors import ConfigError, FingerprintError
 from polar_env.tables import write_whole
 
 if TYPE_CHECKING:
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["CONFIG", "EXAMPLES", "VerifyConfig", "run"]
 
 
-class VerifyConfig(ModelConfig):
-    """Compare this package's execution of a model with transformers running the same layers re-stacked."""
+class VerifyConfig(QuestionsConfig):
+    """Compare this package's execution of a model with transformers running the same layers re-stacked; with --engine,
+    an export with what it was exported from.
+    """
 
     model: Annotated[str, tyro.conf.Positional] = ""
     """A named model, a local folder, or a hub id (owner/name); by default smollm2-135m."""
@@ -31,12 +34,21 @@ class VerifyConfig(ModelConfig):
     """Attention implementation, sdpa or eager; by default the one that transformers chooses."""
     families: bool = False
     """Instead of one model, a tiny random model of every causal language model class that transformers has."""
-    out: Path | None = None
+    page: Path | None = None
     """With --families: where to write the page of all classes."""
+    engine: Path | None = None
+    """A folder or a .gguf file that `polar export` wrote: every engine that is installed and reads it answers --limit
+    questions, by default 100; it must write the executor's tokens."""
+    new_tokens: Annotated[int, Field(ge=1)] = 16
+    """With --engine: most tokens of an answer."""
 
 
 CONFIG = VerifyConfig
-EXAMPLES = ("polar verify smollm2-135m", "polar verify --families")
+EXAMPLES = (
+    "polar verify smollm2-135m",
+    "polar verify --engine runs/exported.gguf --questions arithmetic",
+    "polar verify --families",
+)
 
 
 def run(config: VerifyConfig) -> dict[str, Any]:
@@ -45,8 +57,10 @@ def run(config: VerifyConfig) -> dict[str, Any]:
 
     if config.families:
         return _run_families(config)
-    if config.out is not None:
-        raise ConfigError("--out is where --families writes its page; give both or neither.")
+    if config.page is not None:
+        raise ConfigError("--page is where --families writes; give both or neither.")
+    if config.engine is not None:
+        return _run_engines(config, config.engine)
     llm = open_llm(config.model_name, config.dtype_name, config.device, config.attention)
     number, total = count(1), comparisons(llm.depth)
     with console.status("comparing") as status:
@@ -69,6 +83,37 @@ def run(config: VerifyConfig) -> dict[str, Any]:
     }
 
 
+def _run_engines(config: VerifyConfig, path: Path) -> dict[str, Any]:
+    """Compare engines with the executor; ``failed`` says how many differ, those of 8-bit weights left out."""
+    from polar_env.program import Program
+    from polar_env.runner.encoding import Encoder
+    from polar_env.runner.engines import compare_engines, open_engines, read_export
+
+    export = read_export(path)
+    config = with_model(config, export["model"], export["dtype"])
+    llm = open_llm(config.model_name, config.dtype_name, config.device)
+    if llm.fingerprint != export["fingerprint"]:
+        raise FingerprintError(
+            f"{path} was exported from {export['model']} ({export['fingerprint']}); here lies another: "
+            f"{config.model_name} ({llm.fingerprint}). Give the model and --dtype of that export."
+        )
+    prompts = open_prompts(config)
+    limited = config.model_copy(update={"limit": config.limit or 100})
+    asks = [question.ask for question in open_questions(limited, "test", without=prompts)]
+    rows = [Encoder(llm.tokenizer, prompts[ask.task], llm.context_length).prompt_ids(ask) for ask in asks]
+    engines = open_engines(path, llm.dtype)
+    with console.status(f"{len(rows)} questions, {', '.join(engines)}"):
+        agreements = compare_engines(llm, Program.parse(export["program"], llm.depth), rows, engines, config.new_tokens)
+    for each in agreements:
+        console.print(f"{each.engine}: the executor's tokens on {each.same} of {each.prompts} questions", markup=False)
+    exact = export.get("kind") != "q8_0"
+    return {
+        "program": export["program"],
+        "engines": {each.engine: {"same": each.same, "questions": each.prompts} for each in agreements},
+        "failed": sum(each.same < each.prompts for each in agreements) if exact else 0,
+    }
+
+
 def _run_families(config: VerifyConfig) -> dict[str, Any]:
     """Judge every class, write the page; ``failed`` says how many are neither exact nor refused."""
     from polar_env.llm.families.tiny import causal_classes
@@ -80,9 +125,9 @@ def _run_families(config: VerifyConfig) -> dict[str, Any]:
     for judgement in judgements:
         if judgement.verdict == WRONG:
             console.print(f"{judgement.name}: {judgement.reason}", markup=False)
-    page = as_markdown(judgements, "polar verify --families --out docs/families.md")
-    if config.out is not None:
-        write_whole(config.out, page.encode())
+    page = as_markdown(judgements, "polar verify --families --page docs/families.md")
+    if config.page is not None:
+        write_whole(config.page, page.encode())
     elif not config.json_output:
         print(page)
     verdicts = [judgement.verdict for judgement in judgements]

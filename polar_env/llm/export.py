@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
     from polar_env.llm.frozen import FrozenLLM
 
-__all__ = ["RECORD", "as_model", "export_program", "tolerance_of"]
+__all__ = ["RECORD", "RECORD_KEY", "as_model", "export_gguf", "export_program", "tolerance_of"]
 
 RECORD = "polar-program.json"
 """Says beside a checkpoint which program of which model it is."""
+RECORD_KEY = "polar."
+"""In a GGUF file, what the keys of the same record begin with."""
 
 
 def as_model(llm: FrozenLLM, program: Program) -> PreTrainedModel:
@@ -80,17 +82,38 @@ def export_program(llm: FrozenLLM, program: Program, folder: Path) -> float:
     return difference
 
 
+def export_gguf(llm: FrozenLLM, program: Program, path: Path, kind: str = "float32") -> None:
+    """Save a program as a GGUF file: only the layers that it executes, a copy for each time.
+
+    Args:
+        llm: the frozen LLM.
+        program: the program.
+        path: the file; new.
+        kind: type of the matrices, one of `polar_env.llm.gguf_file.GGUF_TYPES`.
+
+    Raises:
+        ProgramError: if the program does not fit the model.
+        ConfigError: if the file exists.
+        ModelError: naming the part that the format cannot hold.
+    """
+    from polar_env.llm.gguf_file import write_gguf
+
+    if path.exists():
+        raise ConfigError(f"{path} exists; give a new file, or delete it first.")
+    about = {RECORD_KEY + name: value for name, value in (_record(llm, program) | {"kind": kind}).items()}
+    write_gguf(as_model(llm, program), llm.tokenizer, path, kind, about)
+
+
+def _record(llm: FrozenLLM, program: Program) -> dict[str, str]:
+    """Which program of which model an export is."""
+    return {"program": str(program), "model": llm.name, "fingerprint": llm.fingerprint, "dtype": llm.dtype_name}
+
+
 def _write(llm: FrozenLLM, program: Program, model: PreTrainedModel, folder: Path) -> float:
     """Write all files, and see by how much the logits of what plain transformers loads differ."""
     model.save_pretrained(folder, state_dict=_unshared_state(model))
     llm.tokenizer.save_pretrained(folder)
-    record = {
-        "program": str(program),
-        "layers": list(program.layers),
-        "model": llm.name,
-        "fingerprint": llm.fingerprint,
-        "depth": llm.depth,
-    }
+    record: dict[str, Any] = {**_record(llm, program), "layers": list(program.layers), "depth": llm.depth}
     write_whole(folder / RECORD, json.dumps(record, indent=2).encode())
     kind = type(model).__name__
     mend = "Add the family to polar_env/llm/families, which says how its configuration names each layer."

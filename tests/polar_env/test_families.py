@@ -79,10 +79,10 @@ def test_the_command_writes_the_page_and_fails_where_one_is_wrong(
 ) -> None:
     made = [Judgement("A", "a", "WRONG", 1.0, "differs"), Judgement("B", "b", "refused", float("nan"), "B is a pity.")]
     monkeypatch.setattr("polar_env.runner.survey.survey", lambda *_: made)
-    assert main(["verify", "--families", "--out", str(tmp_path / "page.md")]) == 1
+    assert main(["verify", "--families", "--page", str(tmp_path / "page.md")]) == 1
     assert "A: differs" in capsys.readouterr().err
     assert "| B | b | refused |  | B is a pity. |" in (tmp_path / "page.md").read_text()
-    assert main(["verify", "--out", str(tmp_path / "page.md")]) == 2
+    assert main(["verify", "--page", str(tmp_path / "page.md")]) == 2
 
 
 def test_the_page_names_every_class_and_no_third_kind() -> None:
