@@ -8,17 +8,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from agents.card import CARD
+from agents.card import CARD, read_card
 from agents.policy.agent import WEIGHTS
+from agents.registry import load_agent
 from agents.search.config import MctsConfig
 from polar_env.cli import VERBS, main
+from polar_env.llm import load_llm
+from polar_env.questions import Ask
+from polar_env.runner import Decoding, Runner
 from polar_env.traces import TraceSet
+from polar_env.worlds import LiveWorld
 from tests.conftest import character_tokenizer, tiny_llama
 from tests.wandb_files import read_offline_run
 
@@ -256,3 +264,28 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
         main([verb, "--help"])
     assert stop.value.code == 0
     assert "--json" in capsys.readouterr().out
+
+
+def test_custom_generate_writes_the_tokens_of_the_agents_program(
+    run: tuple[Path, dict[str, object]], tiny_folder: Path, tmp_path: Path
+) -> None:
+    """transformers' generate with the exported agent, and the executor with the program that the agent chooses."""
+    agent, out = run[0] / "agents" / "ppo", tmp_path / "exported"
+    done = polar("export", "--agent", str(agent), str(out))
+    assert done.returncode == 0, done.stderr
+    again = polar("export", "--agent", str(agent), str(out))
+    assert again.returncode == 2
+    assert "is not empty" in again.stderr
+    model = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    texts = ["What is 1 + 2?", "What is 7 + 9?"]
+    generate = partial(model.generate, custom_generate=str(out), trust_remote_code=True, max_new_tokens=6)
+    tokens = generate(questions=texts, tokenizer=tokenizer)
+    llm = load_llm(str(tiny_folder))
+    world = LiveWorld(Runner(llm), read_card(agent).prompts)
+    asks = [Ask.typed(text, "") for text in texts]
+    programs = [each.program for each in load_agent(str(agent), world).decide(asks)]
+    for row, written in zip(tokens, world.generate(asks, programs, Decoding(6)), strict=True):
+        assert tuple(row.tolist()[: len(written.tokens)]) == written.tokens
+    with pytest.raises(ValueError, match="give tokenizer"):
+        generate(questions=texts[0])
