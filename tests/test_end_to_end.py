@@ -289,3 +289,16 @@ def test_custom_generate_writes_the_tokens_of_the_agents_program(
         assert tuple(row.tolist()[: len(written.tokens)]) == written.tokens
     with pytest.raises(ValueError, match="give tokenizer"):
         generate(questions=texts[0])
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_dry_run_prints_a_configuration_that_config_reads(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([verb, "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    (tmp_path / "all.yaml").write_text(printed)
+    assert main([verb, "--config", "all.yaml", "--dry-run"]) == 0
+    assert capsys.readouterr().out == printed
+    assert [path.name for path in tmp_path.iterdir()] == ["all.yaml"]  # nothing was done

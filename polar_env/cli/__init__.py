@@ -22,18 +22,18 @@ VERBS = {
     "prompt": "choose the identity program's best prompt on train questions",
     "search": "search programs for questions and collect traces",
     "traces": "look after trace sets: info, check, merge, export, import",
-    "record": "record worlds for learners that need no LLM: run, check, describe, reference",
+    "record": "record worlds for learners that need no LLM: run, check, describe, push, pull, ..",
     "analyse": "what a trace set shows, with intervals and chance levels",
     "train": "an agent from traces (imitation, PPO) or from a recorded world",
     "eval": "measure agents on held-out questions and write a report",
     "compare": "one evaluation against another, paired on the same questions",
-    "agents": "the saved agents, and what their cards say: list, show",
+    "agents": "the saved agents: list, show, push, pull",
     "card": "one page about a program or an agent, from an evaluation",
     "run": "answer one question with a trained agent",
     "explore": "look at programs in the browser: ask, switch layers, search",
-    "verify": "check on your own model that every program is executed exactly",
+    "verify": "check that your model's programs, or an export, are executed exactly",
     "bench": "measure speed and memory beside a reference in the same run",
-    "export": "save a fixed program as a checkpoint that plain transformers loads",
+    "export": "a program or an agent for other engines: transformers, GGUF",
     "doctor": "what works on this machine: libraries, devices, speed, cache, hub",
 }
 Defaults = Callable[[list[str], dict[str, Any]], dict[str, Any]]
@@ -55,12 +55,16 @@ def main(argv: list[str] | None = None) -> int:
         if verb not in VERBS:
             raise UnknownNameError("command", verb, VERBS, "See `polar --help`.")
         module = import_module(f"polar_env.cli.{verb}")
+        is_dry, rest = "--dry-run" in rest, [argument for argument in rest if argument != "--dry-run"]
         try:
             config = _read_config(module.CONFIG, verb, rest, getattr(module, "defaults", lambda _, given: given))
         except SystemExit:
             if {"-h", "--help"} & set(rest):
                 print("\n  ".join(["examples:", *module.EXAMPLES]))
             raise
+        if is_dry:
+            print(_as_yaml(config), end="")
+            return 0
         result = module.run(config)
     except PolarError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -88,6 +92,7 @@ def _help() -> str:
             *lines,
             "",
             "`polar COMMAND --help` explains a command; every command takes --config FILE.yaml, flags win over it.",
+            "--dry-run prints all settings, as such a file, and does nothing.",
             "`polar --completion bash|zsh` prints a script that completes commands and flags.",
             "",
             "example: polar quickstart",
@@ -111,6 +116,13 @@ def _read_config(kind: type[Config], verb: str, arguments: list[str], defaults: 
     given = {n: () for n in repeated if isinstance(getattr(default, n, None), tuple) and f"--{n}" in named}
     default = default.model_copy(update=given)
     return tyro.cli(kind, default=default, args=arguments, prog=f"polar {verb}")
+
+
+def _as_yaml(config: Config) -> str:
+    """A configuration as a file that ``--config`` reads."""
+    import yaml
+
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def _take_config_flag(arguments: list[str]) -> tuple[str | None, list[str]]:

@@ -16,6 +16,7 @@ from polar_env.cli.bars import bars, console
 from polar_env.cli.flags import EngineConfig, with_model
 from polar_env.cli.hub import pull_world, push_world
 from polar_env.cli.opening import open_pool, open_prompts, open_ray, open_world, require_engine
+from polar_env.cli.tracked import log_world, tracked
 from polar_env.errors import ConfigError, UnknownNameError
 from polar_env.program import Program, single_edits
 from polar_env.questions import Question, mixed_order, without_examples
@@ -176,6 +177,8 @@ def _record(config: RecordConfig) -> dict[str, Any]:
         components=config.components, every=config.every, answers=answers, unstable=unstable,
     )  # fmt: skip
     write_world(world, config.out / "world", texts=config.texts)
+    with tracked(config, "record"):
+        log_world(config.out / "world", world)
     if not config.texts:
         console.print("texts were left out, as asked; questions are known by their ids.")
     console.print(f"world: {config.out / 'world'}", markup=False)

@@ -135,7 +135,8 @@ def _llama_cpp(path: Path) -> Engine:
 
     def write(prompt: Sequence[int], new_tokens: int) -> list[int]:
         if not loaded:
-            loaded.append(llama_cpp.Llama(str(path), n_ctx=0, verbose=False))
+            exact = {"type_k": llama_cpp.GGML_TYPE_F32, "type_v": llama_cpp.GGML_TYPE_F32}  # its cache is float16 else
+            loaded.append(llama_cpp.Llama(str(path), n_ctx=0, verbose=False, **exact))
         tokens: list[int] = []
         for token in loaded[0].generate(list(prompt), temp=0.0, top_k=1):
             tokens.append(int(token))
