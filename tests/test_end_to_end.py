@@ -302,3 +302,13 @@ def test_a_dry_run_prints_a_configuration_that_config_reads(
     assert main([verb, "--config", "all.yaml", "--dry-run"]) == 0
     assert capsys.readouterr().out == printed
     assert [path.name for path in tmp_path.iterdir()] == ["all.yaml"]  # nothing was done
+
+
+def test_quiet_leaves_results_and_errors(tiny_folder: Path, tmp_path: Path) -> None:
+    export = ["export", "--model", str(tiny_folder), "--program", "0-3", "--quiet"]
+    done = polar(*export, "--json", str(tmp_path / "out"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["layers"] == 4
+    again = polar(*export, str(tmp_path / "out"))
+    assert again.returncode == 2
+    assert "is not empty" in again.stderr

@@ -55,14 +55,19 @@ def main(argv: list[str] | None = None) -> int:
         if verb not in VERBS:
             raise UnknownNameError("command", verb, VERBS, "See `polar --help`.")
         module = import_module(f"polar_env.cli.{verb}")
-        is_dry, rest = "--dry-run" in rest, [argument for argument in rest if argument != "--dry-run"]
+        asked = {"--dry-run", "--quiet"} & set(rest)
+        rest = [argument for argument in rest if argument not in asked]
+        if "--quiet" in asked:
+            from polar_env.cli.bars import console
+
+            console.quiet = True
         try:
             config = _read_config(module.CONFIG, verb, rest, getattr(module, "defaults", lambda _, given: given))
         except SystemExit:
             if {"-h", "--help"} & set(rest):
                 print("\n  ".join(["examples:", *module.EXAMPLES]))
             raise
-        if is_dry:
+        if "--dry-run" in asked:
             print(_as_yaml(config), end="")
             return 0
         result = module.run(config)
@@ -92,7 +97,7 @@ def _help() -> str:
             *lines,
             "",
             "`polar COMMAND --help` explains a command; every command takes --config FILE.yaml, flags win over it.",
-            "--dry-run prints all settings, as such a file, and does nothing.",
+            "--dry-run prints all settings, as such a file, and does nothing; --quiet shows results and errors alone.",
             "`polar --completion bash|zsh` prints a script that completes commands and flags.",
             "",
             "example: polar quickstart",
