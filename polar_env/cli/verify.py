@@ -84,10 +84,18 @@ def run(config: VerifyConfig) -> dict[str, Any]:
 
 
 def _run_engines(config: VerifyConfig, path: Path) -> dict[str, Any]:
-    """Compare engines with the executor; ``failed`` says how many differ, those of 8-bit weights left out."""
+    """Compare engines with the executor, all in float32 on the weights of the export; ``failed`` says how many differ.
+
+    Those that round on their own do not count: all of them on 8-bit weights, llama.cpp on 16-bit ones.
+    """
+    import copy
+
+    import torch
+
+    from polar_env.llm import FrozenLLM
     from polar_env.program import Program
     from polar_env.runner.encoding import Encoder
-    from polar_env.runner.engines import compare_engines, open_engines, read_export
+    from polar_env.runner.engines import LLAMA_CPP, compare_engines, open_engines, read_export
 
     export = read_export(path)
     config = with_model(config, export["model"], export["dtype"])
@@ -97,20 +105,23 @@ def _run_engines(config: VerifyConfig, path: Path) -> dict[str, Any]:
             f"{path} was exported from {export['model']} ({export['fingerprint']}); here lies another: "
             f"{config.model_name} ({llm.fingerprint}). Give the model and --dtype of that export."
         )
+    if llm.dtype != torch.float32:
+        llm = FrozenLLM(copy.deepcopy(llm.model).float(), llm.tokenizer, llm.name)
     prompts = open_prompts(config)
     limited = config.model_copy(update={"limit": config.limit or 100})
     asks = [question.ask for question in open_questions(limited, "test", without=prompts)]
     rows = [Encoder(llm.tokenizer, prompts[ask.task], llm.context_length).prompt_ids(ask) for ask in asks]
-    engines = open_engines(path, llm.dtype)
+    engines = open_engines(path)
     with console.status(f"{len(rows)} questions, {', '.join(engines)}"):
         agreements = compare_engines(llm, Program.parse(export["program"], llm.depth), rows, engines, config.new_tokens)
     for each in agreements:
         console.print(f"{each.engine}: the executor's tokens on {each.same} of {each.prompts} questions", markup=False)
-    exact = export.get("kind") != "q8_0"
+    kind = export.get("kind", export["dtype"])
+    exact = [each for each in agreements if kind == "float32" or (kind != "q8_0" and each.engine != LLAMA_CPP)]
     return {
         "program": export["program"],
         "engines": {each.engine: {"same": each.same, "questions": each.prompts} for each in agreements},
-        "failed": sum(each.same < each.prompts for each in agreements) if exact else 0,
+        "failed": sum(each.same < each.prompts for each in exact),
     }
 
 

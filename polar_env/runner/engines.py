@@ -16,8 +16,9 @@ from polar_env.program import Program
 from polar_env.runner.generation import generate
 from polar_env.tables import read_json
 
-__all__ = ["Agreement", "Engine", "compare_engines", "open_engines", "read_export"]
+__all__ = ["LLAMA_CPP", "Agreement", "Engine", "compare_engines", "open_engines", "read_export"]
 
+LLAMA_CPP = "llama.cpp"
 Engine = Callable[[Sequence[int], int], list[int]]
 """Greedy decoding: from a prompt's token ids and the most new tokens to the tokens written, the ending one included."""
 
@@ -63,21 +64,20 @@ def read_export(path: Path) -> dict[str, str]:
     return {name: str(value) for name, value in record.items()}
 
 
-def open_engines(path: Path, dtype: torch.dtype) -> dict[str, Engine]:
+def open_engines(path: Path) -> dict[str, Engine]:
     """All engines that are installed and read the export; weights are loaded when an engine is first used.
 
     Args:
-        path: a folder, or a GGUF file.
-        dtype: floating-point type that transformers computes in.
+        path: a folder, or a GGUF file; transformers computes in float32, whatever the weights are.
     """
     if path.is_dir():
-        return {"transformers": _transformers(str(path), dtype)}
-    engines = {"transformers, from GGUF": _transformers(str(path.parent), dtype, gguf_file=path.name)}
+        return {"transformers": _transformers(str(path))}
+    engines = {"transformers, from GGUF": _transformers(str(path.parent), gguf_file=path.name)}
     try:
         import llama_cpp  # noqa: F401
     except ImportError:
         return engines
-    return engines | {"llama.cpp": _llama_cpp(path)}
+    return engines | {LLAMA_CPP: _llama_cpp(path)}
 
 
 def compare_engines(
@@ -109,14 +109,14 @@ def compare_engines(
     return agreements
 
 
-def _transformers(folder: str, dtype: torch.dtype, **options: Any) -> Engine:
+def _transformers(folder: str, **options: Any) -> Engine:
     from transformers import AutoModelForCausalLM
 
     loaded: list[Any] = []
 
     def write(prompt: Sequence[int], new_tokens: int) -> list[int]:
         if not loaded:
-            loaded.append(AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **options).eval())
+            loaded.append(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options).eval())
         ids = torch.tensor([list(prompt)])
         with torch.inference_mode():
             written = loaded[0].generate(
