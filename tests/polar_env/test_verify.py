@@ -125,7 +125,7 @@ def test_export_from_the_command_line(tiny_folder: Path, tmp_path: Path, capsys:
     assert main(["export", "--model", str(tiny_folder), "--program", "0 9", str(tmp_path / "new")]) == 2
     assert "layer 9 is out of range" in capsys.readouterr().err
     assert main(["export", "--model", str(tiny_folder)]) == 2
-    assert "give a program and a folder" in capsys.readouterr().err
+    assert "give a folder or a .gguf file, and a program or an agent" in capsys.readouterr().err
 
 
 def test_execution_is_measured_on_a_model_without_a_chat_template(
