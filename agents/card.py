@@ -11,7 +11,9 @@ import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from polar_env.config import Config
 from polar_env.errors import ConfigError, FingerprintError
@@ -40,8 +42,8 @@ class AgentCard(Config):
     """Version of the card's meaning."""
     kind: str
     """Kind of agent: which loader makes it."""
-    name: str
-    """Name of the row in a report; two agents may share it."""
+    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
+    """Name of the row in a report, one line; two agents may share it."""
     model: str
     """How the LLM was called."""
     dtype: str
@@ -114,7 +116,7 @@ def read_card(folder: Path) -> AgentCard:
     """Read an agent's card.
 
     Raises:
-        ConfigError: if the folder holds no agent, or the card is damaged.
+        ConfigError: if the folder holds no agent, or the card is damaged or names files elsewhere.
         FingerprintError: if the card is of another version, or a file beside it is not the one that it names.
     """
     path = folder / CARD
@@ -131,6 +133,8 @@ def read_card(folder: Path) -> AgentCard:
         raise FingerprintError(f"{path} is a card of version {written}; this polar-env reads {SCHEMA_VERSION}: {mend}.")
     card = AgentCard.of(values, str(path))
     for name, expected in card.weights.items():
+        if Path(name).name != name:
+            raise ConfigError(f"{path} names the file '{name}', which does not lie beside it; an agent is one folder.")
         if not (folder / name).is_file() or sha256_of(folder / name) != expected:
             raise FingerprintError(
                 f"{folder / name} is not the file that the agent's card names (sha256 {expected[:16]}..): it is "

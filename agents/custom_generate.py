@@ -7,12 +7,11 @@ import json
 from pathlib import Path
 
 from agents.card import CARD, library_versions, read_card
-from polar_env.errors import ConfigError
-from polar_env.tables import write_whole
+from polar_env.tables import writing_folder
 
 __all__ = ["write_custom_generate"]
 
-_CODE = '''"""Answers of the agent {name}, which chooses for each question the layers of the LLM that run.
+_CODE = '''"""Answers of an agent, which chooses for each question the layers of the LLM that run.
 
     model.generate(questions=["What is 17 + 25?"], tokenizer=tokenizer, custom_generate=FOLDER, trust_remote_code=True)
 
@@ -22,19 +21,16 @@ Made by `polar export`. transformers copies this file alone out of its folder, s
 import base64
 import json
 import tempfile
-import weakref
 from pathlib import Path
 
 import torch
-
-_WORLDS = weakref.WeakKeyDictionary()
 
 
 def generate(model, tokenizer=None, questions=(), task="", max_new_tokens=32, **_):
     """The answers' tokens, ``long [B, T]``, padded on the right; greedy, as `polar run` answers.
 
     Args:
-        model: the LLM that the agent was trained on, in the same floating-point type.
+        model: the LLM that the agent was trained on, in the same floating-point type. It is frozen from now on.
         tokenizer: its tokenizer.
         questions: the questions' texts. The agent has its own prompt, so give no input ids.
         task: the questions' task, where the agent has a prompt for each.
@@ -45,9 +41,7 @@ def generate(model, tokenizer=None, questions=(), task="", max_new_tokens=32, **
 
     if tokenizer is None or isinstance(questions, str) or not questions:
         raise ValueError('give tokenizer=... and questions=[...], a list of texts; the agent makes the prompt itself.')
-    if model not in _WORLDS:
-        _WORLDS[model] = _open(model, tokenizer)
-    world, agent = _WORLDS[model]
+    world, agent = _open(model, tokenizer)
     asks = [Ask.typed(text, task) for text in questions]
     programs = [decision.program for decision in agent.decide(asks)]
     written = world.generate(asks, programs, Decoding(max_new_tokens))
@@ -57,20 +51,25 @@ def generate(model, tokenizer=None, questions=(), task="", max_new_tokens=32, **
 
 
 def _open(model, tokenizer):
+    """The agent over the model, kept as an attribute of the model, so that it goes when the model goes."""
     from agents.card import read_card
     from agents.registry import load_agent
     from polar_env.llm import FrozenLLM
     from polar_env.runner import Runner
     from polar_env.worlds import LiveWorld
 
-    with tempfile.TemporaryDirectory() as folder:
-        for name, content in json.loads(_FILES).items():
-            (Path(folder) / name).write_bytes(base64.b64decode(content))
-        world = LiveWorld(Runner(FrozenLLM(model, tokenizer)), read_card(Path(folder)).prompts)
-        return world, load_agent(folder, world)
+    opened = model.__dict__.setdefault("_polar_agents", {})
+    if opened.get(_FILES, (None,))[0] is not tokenizer:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in json.loads(_FILES).items():
+                (Path(folder) / name).write_bytes(base64.b64decode(content))
+            world = LiveWorld(Runner(FrozenLLM(model, tokenizer)), read_card(Path(folder)).prompts)
+            opened[_FILES] = tokenizer, world, load_agent(folder + _PRICE, world)
+    return opened[_FILES][1:]
 
 
-_FILES = """{files}"""
+_FILES = {files}
+_PRICE = {price}
 '''
 _PAGE = """# {name}
 
@@ -92,24 +91,24 @@ It needs `pip install polar-env`, which executes the layers, and refuses a model
 """
 
 
-def write_custom_generate(agent: Path, folder: Path) -> None:
+def write_custom_generate(agent: Path, folder: Path, price: str = "") -> None:
     """Write ``custom_generate/generate.py``, its requirements and a page.
 
     Args:
         agent: folder of the saved agent.
         folder: where to; new or empty.
+        price: of D layers, for an agent that weighs them; empty for the agent's own.
 
     Raises:
         ConfigError: if there is something in the folder.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is not empty; give a new folder, or delete it first.")
     card = read_card(agent)
-    files = {path.name: base64.b64encode(path.read_bytes()).decode() for path in sorted(agent.iterdir())}
-    assert CARD in files
-    code = _CODE.replace("{name}", card.name).replace("{files}", json.dumps(files))
-    write_whole(folder / "custom_generate" / "generate.py", code.encode())
-    requirement = f"polar-env>={library_versions()['polar-env']}\n"
-    write_whole(folder / "custom_generate" / "requirements.txt", requirement.encode())
+    files = {name: base64.b64encode((agent / name).read_bytes()).decode() for name in (CARD, *card.weights)}
     about = {"name": card.name, "model": card.model, "dtype": card.dtype, "fingerprint": card.fingerprint}
-    write_whole(folder / "README.md", _PAGE.format(**about).encode())
+    with writing_folder(folder) as fresh:
+        inner = fresh / "custom_generate"
+        inner.mkdir()
+        code = _CODE.replace("{price}", repr(price and f"@{price}")).replace("{files}", repr(json.dumps(files)))
+        (inner / "generate.py").write_text(code, encoding="utf-8")
+        (inner / "requirements.txt").write_text(f"polar-env>={library_versions()['polar-env']}\n", encoding="utf-8")
+        (fresh / "README.md").write_text(_PAGE.format(**about), encoding="utf-8")

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from agents.card import AgentCard, read_card
-from agents.registry import NAMES, TRAINED, find_agent, find_agents
-from polar_env.errors import PolarError, UnknownNameError
+from agents.registry import NAMES, TRAINED, find_agent, find_agents, split_price
+from polar_env.errors import ConfigError, PolarError, UnknownNameError
 
-__all__ = ["describe", "find_card", "list_agents"]
+__all__ = ["describe", "find_card", "find_saved", "list_agents"]
 
 _JUDGED = ("out_of_fold", "validation")
 """Where cards keep scores on questions that the agent was not fitted on."""
@@ -43,18 +43,26 @@ def _read(folder: Path) -> AgentCard | PolarError:
         return error
 
 
-def find_card(name: str) -> AgentCard:
-    """The card of an agent, by the name or folder that commands take.
+def find_saved(name: str) -> tuple[Path, str]:
+    """The folder of a saved agent, by the name or folder that commands take, and the price behind it, or empty.
 
     Raises:
         UnknownNameError: for a name that is no saved agent, or a folder of several.
-        ConfigError, FingerprintError: see `read_card`.
+        ConfigError: for what runs several programs of an agent, which has no folder of its own.
     """
     folder = find_agent(name)
     if folder is None:
         saved = [each for each in NAMES if each.split("@")[0] in TRAINED]
         raise UnknownNameError("saved agent", name, saved, _HINT)
-    return read_card(folder)
+    _, bar, inner = name.rpartition("|")
+    if bar and not Path(name).exists():
+        raise ConfigError(f"'{name}' runs several programs of a saved agent and has no folder; give '{inner}' alone.")
+    return folder, split_price(name)[1]
+
+
+def find_card(name: str) -> AgentCard:
+    """The card of an agent; see `find_saved` and `read_card`."""
+    return read_card(find_saved(name)[0])
 
 
 def describe(card: AgentCard) -> dict[str, Any]:

@@ -5,6 +5,7 @@ A pull is atomic: files come to a temporary folder beside their place, are check
 
 from __future__ import annotations
 
+import glob
 import re
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from typing import Literal
 
 from polar_env.assets import ASSETS
 from polar_env.errors import ConfigError, HubError, PolarError
+from polar_env.tables import require_new_folder, writing_folder
 
 __all__ = ["Kind", "Pulled", "base_model", "known_licence", "pull_folder", "push_folder"]
 
@@ -80,12 +82,15 @@ def push_folder(
         The address of the commit.
 
     Raises:
-        ConfigError: for a name that is no ``OWNER/REPO``.
+        ConfigError: for a name that is no ``OWNER/REPO``, or a file that `pull_folder` would leave out.
         HubError: without a token, a right to write, or a network; says which.
     """
     from huggingface_hub import HfApi, get_token
 
     _require_repo(repo)
+    for file in files:
+        if "/" in file or not file.endswith(DATA):
+            raise ConfigError(f"'{file}' would not be pulled again; name files {', '.join('*' + end for end in DATA)}.")
     if get_token() is None:
         raise HubError(f"there is no token to push to {repo} with; {_LOG_IN} to one that may write.")
     with tempfile.TemporaryDirectory() as name, _told(repo, revision):
@@ -122,8 +127,7 @@ def pull_folder(
     from huggingface_hub import HfApi
 
     _require_repo(repo)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is not empty; give --out a new folder.")
+    require_new_folder(folder)
     api = HfApi()
     with _told(repo, revision):
         commit = api.repo_info(repo, repo_type=kind, revision=revision or None).sha or ""
@@ -132,19 +136,15 @@ def pull_folder(
     if card not in kept:
         has = ", ".join(sorted(names)[:10]) or "nothing"
         raise HubError(f"{repo} is not what was asked for ({card} is missing; it has {has}); check the name.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
-        fresh = Path(name) / "pulled"
+    patterns = [glob.escape(name) for name in kept]
+    with writing_folder(folder) as fresh:
         with _told(repo, revision):
-            api.snapshot_download(repo, repo_type=kind, revision=commit, local_dir=fresh, allow_patterns=kept)
+            api.snapshot_download(repo, repo_type=kind, revision=commit, local_dir=fresh, allow_patterns=patterns)
         shutil.rmtree(fresh / ".cache", ignore_errors=True)  # what the hub's client keeps for itself
         try:
             check(fresh)
         except PolarError as error:
             raise HubError(f"nothing was kept of {repo}: {error}".replace(str(fresh), repo)) from error
-        if folder.exists():
-            folder.rmdir()
-        fresh.rename(folder)
     return Pulled(folder, commit, tuple(sorted(names - set(kept))))
 
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -20,7 +21,16 @@ import pyarrow.parquet as pq
 
 from polar_env.errors import ConfigError, FingerprintError, TraceError
 
-__all__ = ["ShardedTable", "keep_settings", "read_json", "sha256_of", "write_whole", "writing_whole"]
+__all__ = [
+    "ShardedTable",
+    "keep_settings",
+    "read_json",
+    "require_new_folder",
+    "sha256_of",
+    "write_whole",
+    "writing_folder",
+    "writing_whole",
+]
 
 _NUMBER, _CHECKSUM = r"\d{5,}", r"[0-9a-f]{16}"
 
@@ -165,6 +175,34 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
     with writing_whole(path) as file:
         file.write(content)
+
+
+def require_new_folder(folder: Path) -> None:
+    """Refuse a folder that holds something.
+
+    Raises:
+        ConfigError: if it does, or is a file.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is not empty; give a new folder, or delete it first.")
+
+
+@contextmanager
+def writing_folder(folder: Path) -> Iterator[Path]:
+    """Write a folder so that it is there whole or not at all: yields a temporary one beside it, which takes its place.
+
+    Raises:
+        ConfigError: if there is something in the folder.
+    """
+    require_new_folder(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        fresh = Path(scratch) / folder.name
+        fresh.mkdir()
+        yield fresh
+        if folder.exists():
+            folder.rmdir()
+        fresh.rename(folder)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -68,16 +69,16 @@ class WandbTracker(Tracker):
     ``WANDB_ENTITY``, ``WANDB_RUN_GROUP``, ``WANDB_RUN_ID`` and the library's other variables are kept to.
 
     Args:
-        folder: the run's folder; wandb's files lie in ``folder/wandb``.
-        group: the experiment, which groups its runs.
+        folder: the run's folder; wandb's files lie in ``folder/wandb``. Its experiment groups its runs.
         job: what this run does in it. A run of the same job goes on with the same wandb run.
         config: the resolved configuration.
 
     Raises:
-        ConfigError: for an unknown mode, and online for a missing key or a server that cannot be reached.
+        ConfigError: for an unknown mode, an id that wandb does not take, and online for a missing key or a server that
+            cannot be reached.
     """
 
-    def __init__(self, folder: Path, group: str, job: str, config: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, job: str, config: dict[str, Any]) -> None:
         os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")  # it takes our package `agents` for OpenAI's
         import wandb
 
@@ -86,20 +87,26 @@ class WandbTracker(Tracker):
         mode: Any = given("WANDB_MODE", "online" if swept else "offline")
         if mode not in _MODES:
             raise ConfigError(f"WANDB_MODE is '{mode}'; it must be one of {', '.join(_MODES)}.")
-        self._offline, self._folder, self._group = mode == "offline", folder, group
-        run_id = given("WANDB_RUN_ID", None if swept else f"{group}-{job}")
+        self._offline, group = mode == "offline", experiment_of(folder)
+        run_id = given("WANDB_RUN_ID", None if swept else f"{_name_of(folder)}-{job}")
         folder.mkdir(parents=True, exist_ok=True)
         settings = wandb.Settings(mode=mode, silent=True, console="off", init_timeout=_SECONDS_TO_CONNECT)
         try:
             self.run = wandb.init(
                 project=given("WANDB_PROJECT", "polar-env"), group=given("WANDB_RUN_GROUP", group), job_type=job,
-                name=f"{folder.name} {job}", id=run_id, resume=None if self._offline else "allow",
+                name=f"{folder.resolve().name} {job}", id=run_id, resume=None if self._offline else "allow",
                 dir=str(folder), config=config, settings=settings,
             )  # fmt: skip
         except wandb.errors.Error as error:
+            mend = (
+                "Mend the WANDB_ variable that it names, or give --track none"
+                if self._offline
+                else "Run `wandb login`, or keep the run on disk: leave WANDB_MODE unset, and send it later with "
+                "`wandb sync`"
+            )
             raise ConfigError(
-                f"wandb cannot log online: {str(error).splitlines()[0].rstrip('.')}. Run `wandb login`, or keep the "
-                "run on disk: leave WANDB_MODE unset, and send it later with `wandb sync`."
+                f"wandb cannot log {'offline' if self._offline else 'online'}: "
+                f"{str(error).splitlines()[0].rstrip('.')}. {mend}."
             ) from error
         self.run.define_metric("*", step_metric="global_step")
         self._inputs: list[dict[str, str]] = []
@@ -151,10 +158,10 @@ class WandbTracker(Tracker):
     def _artifact(self, kind: Kind, path: Path) -> Any:
         import wandb
 
-        own = path.resolve().is_relative_to(self._folder.resolve())
-        artifact = wandb.Artifact(f"{self._group}-{path.stem}" if own else path.name, type=kind)
+        artifact = wandb.Artifact(_name_of(path), type=kind)
         for file in sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]:
-            artifact.add_file(str(file), name=str(file.relative_to(path if path.is_dir() else path.parent)))
+            name = str(file.relative_to(path if path.is_dir() else path.parent))
+            artifact.add_file(str(file), name=name, policy="immutable", skip_cache=True)  # else it is copied elsewhere
         return artifact
 
 
@@ -192,8 +199,9 @@ class TensorBoardTracker(Tracker):
 
     def table(self, name: str, rows: pd.DataFrame) -> None:
         """Add a text."""
-        cells = [rows.columns, ["---"] * len(rows.columns), *rows.itertuples(index=False)]
-        self._writer.add_text(name, "\n".join(" | ".join(str(cell) for cell in line) for line in cells))
+        cells = rows.map(lambda cell: " ".join(str(cell).replace("|", r"\|").split()))  # a cell is one line
+        lines = [cells.columns, ["---"] * len(cells.columns), *cells.itertuples(index=False)]
+        self._writer.add_text(name, "\n".join(" | ".join(line) for line in lines))
 
     def image(self, name: str, path: Path) -> None:
         """Add an image."""
@@ -240,7 +248,7 @@ def tracking(
     if to == "none" or (to == "wandb" and os.environ.get("WANDB_MODE") == "disabled"):
         opened = Tracker()
     elif to == "wandb":
-        opened = WandbTracker(folder, experiment_of(folder), job, config)
+        opened = WandbTracker(folder, job, config)
     else:
         opened = TensorBoardTracker(folder, job, config)
     token, failed = _TRACKER.set(opened), True
@@ -257,6 +265,20 @@ def experiment_of(folder: Path) -> str:
     for each in (folder, folder.parent):
         if (each / EXPERIMENT).is_file():
             return str(read_json(each / EXPERIMENT)["experiment"])
-    name = f"{folder.resolve().name}-{secrets.token_hex(3)}"
+    name = f"{_slug(folder.resolve().name)[:40]}-{secrets.token_hex(3)}"
     write_whole(folder / EXPERIMENT, json.dumps({"experiment": name}).encode())
     return name
+
+
+def _name_of(path: Path) -> str:
+    """A run's or an artifact's name: its experiment and the way from there to the path; outside, the path's own."""
+    path = path.resolve()
+    for above in (path, *path.parents[:3]):  # OUT/agents/NAME, in a folder below the experiment's
+        if (above / EXPERIMENT).is_file():
+            return _slug("-".join([read_json(above / EXPERIMENT)["experiment"], *path.relative_to(above).parts]))
+    return _slug(path.name)
+
+
+def _slug(text: str) -> str:
+    """A text in the letters, and of the length, that wandb takes in a name; the end of a long one."""
+    return re.sub(r"[^\w.-]+", "-", text, flags=re.ASCII).strip("-")[-100:] or "run"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from agents.card import save_agent
 from agents.listing import find_card
 from agents.page import agent_page
 from agents.registry import find_agents, load_agent
@@ -89,7 +90,7 @@ def test_a_branch_is_pushed_and_pulled(hub: Hub, tmp_path: Path, world_folder: P
     assert main(["record", "push", str(world_folder), WORLD, "--revision", "second"]) == 0
     assert "world.json" not in hub.files("dataset", WORLD)
     assert main(["record", "push", str(world_folder), WORLD, "--revision", "second"]) == 0  # once more
-    assert main(["record", "pull", WORLD, "--revision", "second"]) == 0
+    assert main(["record", "pull", "--revision", "second", WORLD]) == 0
     assert (tmp_path / "world" / "world.json").is_file()
 
 
@@ -132,13 +133,15 @@ def test_what_was_cut_or_changed_is_named_and_not_kept(
     [
         ("agents push skills", "something is missing; write e.g. polar agents push skills OWNER/skills"),
         ("agents push skils anna/skills", "Did you mean 'skills'"),
+        ("agents push skills@1.8 anna/skills", "a saved agent has its own price of layers; leave '@1.8' to those"),
+        ("agents push selector:2|skills anna/skills", "has no folder; give 'skills' alone"),
         ("agents push skills anna", "'anna' names no repository of the hub; write OWNER/REPO"),
         ("agents push skills anna/a..b", "the hub takes no repository named 'anna/a..b'"),
         ("agents pull", "something is missing"),
         ("agents pull anna/nothing", "there is no repository anna/nothing, or your token may not see it"),
         ("agents pull anna/other", "anna/other is not what was asked for (agent.json is missing; it has notes.txt)"),
         ("agents pull anna/other --revision v9", "anna/other has no revision 'v9'; leave --revision away"),
-        ("agents pull anna/other --out full", "full is not empty; give --out a new folder"),
+        ("agents pull anna/other --out full", "full is not empty; give a new folder"),
         ("record push skills-v0 anna/world", "Did you mean 'skills-"),
         ("record pull anna/nothing", "there is no repository anna/nothing"),
     ],
@@ -198,6 +201,22 @@ def test_no_network_no_hub_and_offline(
     for way in ways:
         assert main(way) == 2
         assert "the hub is switched off here by HF_HUB_OFFLINE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("../above.json", "does not lie beside it"), ("weights.bin", "would not be pulled again; name files *.json")],
+)
+def test_files_that_do_not_belong_to_an_agent(
+    hub: Hub, tmp_path: Path, name: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_agent(find_card("skills"), tmp_path / "mine", {"new.json": b"{}"})
+    (tmp_path / "mine" / name).write_bytes(b"{}")
+    card = tmp_path / "mine" / "agent.json"
+    card.write_text(card.read_text().replace("new.json", name))
+    assert main(["agents", "push", "mine", AGENT]) == 2
+    assert message in capsys.readouterr().err
+    assert not hub.repos
 
 
 def test_words_of_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,7 +125,6 @@ def train_agents(
 
     chosen_step = reinforce(model, rules, validation, config.ppo, checkpoints, warm_start=warm, on_rollout=on_rollout)
     final = score(model, rules, validation)
-    tracker().summary({"validation/right": final.pass_at_1, "validation/cost": final.cost})
     _save(model, "ppo", final, chosen_step, card, agents)
     return TrainedAgents(agents, warm, final, str(static.program))
 

@@ -15,10 +15,11 @@ from eval.config import EvaluationConfig
 from polar_env.cli.bars import bars, console
 from polar_env.cli.flags import PROMPT_FILE, TrackingConfig, with_model
 from polar_env.cli.opening import open_prompts, open_questions, open_world
-from polar_env.cli.tracked import log_evaluation, tracked
+from polar_env.cli.tracked import log_evaluation, log_methods, tracked
 from polar_env.errors import ConfigError
 from polar_env.questions import Prompts, Question, Split, mixed_order, read_prompts
 from polar_env.tables import write_whole
+from polar_env.tracking import tracker
 
 if TYPE_CHECKING:
     from polar_env.worlds import LiveWorld
@@ -76,6 +77,8 @@ def run(config: EvalConfig) -> dict[str, Any]:
     chosen = read_choices(config.out) if prompts == _recorded(config) else []
     try:
         with tracked(config, "eval"):
+            for read in read_cards(names):
+                tracker().input("agent", read)
             summary = evaluate_agents(world, names, questions, folder, settings, bars(world.stats), chosen)
             if config.variations:
                 summary |= {"variations": _vary(config, world, questions, folder)}
@@ -91,10 +94,11 @@ def run(config: EvalConfig) -> dict[str, Any]:
 
 def _on_record(config: EvalConfig) -> dict[str, Any]:
     """Evaluate on a recorded world."""
-    from agents.registry import find_agents
+    from agents.registry import find_agents, read_cards
     from eval.headroom import reference_table
     from eval.on_record import score_agents
     from polar_env.worlds import open_world as open_recorded
+    from polar_env.worlds import world_folder
     from train.static import static_of_world
 
     if config.questions or config.tasks or config.variations:
@@ -106,10 +110,16 @@ def _on_record(config: EvalConfig) -> dict[str, Any]:
     static = static_of_world(recorded)
     names = config.agent or ((str(config.out),) if find_agents(str(config.out)) else ())
     scores = score_agents(recorded, names, static.program, static.by_task, config.split, config.seed)
+    summary = {name: score.as_json() for name, score in scores.items()}
+    with tracked(config, "eval-recorded"):
+        tracker().input("recorded-world", world_folder(config.world))
+        for read in read_cards(names):
+            tracker().input("agent", read)
+        log_methods(summary)
     if not config.json_output:
         print(f"{recorded.card.name}, {len(recorded.rows(config.split))} {config.split} questions\n")
         print(reference_table(scores).markdown())
-    return {name: score.as_json() for name, score in scores.items()}
+    return summary
 
 
 def _recorded(config: EvalConfig) -> Prompts | None:

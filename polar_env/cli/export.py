@@ -10,7 +10,7 @@ import tyro
 from polar_env.cli.bars import console
 from polar_env.cli.flags import ModelConfig
 from polar_env.cli.opening import open_llm
-from polar_env.errors import ConfigError, UnknownNameError
+from polar_env.errors import ConfigError
 from polar_env.program import Program
 
 __all__ = ["CONFIG", "EXAMPLES", "ExportConfig", "run"]
@@ -29,7 +29,7 @@ class ExportConfig(ModelConfig):
     program: str = ""
     """The program, e.g. "0-12 14-29"."""
     agent: str = ""
-    """The name or the folder of a saved agent."""
+    """The name or the folder of a saved agent; one that weighs layers takes another price behind it, skills@1.8."""
     dtype: str = "float32"
     """Floating-point type of the weights."""
     quantise: Literal["", "q8_0"] = ""
@@ -86,12 +86,18 @@ def run(config: ExportConfig) -> dict[str, Any]:
 
 def _export_agent(config: ExportConfig) -> dict[str, Any]:
     from agents.custom_generate import write_custom_generate
-    from agents.registry import TRAINED, find_agent
+    from agents.listing import find_saved
 
-    folder = find_agent(config.agent)
-    if folder is None:
-        raise UnknownNameError("agent", config.agent, TRAINED, "Or give the folder of a saved agent.")
-    write_custom_generate(folder, config.out)
+    own = ExportConfig()
+    flags = ("model", "dtype", "device", "quantise")
+    given = [f"--{name}" for name in flags if getattr(config, name) != getattr(own, name)]
+    if given or config.out.suffix == ".gguf":
+        raise ConfigError(
+            "an agent is exported as a folder and without its LLM; "
+            f"leave {' and '.join(given) or config.out.suffix} away, or give a program."
+        )
+    folder, price = find_saved(config.agent)
+    write_custom_generate(folder, config.out, price)
     console.print(
         f"{config.out}: model.generate(questions=[...], tokenizer=tokenizer, custom_generate='{config.out}', "
         "trust_remote_code=True)",

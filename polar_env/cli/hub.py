@@ -16,14 +16,16 @@ __all__ = ["pull_agent", "pull_world", "push_agent", "push_world"]
 
 def push_agent(name: str, repo: str, private: bool, revision: str, licence: str) -> dict[str, Any]:
     """Push a saved agent, and a page made of its card."""
-    from agents.card import CARD
-    from agents.listing import find_card
+    from agents.card import CARD, read_card
+    from agents.listing import find_saved
     from agents.page import agent_page
-    from agents.registry import find_agents
     from polar_env.hub import push_folder
 
     _require(name and repo, "agents push skills OWNER/skills")
-    card, folder = find_card(name), find_agents(name)[0]
+    folder, price = find_saved(name)
+    if price:
+        raise ConfigError(f"a saved agent has its own price of layers; leave '@{price}' to those who run it.")
+    card = read_card(folder)
     files = {file: folder / file for file in (CARD, *card.weights)}
     address = push_folder(files, agent_page(card, repo, licence), repo, "model", private, revision)
     return _pushed(card.name, repo, address)
@@ -53,13 +55,13 @@ def push_world(world: str, repo: str, private: bool, revision: str) -> dict[str,
     return _pushed(opened.card.name, repo, push_folder(files, page, repo, "dataset", private, revision))
 
 
-def pull_world(repo: str, out: Path, revision: str) -> dict[str, Any]:
+def pull_world(repo: str, out: Path | None, revision: str) -> dict[str, Any]:
     """Pull a recorded world, every file of it checked."""
     from polar_env.hub import pull_folder
     from polar_env.worlds import open_world
     from polar_env.worlds.recorded import CARD
 
-    pulled = pull_folder(repo, "dataset", out, CARD, open_world, revision)
+    pulled = pull_folder(repo, "dataset", out or Path(Path(repo).name), CARD, open_world, revision)
     return _pulled(pulled, f"polar record describe {pulled.folder}")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -23,7 +22,7 @@ from polar_env.questions import Question, mixed_order, without_examples
 from polar_env.tables import read_json, write_whole
 
 if TYPE_CHECKING:
-    from polar_env.worlds import LiveWorld, Unstable
+    from polar_env.worlds import LiveWorld, RecordedWorld, Unstable
 
 __all__ = ["CONFIG", "EXAMPLES", "RecordConfig", "run"]
 
@@ -38,9 +37,9 @@ class RecordConfig(EngineConfig):
     FILE: check a file of such choices, yours or others', and score it. curves WORLD: what the value agent gains from
     more questions, more programs, later states and at other prices, cross-validated; OUT/curves.json and curves.png.
     transfer WORLD: what it is worth on tasks and numbers that it was not fitted on; OUT/transfer.json. push WORLD
-    OWNER/REPO: to the Hugging Face hub, with a page made of its card and table. pull OWNER/REPO: from there into the
-    new folder OUT, every file checked. export WORLD --minari NAME: episodes of a behaviour policy as a Minari data set,
-    in Minari's own folder ($MINARI_DATASETS_PATH).
+    OWNER/REPO: to the Hugging Face hub, with a page made of its card and table. pull OWNER/REPO: from there into a new
+    folder, OUT or one that is called as the repository, every file checked. export WORLD --minari NAME: episodes of a
+    behaviour policy as a Minari data set, in Minari's own folder ($MINARI_DATASETS_PATH).
     """
 
     action: Annotated[
@@ -86,8 +85,8 @@ class RecordConfig(EngineConfig):
     """run: numbers kept of a hidden state."""
     every: Annotated[int, Field(ge=1)] = 2
     """run: states are kept after each so many layers."""
-    split: Literal["train", "validation", "test"] = "test"
-    """describe, reference: on which questions; export: train unless said otherwise."""
+    split: Literal["train", "validation", "test"] | None = None
+    """On which questions: describe, reference: test unless said otherwise; export: train."""
     seeds: Annotated[int, Field(ge=1)] = 10
     """reference: how often each learner learns."""
     steps: Annotated[int, Field(ge=1)] = 50_000
@@ -105,12 +104,6 @@ class RecordConfig(EngineConfig):
     """export: form of the environment."""
     per_question: Annotated[int, Field(ge=1)] = 1
     """export: episodes for each question."""
-
-
-def defaults(arguments: list[str], given: dict[str, Any]) -> dict[str, Any]:
-    """A world is pulled into a folder that is called as its repository; train questions are exported."""
-    repo = next((after for action, after in pairwise(arguments) if action == "pull"), "")
-    return ({"out": Path(repo).name} if repo else {}) | ({"split": "train"} if "export" in arguments else {}) | given
 
 
 CONFIG = RecordConfig
@@ -139,10 +132,6 @@ def run(config: RecordConfig) -> dict[str, Any]:
 
 def _record(config: RecordConfig) -> dict[str, Any]:
     from polar_env.worlds import write_world
-    from train.pack import pack
-    from train.record import read_recording
-    from train.states import record_states
-    from train.written import best_programs, write_answers
 
     if not config.questions:
         raise ConfigError("there is nothing to record; give --questions, e.g. polar record run --questions arithmetic.")
@@ -157,32 +146,44 @@ def _record(config: RecordConfig) -> dict[str, Any]:
     folder, total = config.out / "recording", len(questions) * len(programs)
     outcome: dict[str, Any] = {"questions": len(questions), "programs": len(programs), "verdicts": total, "world": None}
     try:
-        done = _record_tiles(config, fast, questions, programs, folder)
-        if done < total:
-            console.print(f"{done:,} of {total:,} verdicts are recorded; run the same command to go on.", markup=False)
-            return outcome | {"recorded": done}
-        right = read_recording(folder)[2]["right"]
-        writers = [programs[column] for column in best_programs(right, questions, config.writers)]
-        with bars(fast.stats)("writing answers", len(questions) * len(writers), "answers") as advance:
-            answers = write_answers(fast, questions, writers, folder, on_answers=advance)
-        live = open_world(config, prompts)
-        with bars(live.stats)("recording states", len(questions), "questions") as advance:
-            states = record_states(live, questions, folder, on_questions=advance)
-        same = live.llm.fingerprint == fast.llm.fingerprint
-        unstable = None if same else _unstable(config, live, questions, programs, right)
+        with tracked(config, "record"):
+            done = _record_tiles(config, fast, questions, programs, folder)
+            if done < total:
+                console.print(f"{done:,} of {total:,} verdicts are recorded; the same command goes on.", markup=False)
+                return outcome | {"recorded": done}
+            world = _pack(config, fast, questions, programs, folder)
+            write_world(world, config.out / "world", texts=config.texts)
+            log_world(config.out / "world", world)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{folder} keeps what was recorded; run the same command to go on.") from None
-    world = pack(
-        folder, questions, states, name=config.name, sources=config.specs, licence=config.licence,
-        components=config.components, every=config.every, answers=answers, unstable=unstable,
-    )  # fmt: skip
-    write_world(world, config.out / "world", texts=config.texts)
-    with tracked(config, "record"):
-        log_world(config.out / "world", world)
     if not config.texts:
         console.print("texts were left out, as asked; questions are known by their ids.")
     console.print(f"world: {config.out / 'world'}", markup=False)
     return outcome | {"recorded": done, "world": str(config.out / "world")}
+
+
+def _pack(
+    config: RecordConfig, fast: LiveWorld, questions: list[Question], programs: list[Program], folder: Path
+) -> RecordedWorld:
+    """A world of recorded verdicts: with the answers of the best programs, and with states."""
+    from train.pack import pack
+    from train.record import read_recording
+    from train.states import record_states
+    from train.written import best_programs, write_answers
+
+    right = read_recording(folder)[2]["right"]
+    writers = [programs[column] for column in best_programs(right, questions, config.writers)]
+    with bars(fast.stats)("writing answers", len(questions) * len(writers), "answers") as advance:
+        answers = write_answers(fast, questions, writers, folder, on_answers=advance)
+    live = open_world(config, fast.prompts)
+    with bars(live.stats)("recording states", len(questions), "questions") as advance:
+        states = record_states(live, questions, folder, on_questions=advance)
+    same = live.llm.fingerprint == fast.llm.fingerprint
+    return pack(
+        folder, questions, states, name=config.name, sources=config.specs, licence=config.licence,
+        components=config.components, every=config.every, answers=answers,
+        unstable=None if same else _unstable(config, live, questions, programs, right),
+    )  # fmt: skip
 
 
 def _texts(config: RecordConfig) -> list[str]:
@@ -259,9 +260,10 @@ def _describe(config: RecordConfig) -> dict[str, Any]:
 
     world = open_recorded(config.world)
     static = static_of_world(world)
-    found = headroom(world, static.program, static.by_task, config.split, config.seed)
+    split = config.split or "test"
+    found = headroom(world, static.program, static.by_task, split, config.seed)
     if not config.json_output:
-        print(f"{world.card.name}, {found.identity.count} {config.split} questions\n")
+        print(f"{world.card.name}, {found.identity.count} {split} questions\n")
         print(headroom_table(found).markdown())
     return asdict(found)
 
@@ -279,11 +281,11 @@ def _reference(config: RecordConfig) -> dict[str, Any]:
     unknown = [name for name in config.learner if name not in LEARNERS]
     if unknown:
         raise UnknownNameError("learner", unknown[0], LEARNERS)
-    if config.split != "test":
+    if config.split not in (None, "test"):
         raise ConfigError(f"reference learners learn on train and validation; score them on test, not {config.split}.")
     of_control = [name for name in LEARNERS if name not in READ_NO_STATE]
     names = config.learner or (of_control if config.control else LEARNERS)
-    rows, static = world.rows(config.split), static_of_world(world).program
+    rows, static = world.rows("test"), static_of_world(world).program
     task, scores = Task(world, "train+validation", ValueConfig(), config.steps), {}
     path = config.out / "reference.json"
     with bars(world.stats)("learning", len(names), "learners") as advance:
@@ -300,7 +302,7 @@ def _reference(config: RecordConfig) -> dict[str, Any]:
             given = Submission.of_choices(world, rows, chosen, learner=name, look=look, seconds=seconds)
             given.write(config.out / "submissions" / world.card.name / f"{name.replace(' ', '-')}.json")
     if not config.json_output:
-        print(f"{world.card.name}, {len(rows)} {config.split} questions\n")
+        print(f"{world.card.name}, {len(rows)} test questions\n")
         print(reference_table(scores).markdown())
     return values
 
@@ -364,7 +366,8 @@ def _push(config: RecordConfig) -> dict[str, Any]:
 
 
 def _pull(config: RecordConfig) -> dict[str, Any]:
-    return pull_world(config.world, config.out, config.revision)
+    given = config.out if config.out != RecordConfig.model_fields["out"].default else None
+    return pull_world(config.world, given, config.revision)
 
 
 def _export(config: RecordConfig) -> dict[str, Any]:
@@ -372,8 +375,9 @@ def _export(config: RecordConfig) -> dict[str, Any]:
 
     if not config.minari:
         raise ConfigError("there is no name for the data set; give e.g. --minari polar/skills/uniform-v0.")
+    split = config.split or "train"
     episodes = export_world(
-        config.world, config.minari, config.policy, config.form, config.split, config.per_question, config.seed
+        config.world, config.minari, config.policy, config.form, split, config.per_question, config.seed
     )
     console.print(f"{episodes} episodes in {config.minari}; minari.load_dataset opens it.", markup=False)
     return {"dataset": config.minari, "episodes": episodes}

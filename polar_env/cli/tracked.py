@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from polar_env.cli.bars import console
 from polar_env.cli.flags import TrackingConfig
@@ -14,21 +15,39 @@ from polar_env.tracking import tracker, tracking
 if TYPE_CHECKING:
     from polar_env.worlds import RecordedWorld
 
-__all__ = ["log_agents", "log_evaluation", "log_traces", "log_world", "tracked"]
+__all__ = ["log_agents", "log_evaluation", "log_methods", "log_traces", "log_world", "tracked"]
 
+P = ParamSpec("P")
 _MOST_ROWS = 10_000
 """Of a table; wandb shows no more."""
 
 
 @contextmanager
 def tracked(config: TrackingConfig, job: str) -> Iterator[None]:
-    """Track a job of the experiment in ``config.out``, and say in the end where it lies."""
+    """Track a job of the experiment in ``config.out``, and say in the end, or when it is stopped, where it lies."""
     with tracking(config.track, config.out, job, config.model_dump(mode="json")) as opened:
-        yield
-    if opened.place:
-        console.print(opened.place, markup=False)
+        try:
+            yield
+        finally:
+            if opened.place:
+                console.print(opened.place, markup=False)
 
 
+def _or_warn(log: Callable[P, None]) -> Callable[P, None]:
+    """Log results, or warn: what is measured and written is no failure because it cannot be logged."""
+
+    @wraps(log)
+    def logged(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            log(*args, **kwargs)
+        except Exception as error:  # whatever the tracker's library raises
+            first = str(error).splitlines()[:1] or [type(error).__name__]
+            console.print(f"warning: the results lie on disk, but not all were logged: {first[0]}", markup=False)
+
+    return logged
+
+
+@_or_warn
 def log_traces(folder: Path, outcome: Mapping[str, Any]) -> None:
     """What a search made: its counts, its verdicts question by question, the trace set."""
     from polar_env.traces import TraceSet
@@ -39,18 +58,23 @@ def log_traces(folder: Path, outcome: Mapping[str, Any]) -> None:
     tracker().output("traces", folder)
 
 
-def log_agents(folder: Path, results: Mapping[str, float]) -> None:
-    """What a training made: what its agent is worth on questions that it did not learn from, and all agents."""
-    tracker().summary({f"validation/{name}": value for name, value in results.items()})
-    for each in sorted(path for path in folder.iterdir() if path.is_dir()):
-        tracker().output("agent", each)
+@_or_warn
+def log_agents(agent: Path, pass_at_1: float, mean_cost: float) -> None:
+    """What a training made: what its agent is worth on questions that it did not learn from, and all its agents."""
+    from agents.card import CARD, read_card
+
+    tracker().summary({"validation/pass_at_1": pass_at_1, "validation/mean_cost": mean_cost})
+    card = read_card(agent)
+    for path in sorted(agent.parent.glob(f"*/{CARD}")):
+        other = read_card(path.parent)
+        if (other.train_asks, other.validation_asks, other.seed) == (card.train_asks, card.validation_asks, card.seed):
+            tracker().output("agent", path.parent)
 
 
-def log_evaluation(folder: Path, summary: Mapping[str, Any]) -> None:
-    """An evaluation: each method's numbers, all answers, the figures with drawings of programs, the report."""
+@_or_warn
+def log_methods(summary: Mapping[str, Any]) -> None:
+    """Each method's numbers."""
     import pandas as pd
-
-    from eval.results import Results
 
     methods = {name: entry for name, entry in summary.items() if isinstance(entry, dict) and "pass_at_1" in entry}
     numbers = pd.DataFrame(
@@ -62,6 +86,14 @@ def log_evaluation(folder: Path, summary: Mapping[str, Any]) -> None:
     for name, entry in methods.items():
         tracker().summary({f"eval/{name}/pass_at_1": entry["pass_at_1"], f"eval/{name}/mean_cost": entry["mean_cost"]})
     tracker().table("eval/methods", numbers)
+
+
+@_or_warn
+def log_evaluation(folder: Path, summary: Mapping[str, Any]) -> None:
+    """An evaluation: each method's numbers, all answers, the figures with drawings of programs, the report."""
+    from eval.results import Results
+
+    log_methods(summary)
     answers = ["method", "question_id", "task", "text", "gold", "answer", "right", "program", "layers", "confidence"]
     tracker().table("eval/answers", Results.open(folder).rows()[answers].head(_MOST_ROWS))
     for figure in sorted((folder / "figures").glob("*.png")):
@@ -69,6 +101,7 @@ def log_evaluation(folder: Path, summary: Mapping[str, Any]) -> None:
     tracker().output("report", folder)
 
 
+@_or_warn
 def log_world(folder: Path, world: RecordedWorld) -> None:
     """A recorded world: programs by how often they are right, and its files."""
     import pandas as pd

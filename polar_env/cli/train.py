@@ -89,7 +89,7 @@ def _from_world(config: TrainConfig) -> dict[str, Any]:
         folder = LEARNERS[config.learner](world, config.out, settings, config.seed)
         results = read_card(folder).results
         how, judged = next((how, results[how]) for how in ("out_of_fold", "validation") if how in results)
-        log_agents(folder.parent, {"pass_at_1": judged["pass_at_1"], "mean_cost": judged["cost"]})
+        log_agents(folder, judged["pass_at_1"], judged["cost"])
     console.print(
         f"on {judged['questions']} train and validation questions that it was not fitted on: {config.learner} "
         f"{100 * judged['pass_at_1']:.1f} % at cost {judged['cost']:.3f}, best static program "
@@ -129,7 +129,7 @@ def _from_traces(config: TrainConfig) -> dict[str, Any]:
             trained = train_agents(
                 world, train, validation, traces, config.out, config.training(), config.specs, _report, traced=traced
             )
-            log_agents(trained.folder, {"pass_at_1": trained.final.pass_at_1, "mean_cost": trained.final.cost})
+            log_agents(trained.folder / "ppo", trained.final.pass_at_1, trained.final.cost)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"{config.out / 'checkpoints'} keeps the last checkpoint; run the same command to go on."

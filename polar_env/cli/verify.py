@@ -84,9 +84,10 @@ def run(config: VerifyConfig) -> dict[str, Any]:
 
 
 def _run_engines(config: VerifyConfig, path: Path) -> dict[str, Any]:
-    """Compare engines with the executor, all in float32 on the weights of the export; ``failed`` says how many differ.
+    """Compare engines with the executor, all in float32 on the weights of the export before they are rounded to 8 bits.
 
-    Those that round on their own do not count: all of them on 8-bit weights, llama.cpp on 16-bit ones.
+    ``failed`` says how many engines differ. Those that round on their own do not count: all of them on 8-bit weights,
+    llama.cpp on 16-bit ones.
     """
     import copy
 
@@ -111,7 +112,7 @@ def _run_engines(config: VerifyConfig, path: Path) -> dict[str, Any]:
     limited = config.model_copy(update={"limit": config.limit or 100})
     asks = [question.ask for question in open_questions(limited, "test", without=prompts)]
     rows = [Encoder(llm.tokenizer, prompts[ask.task], llm.context_length).prompt_ids(ask) for ask in asks]
-    engines = open_engines(path)
+    engines = open_engines(path, llm.end_tokens, max(map(len, rows)) + config.new_tokens)
     with console.status(f"{len(rows)} questions, {', '.join(engines)}"):
         agreements = compare_engines(llm, Program.parse(export["program"], llm.depth), rows, engines, config.new_tokens)
     for each in agreements:

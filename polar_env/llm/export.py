@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from polar_env.errors import ConfigError, ModelError
 from polar_env.llm.structure import find_layers, restacked
 from polar_env.program import Program
-from polar_env.tables import write_whole
+from polar_env.tables import write_whole, writing_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -70,16 +69,8 @@ def export_program(llm: FrozenLLM, program: Program, folder: Path) -> float:
             in a way of its own what each layer is. Nothing is left in the folder.
     """
     model = as_model(llm, program)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is not empty; give a new folder, or delete it first.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        whole = Path(scratch) / "checkpoint"
-        difference = _write(llm, program, model, whole)
-        if folder.exists():
-            folder.rmdir()
-        whole.rename(folder)
-    return difference
+    with writing_folder(folder) as fresh:
+        return _write(llm, program, model, fresh)
 
 
 def export_gguf(llm: FrozenLLM, program: Program, path: Path, kind: str = "float32") -> None:

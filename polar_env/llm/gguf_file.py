@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +66,12 @@ def write_gguf(
         ModelError: naming the part that the format, or this writer, cannot hold.
     """
     config = model.config
+    if kind not in GGUF_TYPES:
+        raise ModelError(f"GGUF files are written in {', '.join(GGUF_TYPES)}, not in {kind}; give --dtype float32.")
     if config.model_type not in _FAMILIES:
         raise ModelError(f"GGUF is written for {', '.join(_FAMILIES)}, not for '{config.model_type}'. {_MEND}")
     arch = _FAMILIES[config.model_type]
-    with writing_whole(path) as file:
-        writer = gguf.GGUFWriter(file.name, gguf.MODEL_ARCH_NAMES[arch])
+    with writing_whole(path) as file, closing(gguf.GGUFWriter(file.name, gguf.MODEL_ARCH_NAMES[arch])) as writer:
         _write_shape(writer, config)
         _write_tokenizer(writer, tokenizer, config.vocab_size)
         for key, value in (about or {}).items():
@@ -85,7 +87,6 @@ def write_gguf(
         writer.write_header_to_file(Path(file.name))
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
-        writer.close()
 
 
 def _write_shape(writer: gguf.GGUFWriter, config: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,20 +64,22 @@ def read_export(path: Path) -> dict[str, str]:
     return {name: str(value) for name, value in record.items()}
 
 
-def open_engines(path: Path) -> dict[str, Engine]:
+def open_engines(path: Path, end_tokens: Set[int], length: int) -> dict[str, Engine]:
     """All engines that are installed and read the export; weights are loaded when an engine is first used.
 
     Args:
         path: a folder, or a GGUF file; transformers computes in float32, whatever the weights are.
+        end_tokens: tokens that end a text.
+        length: most tokens of a prompt and of what is written behind it.
     """
     if path.is_dir():
-        return {"transformers": _transformers(str(path))}
-    engines = {"transformers, from GGUF": _transformers(str(path.parent), gguf_file=path.name)}
+        return {"transformers": _transformers(str(path), end_tokens)}
+    engines = {"transformers, from GGUF": _transformers(str(path.parent), end_tokens, gguf_file=path.name)}
     try:
         import llama_cpp  # noqa: F401
     except ImportError:
         return engines
-    return engines | {LLAMA_CPP: _llama_cpp(path)}
+    return engines | {LLAMA_CPP: _llama_cpp(path, end_tokens, length)}
 
 
 def compare_engines(
@@ -86,7 +88,6 @@ def compare_engines(
     prompts: Sequence[Sequence[int]],
     engines: Mapping[str, Engine],
     new_tokens: int,
-    on_prompts: Callable[[int], None] = lambda count: None,
 ) -> list[Agreement]:
     """Let the executor and each engine write behind the same prompts.
 
@@ -96,27 +97,27 @@ def compare_engines(
         prompts: token ids.
         engines: by name.
         new_tokens: most tokens that are written.
-        on_prompts: told how many prompts an engine has finished.
     """
     ours = [list(written.tokens) for written in generate(llm, prompts, program, max_new_tokens=new_tokens)]
     agreements = []
     for name, engine in engines.items():
-        same = 0
-        for prompt, expected in zip(prompts, ours, strict=True):
-            same += engine(prompt, new_tokens) == expected
-            on_prompts(1)
+        same = sum(engine(prompt, new_tokens) == expected for prompt, expected in zip(prompts, ours, strict=True))
         agreements.append(Agreement(name, same, len(prompts)))
     return agreements
 
 
-def _transformers(folder: str, **options: Any) -> Engine:
-    from transformers import AutoModelForCausalLM
+def _transformers(folder: str, end_tokens: Set[int], **options: Any) -> Engine:
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     loaded: list[Any] = []
 
     def write(prompt: Sequence[int], new_tokens: int) -> list[int]:
         if not loaded:
             loaded.append(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options).eval())
+            ends = sorted(end_tokens)  # a plain one: the model's own may ask for a repetition penalty
+            loaded[0].generation_config = GenerationConfig(
+                eos_token_id=ends or None, pad_token_id=ends[0] if ends else 0
+            )
         ids = torch.tensor([list(prompt)])
         with torch.inference_mode():
             written = loaded[0].generate(
@@ -128,7 +129,7 @@ def _transformers(folder: str, **options: Any) -> Engine:
     return write
 
 
-def _llama_cpp(path: Path) -> Engine:
+def _llama_cpp(path: Path, end_tokens: Set[int], length: int) -> Engine:
     import llama_cpp
 
     loaded: list[Any] = []
@@ -136,11 +137,11 @@ def _llama_cpp(path: Path) -> Engine:
     def write(prompt: Sequence[int], new_tokens: int) -> list[int]:
         if not loaded:
             exact = {"type_k": llama_cpp.GGML_TYPE_F32, "type_v": llama_cpp.GGML_TYPE_F32}  # its cache is float16 else
-            loaded.append(llama_cpp.Llama(str(path), n_ctx=0, verbose=False, **exact))
+            loaded.append(llama_cpp.Llama(str(path), n_ctx=length, verbose=False, **exact))
         tokens: list[int] = []
         for token in loaded[0].generate(list(prompt), temp=0.0, top_k=1):
             tokens.append(int(token))
-            if len(tokens) == new_tokens or token == loaded[0].token_eos():
+            if len(tokens) == new_tokens or token in end_tokens:
                 break
         return tokens
 

@@ -42,9 +42,9 @@ polar record describe {name}
 ```
 
 ```python
-import gymnasium as gym
+from polar_env.envs.world_env import WorldEnv
 
-env = gym.make("polar_env:Skills-SmolLM2-135M-v0", world="{name}")
+env = WorldEnv(world="{name}")
 ```
 
 ## What there is to learn

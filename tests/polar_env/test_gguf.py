@@ -97,13 +97,15 @@ def test_llama_cpp_writes_the_same_tokens(tmp_path: Path) -> None:
     pytest.importorskip("llama_cpp", reason="needs llama-cpp-python, which is built from source")
     llm = tiny(*KINDS["llama"][:2], tie_word_embeddings=True)
     export_gguf(llm, PROGRAM, tmp_path / "program.gguf")
-    engines = open_engines(tmp_path / "program.gguf")
+    engines = open_engines(tmp_path / "program.gguf", llm.end_tokens, 64)
     written = [engine([72, 69, 76, 76, 79], 12) for engine in engines.values()]
     assert written[0] == written[1]
 
 
 def test_what_the_format_cannot_hold_is_named(tmp_path: Path) -> None:
     out = tmp_path / "program.gguf"
+    with pytest.raises(ModelError, match="in float32, bfloat16, float16, q8_0, not in float64"):
+        export_gguf(tiny(*KINDS["llama"][:2]), PROGRAM, out, "float64")
     with pytest.raises(ModelError, match="byte-level BPE tokenizers; this one is WordLevel"):
         export_gguf(FrozenLLM(tiny(*KINDS["llama"][:2]).model, character_tokenizer()), PROGRAM, out)
     stretched = {"rope_theta": 10_000.0, "rope_type": "linear", "factor": 2.0}

@@ -86,7 +86,7 @@ def test_runs_of_an_experiment_are_grouped_and_a_job_goes_on(tmp_path: Path) -> 
     runs = [*runs_of(tmp_path), *runs_of(tmp_path / "search")]
     assert len({run.run.run_group for run in runs}) == 1
     ids = [run.run.run_id.removeprefix(f"{experiment_of(tmp_path)}-") for run in runs]
-    assert sorted(ids) == ["eval", "search", "train-ppo", "train-ppo"]
+    assert sorted(ids) == ["eval", "search-search", "train-ppo", "train-ppo"]
     assert sorted(run.exit_code or 0 for run in runs) == [0, 0, 0, 1]
 
 
@@ -132,12 +132,14 @@ def test_tensorboard_is_the_other_choice(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     with tracking("tensorboard", tmp_path, "train", {"seed": 1}) as opened:
         opened.log({"rollout/right": 0.25}, 64)
-        opened.table("eval/methods", pd.DataFrame({"method": ["identity"]}))
+        opened.table("eval/methods", pd.DataFrame({"method": ["identity"], "text": ["a|b\n\nc"]}))
         opened.output("agent", tmp_path / "agents")
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard" / "train"))
     events.Reload()
     (event,) = events.Scalars("rollout/right")
     assert (event.step, event.value) == (64, 0.25)
+    table = events.Tensors("eval/methods/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert table == "method | text\n--- | ---\nidentity | a\\|b c"
     assert {"config/text_summary", "eval/methods/text_summary", "output/agent/text_summary"} <= set(
         events.Tags()["tensors"]
     )
@@ -177,7 +179,49 @@ def test_a_swept_training_logs_what_the_sweep_maximises(tmp_path: Path) -> None:
     assert main(command) == 0
     (run,) = runs_of(tmp_path / "out")
     assert 0 < run.summary[sweep["metric"]["name"]] < 1
-    assert {each.name.rsplit("-", 1)[1] for each in run.artifacts} >= {"value"}
+    made = {each.name.partition("-agents-")[2] for each in run.artifacts}
+    assert made == {"value", "best-static", "best-static-per-task"}
+
+
+def test_an_evaluation_on_record_names_its_agent_and_world(tmp_path: Path) -> None:
+    out = tmp_path / "my größe: 1"  # what wandb takes in no name
+    part_of_shipped(tmp_path / "world")
+    assert main(["train", "--world", str(tmp_path / "world"), "--out", str(out)]) == 0
+    (trained,) = runs_of(out)
+    command = ["eval", "--world", str(tmp_path / "world"), "--out", str(out), "--agent", str(out / "agents" / "value")]
+    assert main(command) == 0
+    (judged,) = [run for run in runs_of(out) if run.run.job_type == "eval-recorded"]
+    assert 0 < judged.summary["eval/value/pass_at_1"] < 1
+    world, agent = judged.config["inputs"]
+    assert (world["name"], world["type"]) == ("world", "recorded-world")
+    (logged,) = [each for each in trained.artifacts if each.name == agent["name"]]
+    assert logged.digest == agent["digest"]
+    for entry in logged.manifest.contents:  # not copied out of the run's folder
+        assert Path(entry.local_path).is_relative_to(out)
+
+
+def test_results_that_cannot_be_logged_are_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part_of_shipped(tmp_path / "world")
+
+    def fail(*_: object) -> None:
+        raise ValueError("the disk of wandb is full")
+
+    monkeypatch.setattr("polar_env.tracking.WandbTracker.output", fail)
+    assert main(["train", "--world", str(tmp_path / "world"), "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().err
+    assert "warning: the results lie on disk, but not all were logged: the disk of wandb is full" in told
+    assert "wandb sync" in told
+
+
+def test_an_id_that_wandb_does_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_RUN_ID", "a/b")
+    with (
+        pytest.raises(ConfigError, match=r"wandb cannot log offline: .* Mend the WANDB_ variable"),
+        tracking("wandb", tmp_path, "eval", {}),
+    ):
+        pass
 
 
 def test_ppo_logs_the_curves_of_sb3(tmp_path: Path) -> None:
