@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from operator import mul
 from pathlib import Path
 from typing import Any
 
-from agents.card import WARM_START
+from agents.base import Responder
+from agents.card import WARM_START, AgentCard
 from agents.registry import read_cards
 from eval.config import EvaluationConfig
 from eval.evaluate import evaluate, evaluate_oracle
@@ -18,13 +20,16 @@ from eval.prompts import PromptChoice, write_choices
 from eval.report import summary_of, write_report
 from eval.results import Results
 from eval.summary import shorter_share
-from eval.timing import time_methods
+from eval.timing import BATCH_SIZES, time_methods
 from polar_env.progress import Progress, no_progress
 from polar_env.questions import Question, mixed_order
 from polar_env.tables import write_whole
 from polar_env.worlds import LiveWorld
 
-__all__ = ["evaluate_agents"]
+__all__ = ["count_runs", "evaluate_agents"]
+
+_RUNS_OF_RESPONDER = 2
+"""What answers out of several runs takes two or three."""
 
 
 def evaluate_agents(
@@ -61,12 +66,7 @@ def evaluate_agents(
     cards = read_cards(names)
     refuse_leaks(questions, list(cards.values()), world.prompts)
     world.check(questions)
-    oracle, *methods = with_distinct_names(
-        [
-            oracle_method(config.oracle, config.seed),
-            *methods_of(world, names, cards, config.seed, config.baseline_questions),
-        ]
-    )
+    oracle, *methods = _methods(world, names, cards, config)
     mixed = mixed_order(questions, config.seed)
     results = Results(folder / "results")
     results.begin(world, mixed, [*methods, oracle], config.model_dump(mode="json"))
@@ -77,7 +77,7 @@ def evaluate_agents(
     with progress("evaluating", planned + len(searched), "questions") as advance:
         evaluate(world, methods, mixed, results, forced=set(forced), on_questions=advance)
         evaluate_oracle(world, oracle, searched, config.oracle, results, seed=config.seed, on_questions=advance)
-    timed = [method for method in methods if method.role == "agent" or method.name in (IDENTITY, BEST_STATIC)]
+    timed = _timed(methods)
     asks = [question.ask for question in mixed[: 1 + config.timing_questions]]
     if config.timing_questions and len(asks) > 1:
         time_methods(world, timed, asks, results.folder, progress)
@@ -85,6 +85,30 @@ def evaluate_agents(
     summary = _summary(results, report, methods)
     write_whole(folder / "summary.json", json.dumps(summary, indent=2).encode())
     return summary
+
+
+def count_runs(world: LiveWorld, names: Sequence[str], questions: int, config: EvaluationConfig) -> tuple[int, int]:
+    """How many verdicts and how many answers an evaluation asks for, about; see `evaluate_agents`."""
+    _, *methods = _methods(world, names, read_cards(names), config)
+    runs = [_RUNS_OF_RESPONDER if isinstance(method.agent, Responder) else 1 for method in methods]
+    each = [min(method.limit or questions, questions) for method in methods]
+    timed = len(BATCH_SIZES) * min(config.timing_questions, questions) * len(_timed(methods))
+    verdicts = min(config.oracle_questions, questions) * (1 + config.oracle.simulations)
+    agreement = len(methods) * min(config.agreement_questions, questions)
+    return verdicts, sum(map(mul, runs, each)) + timed + agreement
+
+
+def _methods(
+    world: LiveWorld, names: Sequence[str], cards: dict[Path, AgentCard], config: EvaluationConfig
+) -> list[Method]:
+    """The oracle, then what is measured."""
+    oracle = oracle_method(config.oracle, config.seed)
+    return with_distinct_names([oracle, *methods_of(world, names, cards, config.seed, config.baseline_questions)])
+
+
+def _timed(methods: Sequence[Method]) -> list[Method]:
+    """The methods whose time is measured."""
+    return [method for method in methods if method.role == "agent" or method.name in (IDENTITY, BEST_STATIC)]
 
 
 def _summary(results: Results, report: Path, methods: Sequence[Method]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from polar_env.worlds import RecordedWorld
 
-__all__ = ["LEARNERS", "SETTINGS", "Learner"]
+__all__ = ["LEARNERS", "MEASURED_ON", "SECONDS", "SETTINGS", "Learner"]
 
 Learner = Callable[[RecordedWorld, Path, Any, int], Path]
 """From a world, a run's folder, the learner's own settings and a seed to the agent's folder, ``RUN/agents/NAME``."""
@@ -56,5 +56,11 @@ LEARNERS: Mapping[str, Learner] = {
     **{name: _peer(name) for name in ("polar", "drllm", "blockdrop", "ablr")},
 }
 """By name."""
+SECONDS: Mapping[str, float] = {
+    "value": 10, "ppo": 30, "grpo": 12, "linucb": 14, "thompson": 14,
+    "polar": 0, "drllm": 0, "blockdrop": 0, "ablr": 0,
+}  # fmt: skip
+"""What each took on two cores on the ``skills`` world, whose train and validation questions are `MEASURED_ON`."""
+MEASURED_ON = 2229
 SETTINGS: Mapping[str, str] = {"ppo": "predictor", **dict.fromkeys(("grpo", "linucb", "thompson"), "trials")}
 """Where the command's configuration holds a learner's settings, if not under the learner's name."""

@@ -24,7 +24,7 @@ from polar_env.traces.stages import IMPORTED, MATRIX, TREE
 from polar_env.worlds import LiveWorld
 from train.config import MatrixConfig
 
-__all__ = ["race"]
+__all__ = ["count_verdicts", "race"]
 
 _SHRINKAGE = 8.0
 """As many questions without any gain are added to every mean, so that luck on a few does not win."""
@@ -74,6 +74,28 @@ def race(
         survivors = _heats(scores, order, [p for p in everyone if p != identity], config, on_verdicts)
     scores.evaluate([*order, *held_out], [identity, *survivors], on_verdicts)
     return [identity, *survivors]
+
+
+def count_verdicts(config: MatrixConfig, questions: int, held_out: int, edits: int) -> int:
+    """How many verdicts a race asks for, before it is run; see `race`.
+
+    Args:
+        config: the settings.
+        questions: how many train questions.
+        held_out: how many held-out ones.
+        edits: how many single edits there are.
+    """
+    first = min(config.first_questions, questions)
+    count, heat, seen, programs = 0, first, 0, config.candidates or edits
+    while programs > config.survivors or not seen:
+        count += (programs + 1) * (heat - seen)
+        programs, seen, heat = (
+            min(programs, max(config.survivors, math.ceil(programs / 2))),
+            heat,
+            min(2 * heat, questions),
+        )
+    pairs = [math.comb(min(config.combine, programs), 2)] * (config.combine > 1) + [programs - 1] * config.grow
+    return count + first * sum(pairs) + (programs + 1) * (questions - seen + held_out)
 
 
 def _heats(

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from polar_env.cli.completion import completion_script
@@ -69,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
             raise
         if "--dry-run" in asked:
             print(_as_yaml(config), end="")
+            _print_estimate(module, config)
             return 0
         result = module.run(config)
     except PolarError as error:
@@ -128,6 +130,22 @@ def _as_yaml(config: Config) -> str:
     import yaml
 
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _print_estimate(module: ModuleType, config: Any) -> None:
+    """How long it would take, and how much memory, for a verb that counts its work; nothing is written."""
+    from polar_env.cli.bars import console
+
+    from polar_env.cli.estimate import estimate
+
+    if not hasattr(module, "work"):
+        return
+    config = config.model_copy(update={"verdicts": "none"})
+    try:
+        if work := module.work(config):
+            console.print(estimate(config, work), markup=False)
+    except PolarError as error:
+        console.print(f"no estimate: {error}", markup=False)
 
 
 def _take_config_flag(arguments: list[str]) -> tuple[str | None, list[str]]:

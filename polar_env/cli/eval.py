@@ -13,6 +13,7 @@ from pydantic import Field
 
 from eval.config import EvaluationConfig
 from polar_env.cli.bars import bars, console
+from polar_env.cli.estimate import Work
 from polar_env.cli.flags import PROMPT_FILE, TrackingConfig, with_model
 from polar_env.cli.opening import open_prompts, open_questions, open_world
 from polar_env.cli.tracked import log_evaluation, log_methods, tracked
@@ -54,26 +55,36 @@ EXAMPLES = (
 )
 
 
+_VARIATIONS, _PROGRAMS_VARIED = 6, 2
+"""Other conditions at most, and what is executed under each beside the agents: the identity, the best static program.
+"""
+
+
+def work(config: EvalConfig) -> Work:
+    """Answers of all methods, verdicts of the oracle's trees; on a recorded world seconds."""
+    if config.world:
+        return Work(seconds=10, gib=1)
+    from eval.protocol import count_runs
+
+    config, names, prompts = _resolved(config)
+    questions = len(open_questions(config, config.split, without=prompts))
+    verdicts, answers = count_runs(open_world(config, prompts), names, questions, _settings(config))
+    varied = min(config.variation_questions, questions) * (_PROGRAMS_VARIED + len(names)) * _VARIATIONS
+    return Work(verdicts, answers + (varied if config.variations else 0))
+
+
 def run(config: EvalConfig) -> dict[str, Any]:
     """Evaluate; everything lies in ``OUT/eval``."""
     if config.world:
         return _on_record(config)
-    from agents.registry import find_agents, read_cards
+    from agents.registry import read_cards
     from eval.prompts import read_choices
     from eval.protocol import evaluate_agents
 
-    if config.tasks:
-        specs = re.split(r",(?![^{]*\})", config.tasks)  # commas between braces are a spec's own
-        config = config.model_copy(update={"questions": (*config.questions, *specs)})
-    names = config.agent or ((str(config.out),) if find_agents(str(config.out)) else ())
-    card = next(iter(read_cards(names).values()), None)
-    if card is not None:
-        config = with_model(config, card.model, card.dtype)
-        config = config if config.questions else config.model_copy(update={"questions": tuple(card.questions)})
-    prompts = card.prompts if card is not None and not config.prompt else open_prompts(config)
+    config, names, prompts = _resolved(config)
     questions = open_questions(config, config.split, without=prompts)
     world, folder = open_world(config, prompts), config.out / "eval"
-    settings = EvaluationConfig(**{name: getattr(config, name) for name in EvaluationConfig.model_fields})
+    settings = _settings(config)
     chosen = read_choices(config.out) if prompts == _recorded(config) else []
     try:
         with tracked(config, "eval"):
@@ -92,9 +103,36 @@ def run(config: EvalConfig) -> dict[str, Any]:
     return summary
 
 
+def _resolved(config: EvalConfig) -> tuple[EvalConfig, tuple[str, ...], Prompts]:
+    """The flags with what the first agent's card says where they do not, the agents' names, and the prompts."""
+    from agents.registry import read_cards
+
+    if config.tasks:
+        specs = re.split(r",(?![^{]*\})", config.tasks)  # commas between braces are a spec's own
+        config = config.model_copy(update={"questions": (*config.questions, *specs), "tasks": ""})
+    names = _names(config)
+    card = next(iter(read_cards(names).values()), None)
+    if card is not None:
+        config = with_model(config, card.model, card.dtype)
+        config = config if config.questions else config.model_copy(update={"questions": tuple(card.questions)})
+    prompts = card.prompts if card is not None and not config.prompt else open_prompts(config)
+    return config, names, prompts
+
+
+def _names(config: EvalConfig) -> tuple[str, ...]:
+    """The agents that are measured."""
+    from agents.registry import find_agents
+
+    return config.agent or ((str(config.out),) if find_agents(str(config.out)) else ())
+
+
+def _settings(config: EvalConfig) -> EvaluationConfig:
+    return EvaluationConfig(**{name: getattr(config, name) for name in EvaluationConfig.model_fields})
+
+
 def _on_record(config: EvalConfig) -> dict[str, Any]:
     """Evaluate on a recorded world."""
-    from agents.registry import find_agents, read_cards
+    from agents.registry import read_cards
     from eval.headroom import reference_table
     from eval.on_record import score_agents
     from polar_env.worlds import open_world as open_recorded
@@ -108,7 +146,7 @@ def _on_record(config: EvalConfig) -> dict[str, Any]:
         )
     recorded = open_recorded(config.world)
     static = static_of_world(recorded)
-    names = config.agent or ((str(config.out),) if find_agents(str(config.out)) else ())
+    names = _names(config)
     scores = score_agents(recorded, names, static.program, static.by_task, config.split, config.seed)
     summary = {name: score.as_json() for name, score in scores.items()}
     with tracked(config, "eval-recorded"):

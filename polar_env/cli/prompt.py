@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from polar_env.cli.bars import console
+from polar_env.cli.estimate import Work
 from polar_env.cli.flags import PROMPT_FILE, QuestionsConfig
 from polar_env.cli.opening import example_pool, open_llm, open_pool, open_questions
 from polar_env.questions import make_prompts, write_prompts
@@ -33,6 +34,13 @@ class PromptConfig(QuestionsConfig):
 CONFIG = PromptConfig
 EXAMPLES = ("polar prompt --questions arithmetic --limit 100 --out runs/mine",)
 DEFAULT_CANDIDATES = ("qa-0", "qa-6", "bare-0", "bare-6", "chat-0", "chat-6", "restate-0", "restate-6")
+
+
+def work(config: PromptConfig) -> Work:
+    """The identity under each prompt; prompts share nothing, so a verdict takes as long as an answer."""
+    tasks = {question.task for question in open_pool(config).split("train")} if config.per_task else {""}
+    asked = min(config.limit * len(tasks), len(open_pool(config).split("train")))
+    return Work(answers=asked * len(config.candidates or DEFAULT_CANDIDATES))
 
 
 def run(config: PromptConfig) -> dict[str, Any]:

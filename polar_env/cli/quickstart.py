@@ -23,6 +23,7 @@ from polar_env.cli import run as run_verb
 from polar_env.cli import search as search_verb
 from polar_env.cli import train as train_verb
 from polar_env.cli.bars import console
+from polar_env.cli.estimate import Work
 from polar_env.cli.flags import PROMPT_FILE, QuestionsConfig, TrackingConfig
 from polar_env.cli.opening import open_questions, open_world
 from polar_env.envs.config import EnvConfig
@@ -96,6 +97,16 @@ CONFIG = QuickstartConfig
 EXAMPLES = ("polar quickstart", "polar quickstart --learner value --out runs/value")
 
 
+def work(config: QuickstartConfig) -> Work:
+    """That of all steps; agents that do not exist yet count as one, or two where PPO goes on from imitation."""
+    recorded = _recorded_world(config)
+    evaluated = eval_verb.work(_evaluation(config, tuple(_shipped(recorded)) if recorded else ()))
+    searched, trained = search_verb.work(_search(config, recorded)), train_verb.work(_training(config, recorded))
+    asked = len(open_questions(config.model_copy(update={"limit": config.test_limit}), "test"))
+    total = evaluated + searched + trained + Work(answers=asked if recorded else 2 * asked)
+    return total if recorded else total + prompt_verb.work(_prompting(config))
+
+
 def run(config: QuickstartConfig) -> dict[str, Any]:
     """Do everything; ``OUT/summary.json`` holds the numbers."""
     started = time.perf_counter()
@@ -149,67 +160,67 @@ def _is_of(config: QuickstartConfig, world: RecordedWorld) -> bool:
 
 def _from_world(config: QuickstartConfig, recorded: RecordedWorld) -> tuple[dict[str, Any], Path]:
     """Learn from a recorded world, search and evaluate live; the summary, and the agent that was trained."""
-    shared = _shared(config)
     _say(f"learning from {recorded.card.name}: {len(recorded.questions)} questions x {len(recorded.programs)} programs")
-    trained = train_verb.run(
-        train_verb.TrainConfig(**shared, world=config.world or recorded.card.name, learner=config.learner)
-    )
+    trained = train_verb.run(_training(config, recorded))
     agent = Path(trained["agents"]) / config.learner
     _say("live search: which other programs are right on some train questions, and how short can they be?")
-    folder = config.out / "search"
-    write_prompts(recorded.prompts, folder / PROMPT_FILE)
-    searched = search_verb.run(
-        search_verb.SearchVerbConfig(
-            **{**shared, "out": folder},
-            mcts=config.mcts,
-            trees=True,
-            tree_questions=config.tree_questions,
-            held_out_limit=0,
-        )
-    )
+    search = _search(config, recorded)
+    write_prompts(recorded.prompts, search.out / PROMPT_FILE)
+    searched = search_verb.run(search)
     _say("live evaluation on held-out questions")
-    cards = {name: read_card(find_agents(name)[0]) for name in TRAINED}
-    here = recorded.fingerprint, recorded.prompts
-    shipped = [name for name, card in cards.items() if (card.fingerprint, card.prompts) == here]
-    return _evaluated(config, agent=(str(agent), *shipped)) | {"search": searched}, agent
+    evaluated = eval_verb.run(_evaluation(config, (str(agent), *_shipped(recorded))))
+    return evaluated | {"search": searched}, agent
 
 
 def _from_search(config: QuickstartConfig) -> tuple[dict[str, Any], Path]:
     """Search programs, imitate, improve by PPO, and evaluate; the summary, and the agent that was trained."""
-    shared = _shared(config)
     _say("the identity program's best prompt, on train questions")
     if not (config.out / PROMPT_FILE).is_file():
-        limited = _shared(config, tracked=False) | {"limit": config.prompt_limit}
-        prompt_verb.run(prompt_verb.PromptConfig(**limited, candidates=config.prompt_candidates))
+        prompt_verb.run(_prompting(config))
     world = open_world(config, read_prompts(config.out / PROMPT_FILE))
     for split in SPLITS:  # a question that does not fit is refused now, not after the search
         world.check(open_questions(config.model_copy(update={"limit": 0}), split, without=world.prompts))
     _say("search: trees for some questions, then a race of the programs that help over many")
-    search_verb.run(
-        search_verb.SearchVerbConfig(
-            **shared, mcts=config.mcts, race=config.race, tree_questions=config.tree_questions, held_out_limit=0
-        )
-    )
+    search_verb.run(_search(config))
     _say("warm start by imitation, then PPO")
-    train_verb.run(
-        train_verb.TrainConfig(
-            **shared,
-            env=config.env,
-            imitation=config.imitation,
-            ppo=config.ppo,
-            validation_limit=config.validation_limit,
-        )
-    )
+    train_verb.run(_training(config))
     _say("evaluation on held-out questions")
-    return _evaluated(config), config.out / "agents" / "ppo"
+    return eval_verb.run(_evaluation(config)), config.out / "agents" / "ppo"
 
 
-def _evaluated(config: QuickstartConfig, agent: tuple[str, ...] = ()) -> dict[str, Any]:
+def _shipped(recorded: RecordedWorld) -> list[str]:
+    """The agents that ship for the LLM and the prompts of a world."""
+    cards = {name: read_card(find_agents(name)[0]) for name in TRAINED}
+    here = recorded.fingerprint, recorded.prompts
+    return [name for name, card in cards.items() if (card.fingerprint, card.prompts) == here]
+
+
+def _prompting(config: QuickstartConfig) -> prompt_verb.PromptConfig:
+    """How the prompt is chosen."""
+    limited = _shared(config, tracked=False) | {"limit": config.prompt_limit}
+    return prompt_verb.PromptConfig(**limited, candidates=config.prompt_candidates)
+
+
+def _search(config: QuickstartConfig, recorded: RecordedWorld | None = None) -> search_verb.SearchVerbConfig:
+    """The search: beside a recorded world trees alone, in a folder of their own."""
+    beside: dict[str, Any] = {"out": config.out / "search", "trees": True} if recorded else {"race": config.race}
+    settings = {"mcts": config.mcts, "tree_questions": config.tree_questions, "held_out_limit": 0}
+    return search_verb.SearchVerbConfig(**_shared(config) | settings | beside)
+
+
+def _training(config: QuickstartConfig, recorded: RecordedWorld | None = None) -> train_verb.TrainConfig:
+    """The training: from a recorded world, or from traces."""
+    if recorded:
+        world = config.world or recorded.card.name
+        return train_verb.TrainConfig(**_shared(config), world=world, learner=config.learner)
+    names = ("env", "imitation", "ppo", "validation_limit")
+    return train_verb.TrainConfig(**_shared(config), **{name: getattr(config, name) for name in names})
+
+
+def _evaluation(config: QuickstartConfig, agent: tuple[str, ...] = ()) -> eval_verb.EvalConfig:
     """The evaluation of some agents, by default of those that were trained."""
     settings = {name: getattr(config.evaluation, name) for name in EvaluationConfig.model_fields if name != "seed"}
-    return eval_verb.run(
-        eval_verb.EvalConfig(**{**_shared(config), "limit": config.test_limit}, **settings, agent=agent)
-    )
+    return eval_verb.EvalConfig(**{**_shared(config), "limit": config.test_limit}, **settings, agent=agent)
 
 
 def _shared(config: QuickstartConfig, *, tracked: bool = True) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import tyro
 from pydantic import Field
 
 from polar_env.cli.bars import bars, console
+from polar_env.cli.estimate import Work
 from polar_env.cli.flags import EngineConfig, with_model
 from polar_env.cli.hub import pull_world, push_world
 from polar_env.cli.opening import open_pool, open_prompts, open_ray, open_world, require_engine
@@ -113,6 +114,14 @@ EXAMPLES = (
 )
 
 
+def work(config: RecordConfig) -> Work | None:
+    """Of a recording: verdicts of all pairs, and answers of some programs. Other actions are not counted."""
+    if config.action != "run":
+        return None
+    _, questions, programs = _pairs(config)
+    return Work(verdicts=len(questions) * len(programs), answers=len(questions) * (1 + config.writers))
+
+
 def run(config: RecordConfig) -> dict[str, Any]:
     """Do what the action says."""
     actions = {
@@ -130,9 +139,8 @@ def run(config: RecordConfig) -> dict[str, Any]:
     return actions[config.action](config)
 
 
-def _record(config: RecordConfig) -> dict[str, Any]:
-    from polar_env.worlds import write_world
-
+def _pairs(config: RecordConfig) -> tuple[LiveWorld, list[Question], list[Program]]:
+    """The world that gives verdicts, the questions, and the programs, the identity first."""
     if not config.questions:
         raise ConfigError("there is nothing to record; give --questions, e.g. polar record run --questions arithmetic.")
     require_engine(config)
@@ -142,7 +150,13 @@ def _record(config: RecordConfig) -> dict[str, Any]:
     fast = open_world(config.model_copy(update={"dtype": config.verdicts_dtype or config.dtype}), prompts)
     fast.check(questions)
     given = [Program.parse(text, fast.depth) for text in _texts(config)] or list(single_edits(fast.identity))
-    programs = list(dict.fromkeys([fast.identity, *given]))
+    return fast, questions, list(dict.fromkeys([fast.identity, *given]))
+
+
+def _record(config: RecordConfig) -> dict[str, Any]:
+    from polar_env.worlds import write_world
+
+    fast, questions, programs = _pairs(config)
     folder, total = config.out / "recording", len(questions) * len(programs)
     outcome: dict[str, Any] = {"questions": len(questions), "programs": len(programs), "verdicts": total, "world": None}
     try:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from agents.search.config import PRESETS
 from polar_env.cli.bars import bars, console
+from polar_env.cli.estimate import Work
 from polar_env.cli.flags import EngineConfig
 from polar_env.cli.opening import open_engine, open_local, open_prompts, open_questions, open_world, require_engine
 from polar_env.cli.tracked import log_traces, tracked
 from polar_env.errors import QuestionError, UnknownNameError
+from polar_env.program import single_edits
 from polar_env.questions import Prompts, Question
 from train.config import MatrixConfig, SearchConfig
 
@@ -48,6 +50,18 @@ def defaults(arguments: list[str], given: dict[str, Any]) -> dict[str, Any]:
     start = {"mcts": PRESETS[name].model_dump(), "race": race.model_dump()}
     own = {key: given[key] for key in start if isinstance(given.get(key), dict)}
     return given | {"preset": name} | {key: settings | own.get(key, {}) for key, settings in start.items()}
+
+
+def work(config: SearchVerbConfig) -> Work:
+    """The verdicts of trees and race."""
+    from train.matrix import count_verdicts
+
+    prompts = open_prompts(config)
+    questions, held_out = len(open_questions(config, "train", without=prompts)), len(_held_out(config, prompts))
+    trees = 0 if config.matrix else min(config.tree_questions, questions) * (config.mcts.simulations + 1)
+    edits = sum(1 for _ in single_edits(open_world(config, prompts).identity))
+    raced = 0 if config.trees else count_verdicts(config.race, questions, held_out, edits)
+    return Work(verdicts=raced + trees * (2 if config.chance else 1))
 
 
 def run(config: SearchVerbConfig) -> dict[str, Any]:

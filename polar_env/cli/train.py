@@ -8,8 +8,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from polar_env.cli.bars import console
+from polar_env.cli.estimate import Work
 from polar_env.cli.flags import TrackingConfig, with_model
-from polar_env.cli.opening import open_pool, open_questions, open_world
+from polar_env.cli.opening import open_pool, open_prompts, open_questions, open_world
 from polar_env.cli.tracked import log_agents, tracked
 from polar_env.envs.config import EnvConfig
 from polar_env.errors import ConfigError, UnknownNameError
@@ -61,11 +62,27 @@ class TrainConfig(TrackingConfig):
         return TrainingConfig(env=self.env, imitation=self.imitation, ppo=self.ppo, seed=self.seed)
 
 
+_SECONDS_TO_START = 4
 CONFIG = TrainConfig
 EXAMPLES = (
     "polar train --world skills-smollm2-135m-v0 --learner value --out runs/value",
     "polar train --questions arithmetic --out runs/mine",
 )
+
+
+def work(config: TrainConfig) -> Work:
+    """On a recorded world what its learner has taken; else the episodes of PPO, and what measures its policies."""
+    if config.world:
+        from polar_env.worlds import open_world as open_recorded
+        from train.learners import LEARNERS, MEASURED_ON, SECONDS
+
+        if config.learner not in LEARNERS:
+            raise UnknownNameError("learner", config.learner, LEARNERS)
+        questions = len(open_recorded(config.world).rows("train+validation"))
+        return Work(seconds=_SECONDS_TO_START + SECONDS[config.learner] * questions / MEASURED_ON, gib=1)
+    depth, ppo = open_world(config, open_prompts(config)).depth, config.ppo
+    measured = 3 + ppo.total_steps // (ppo.lanes * ppo.steps * ppo.validate_every)
+    return Work(answers=ppo.total_steps / depth + measured * config.validation_limit)
 
 
 def run(config: TrainConfig) -> dict[str, Any]:
