@@ -98,8 +98,10 @@ def _help() -> str:
             "",
             *lines,
             "",
-            "`polar COMMAND --help` explains a command; every command takes --config FILE.yaml, flags win over it.",
-            "--dry-run prints all settings, as such a file, and does nothing; --quiet shows results and errors alone.",
+            "`polar COMMAND --help` explains a command. Every command takes",
+            "  --config FILE   settings from a YAML file, or a preset's name, such as skills; flags win over it",
+            "  --dry-run       print all settings, as such a file, and about what time and memory they take",
+            "  --quiet         show results and errors alone",
             "`polar --completion bash|zsh` prints a script that completes commands and flags.",
             "",
             "example: polar quickstart",
@@ -108,10 +110,10 @@ def _help() -> str:
 
 
 def _read_config(kind: type[Config], verb: str, arguments: list[str], defaults: Defaults) -> Config:
-    """The configuration: defaults, then ``--config FILE.yaml``, then flags.
+    """The configuration: defaults, then ``--config FILE.yaml`` or a preset, then flags.
 
     Raises:
-        ConfigError: for a file that is missing or holds a wrong value; UnknownNameError for a wrong key.
+        ConfigError: for a file that is missing or holds a wrong value; UnknownNameError for a wrong key or preset.
     """
     import tyro
 
@@ -135,7 +137,6 @@ def _as_yaml(config: Config) -> str:
 def _print_estimate(module: ModuleType, config: Any) -> None:
     """How long it would take, and how much memory, for a verb that counts its work; nothing is written."""
     from polar_env.cli.bars import console
-
     from polar_env.cli.estimate import estimate
 
     if not hasattr(module, "work"):
@@ -160,12 +161,21 @@ def _take_config_flag(arguments: list[str]) -> tuple[str | None, list[str]]:
 
 
 def _read_yaml(path: str) -> dict[str, Any]:
+    """A file, or a preset by its name, such as ``skills`` or ``peers/polar``."""
+    from importlib import resources
     from pathlib import Path
 
     import yaml
 
+    presets = resources.files("train.presets")
+    preset, file = presets / f"{path}.yaml", Path(path)
+    if not file.suffix and not file.exists() and not preset.is_file():
+        folders = {"": presets, "peers/": presets / "peers"}
+        names = [f"{start}{each.name[:-5]}" for start, at in folders.items() for each in at.iterdir() if each.is_file()]
+        raise UnknownNameError("configuration", path, sorted(names), "Or give a .yaml file.")
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        text = (file if file.suffix or file.exists() else preset).read_text(encoding="utf-8")
+        values = yaml.safe_load(text) or {}
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from error
     if not isinstance(values, dict):

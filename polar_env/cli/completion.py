@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from contextlib import redirect_stdout, suppress
 from importlib import import_module
 from io import StringIO
+from pathlib import Path
+from typing import Any
 
 from polar_env.errors import UnknownNameError
 
@@ -26,9 +28,14 @@ def completion_script(shell: str, verbs: Iterable[str]) -> str:
     """
     if shell not in _SHELLS:
         raise UnknownNameError("shell", shell, _SHELLS, "Write e.g. polar --completion bash.")
+    from pydantic import create_model
+    from tyro.conf import FlagCreatePairsOff
     from tyro.extras import subcommand_cli_from_dict
 
-    configs = {verb: import_module(f"polar_env.cli.{verb}").CONFIG for verb in verbs}
+    switch = (FlagCreatePairsOff[bool], False)
+    every: Any = {"config": (Path, Path()), "dry_run": switch, "quiet": switch}
+    kinds = {verb: import_module(f"polar_env.cli.{verb}").CONFIG for verb in verbs}
+    configs = {verb: create_model(kind.__name__, __base__=kind, **every) for verb, kind in kinds.items()}
     script = StringIO()
     with redirect_stdout(script), suppress(SystemExit):  # having printed it, tyro exits
         subcommand_cli_from_dict(configs, prog="polar", args=["--tyro-print-completion", shell])

@@ -12,7 +12,7 @@ from torch import Tensor
 from polar_env.errors import ConfigError, ModelError
 from polar_env.llm.structure import find_layers, restacked
 from polar_env.program import Program
-from polar_env.tables import write_whole, writing_folder
+from polar_env.tables import read_json, write_whole, writing_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -104,6 +104,7 @@ def _write(llm: FrozenLLM, program: Program, model: PreTrainedModel, folder: Pat
     """Write all files, and see by how much the logits of what plain transformers loads differ."""
     model.save_pretrained(folder, state_dict=_unshared_state(model))
     llm.tokenizer.save_pretrained(folder)
+    _name_as_before(folder)
     record: dict[str, Any] = {**_record(llm, program), "layers": list(program.layers), "depth": llm.depth}
     write_whole(folder / RECORD, json.dumps(record, indent=2).encode())
     kind = type(model).__name__
@@ -121,6 +122,28 @@ def _write(llm: FrozenLLM, program: Program, model: PreTrainedModel, folder: Pat
             f"plain transformers makes another model of the exported {kind}: logits differ by {difference:.2g}. {mend}"
         )
     return difference
+
+
+def _name_as_before(folder: Path) -> None:
+    """Add the names that transformers 4, and engines that read its folders, know for what version 5 calls otherwise.
+
+    Without them version 4 takes its default for the base of the rotary embedding, and computes another model.
+    """
+    config = read_json(folder / "config.json")
+    rotary = config.get("rope_parameters") or {}
+    local, whole = rotary.get("sliding_attention"), rotary.get("full_attention", rotary)
+    if "rope_theta" in whole:
+        config["rope_theta"] = whole["rope_theta"]
+        config["rope_scaling"] = None if whole.get("rope_type", "default") == "default" else whole
+    if local and "rope_theta" in local:
+        config["rope_local_base_freq"] = local["rope_theta"]
+    config["torch_dtype"] = config.get("dtype")
+    write_whole(folder / "config.json", json.dumps(config, indent=2, sort_keys=True).encode())
+    of_tokenizer = folder / "tokenizer_config.json"
+    tokenizer = read_json(of_tokenizer) if of_tokenizer.is_file() else {}
+    if tokenizer.get("tokenizer_class") == "TokenizersBackend":
+        tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
+        write_whole(of_tokenizer, json.dumps(tokenizer, indent=2, sort_keys=True).encode())
 
 
 def _unshared_state(model: PreTrainedModel) -> dict[str, Tensor]:

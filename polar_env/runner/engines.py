@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from polar_env.errors import ConfigError
@@ -19,6 +21,8 @@ from polar_env.tables import read_json
 __all__ = ["LLAMA_CPP", "Agreement", "Engine", "compare_engines", "open_engines", "read_export"]
 
 LLAMA_CPP = "llama.cpp"
+ONNX = "onnx/model.onnx"
+"""In an exported folder: where optimum is told to put what it makes of the folder, as on the hub."""
 Engine = Callable[[Sequence[int], int], list[int]]
 """Greedy decoding: from a prompt's token ids and the most new tokens to the tokens written, the ending one included."""
 
@@ -68,16 +72,17 @@ def open_engines(path: Path, end_tokens: Set[int], length: int) -> dict[str, Eng
     """All engines that are installed and read the export; weights are loaded when an engine is first used.
 
     Args:
-        path: a folder, or a GGUF file; transformers computes in float32, whatever the weights are.
+        path: a folder, with or without `ONNX`, or a GGUF file; transformers computes in float32 on any weights.
         end_tokens: tokens that end a text.
         length: most tokens of a prompt and of what is written behind it.
     """
     if path.is_dir():
-        return {"transformers": _transformers(str(path), end_tokens)}
+        engines = {"transformers": _transformers(str(path), end_tokens)}
+        if (path / ONNX).is_file() and find_spec("onnxruntime"):
+            engines["ONNX Runtime"] = _onnx_runtime(path / ONNX, end_tokens)
+        return engines
     engines = {"transformers, from GGUF": _transformers(str(path.parent), end_tokens, gguf_file=path.name)}
-    try:
-        import llama_cpp  # noqa: F401
-    except ImportError:
+    if not find_spec("llama_cpp"):
         return engines
     return engines | {LLAMA_CPP: _llama_cpp(path, end_tokens, length)}
 
@@ -143,6 +148,35 @@ def _llama_cpp(path: Path, end_tokens: Set[int], length: int) -> Engine:
             tokens.append(int(token))
             if len(tokens) == new_tokens or token in end_tokens:
                 break
+        return tokens
+
+    return write
+
+
+def _onnx_runtime(path: Path, end_tokens: Set[int]) -> Engine:
+    """A graph as optimum exports it for ``text-generation-with-past``: past keys and values go in, present ones out."""
+    import onnxruntime
+
+    loaded: list[Any] = []
+
+    def write(prompt: Sequence[int], new_tokens: int) -> list[int]:
+        if not loaded:
+            loaded.append(onnxruntime.InferenceSession(str(path)))
+        given = {each.name: each.shape for each in loaded[0].get_inputs()}  # caches are [batch, heads, length, width]
+        cache = {
+            name: np.zeros((1, shape[1], 0, shape[3]), np.float32)
+            for name, shape in given.items()
+            if name.startswith("past_key_values")
+        }
+        ids, length, tokens = np.array([list(prompt)]), 0, list[int]()
+        while not tokens or (len(tokens) < new_tokens and tokens[-1] not in end_tokens):
+            positions = np.arange(length, length + ids.shape[1])[None]
+            length += ids.shape[1]
+            feed = {"input_ids": ids, "attention_mask": np.ones((1, length), np.int64), "position_ids": positions}
+            logits, *present = loaded[0].run(None, {name: feed[name] for name in feed if name in given} | cache)
+            cache = dict(zip(cache, present, strict=True))
+            tokens.append(int(logits[0, -1].argmax()))
+            ids = np.array([tokens[-1:]])
         return tokens
 
     return write

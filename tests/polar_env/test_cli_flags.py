@@ -68,7 +68,9 @@ def test_help_ends_with_examples(verb: str, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
-@pytest.mark.parametrize(("typed", "expected"), [("polar doc", "doctor"), ("polar agents --js", "--json")])
+@pytest.mark.parametrize(
+    ("typed", "expected"), [("polar doc", "doctor"), ("polar agents --js", "--json"), ("polar eval --dr", "--dry-run")]
+)
 def test_bash_completes(typed: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--completion", "bash"]) == 0
     words = " ".join(map(shlex.quote, typed.split()))
@@ -83,6 +85,13 @@ def test_completion_for_zsh(capsys: pytest.CaptureFixture[str]) -> None:
     script = capsys.readouterr().out
     assert script.startswith("#compdef polar")
     assert "layer-cost" in script
+
+
+def test_presets_go_by_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--config", "peers/polar", "--dry-run"]) == 0
+    assert "learner: polar" in capsys.readouterr().out
+    assert main(["train", "--config", "peers/polr", "--dry-run"]) == 2
+    assert "Did you mean 'peers/polar'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--completion"], ["--completion", "bish"]])

@@ -16,6 +16,7 @@ from polar_env.runner import generate
 from tests.conftest import character_tokenizer
 from tests.models import FAMILIES, build, build_other
 from tests.oracle import logits_of, restack
+from tests.polar_env.test_gguf import KINDS, tiny
 
 PROGRAM = Program((0, 2, 2, 1, 3, 3))
 IDS = torch.randint(3, 99, (2, 9), generator=torch.Generator().manual_seed(0))
@@ -71,6 +72,24 @@ def test_an_exported_program_is_loaded_by_plain_transformers(llm: FrozenLLM, pro
     assert (record["program"], record["fingerprint"]) == (str(program), llm.fingerprint)
     again = FrozenLLM(loaded, llm.tokenizer)
     torch.testing.assert_close(again.logits(IDS, again.identity), llm.logits(IDS, program), rtol=0, atol=1e-4)
+
+
+def test_names_that_transformers_4_and_other_engines_read(tmp_path: Path) -> None:
+    """Measured with transformers 4.57, which is not installed here: with these names its logits differ by nothing."""
+    stretched = {"rope_theta": 123.0, "rope_type": "linear", "factor": 2.0}
+    llms = {
+        "llama": tiny(*KINDS["llama"][:2], rope_parameters=stretched),
+        "gemma3": FrozenLLM(build("gemma3"), character_tokenizer()),
+    }
+    values = {}
+    for name, llm in llms.items():
+        export_program(llm, Program((0, 2)), tmp_path / name)
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        keys = ("rope_theta", "rope_scaling", "rope_local_base_freq", "torch_dtype")
+        values[name] = tuple(config.get(key) for key in keys)
+        tokenizer = json.loads((tmp_path / name / "tokenizer_config.json").read_text())
+        assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert values == {"llama": (123.0, stretched, None, "float32"), "gemma3": (1e6, None, 1e4, "float32")}
 
 
 def test_fewer_layers_are_fewer_weights(tiny_llm: FrozenLLM, tmp_path: Path) -> None:
