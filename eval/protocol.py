@@ -28,8 +28,8 @@ from polar_env.worlds import LiveWorld
 
 __all__ = ["count_runs", "evaluate_agents"]
 
-_RUNS_OF_RESPONDER = 2
-"""What answers out of several runs takes two or three."""
+_RUNS_OF_RESPONDER, _MENU = 2, 50
+"""What answers out of several runs takes two or three; an agent chooses about so many programs in all."""
 
 
 def evaluate_agents(
@@ -87,15 +87,22 @@ def evaluate_agents(
     return summary
 
 
-def count_runs(world: LiveWorld, names: Sequence[str], questions: int, config: EvaluationConfig) -> tuple[int, int]:
-    """How many verdicts and how many answers an evaluation asks for, about; see `evaluate_agents`."""
+def count_runs(
+    world: LiveWorld, names: Sequence[str], questions: int, config: EvaluationConfig
+) -> tuple[int, int, int]:
+    """About how many verdicts, different programs and answers an evaluation asks for; see `evaluate_agents`."""
     _, *methods = _methods(world, names, read_cards(names), config)
     runs = [_RUNS_OF_RESPONDER if isinstance(method.agent, Responder) else 1 for method in methods]
     each = [min(method.limit or questions, questions) for method in methods]
     timed = len(BATCH_SIZES) * min(config.timing_questions, questions) * len(_timed(methods))
-    verdicts = min(config.oracle_questions, questions) * (1 + config.oracle.simulations)
+    searched = min(config.oracle_questions, questions)
     agreement = len(methods) * min(config.agreement_questions, questions)
-    return verdicts, sum(map(mul, runs, each)) + timed + agreement
+    drawn = min(config.baseline_questions, questions) + sum(method.role == "agent" for method in methods) * _MENU
+    return (
+        searched * (1 + config.oracle.simulations),
+        config.oracle.count_programs(searched) + drawn,
+        sum(map(mul, runs, each)) + timed + agreement,
+    )
 
 
 def _methods(

@@ -62,6 +62,8 @@ class Newcomer:
         done = subprocess.run(self.words(command), cwd=self.folder, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{command}: exit code {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        if warnings := [line for line in done.stderr.splitlines() if "Warning" in line]:
+            raise SystemExit(f"{command}: it warned: {warnings[0]}")
         return done.stdout
 
     def explore(self, command: str) -> None:

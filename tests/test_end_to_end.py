@@ -48,7 +48,9 @@ SMALL = {
 
 def polar(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "import sys; from polar_env.cli import main; sys.exit(main())", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "Warning" not in done.stdout + done.stderr, done.stderr  # as Python and libraries print theirs
+    return done
 
 
 @pytest.fixture(scope="module", autouse=True)

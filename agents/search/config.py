@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field
@@ -56,6 +57,10 @@ class MctsConfig(Config):
     shared_edits: bool = True
     """Whether all questions try the children of a state in the same order. Their trees then evaluate the same programs,
     which share the execution of the prompt and compare across questions; if off, each question has its own order."""
+
+    def count_programs(self, trees: int) -> int:
+        """About how many different programs so many trees evaluate: measured on 8 to 500 trees, of three mixtures."""
+        return round(self.simulations * (1 + math.sqrt(trees) / 5)) if trees else 0
 
 
 PRESETS = {

@@ -25,12 +25,14 @@ class Work:
 
     Attributes:
         verdicts: programs that are judged on questions; those of a question share what they begin with.
+        programs: different ones among them; each executes the worked examples once.
         answers: answers that are written token by token.
         seconds: of what needs no LLM, on two cores.
         gib: memory of what needs no LLM.
     """
 
     verdicts: float = 0
+    programs: float = 0
     answers: float = 0
     seconds: float = 0
     gib: float = 0
@@ -57,26 +59,28 @@ def estimate(config: QuestionsConfig, work: Work) -> str:
         return f"about {_duration(work.seconds)} without an LLM, {work.gib:.1f} GiB of memory"
     prompts = open_prompts(config)
     world = open_world(config, prompts)
-    verdict, answer = _seconds_each(world, config)
-    seconds = work.seconds + verdict * work.verdicts + answer * work.answers
+    program, verdict, answer = _seconds_each(world, config)
+    seconds = work.seconds + program * work.programs + verdict * work.verdicts + answer * work.answers
     return f"about {_duration(seconds)} for {words}; memory at most {_bound(world):.1f} GiB (--memory-gib)"
 
 
-def _seconds_each(world: LiveWorld, config: QuestionsConfig) -> tuple[float, float]:
-    """Seconds of a verdict and of an answer on this machine, as it is now."""
+def _seconds_each(world: LiveWorld, config: QuestionsConfig) -> tuple[float, float, float]:
+    """Seconds of a new program, of a verdict and of an answer, on this machine as it is now."""
     from polar_env.program import single_edits
 
     few = open_questions(config.model_copy(update={"limit": _QUESTIONS + 1}), "train", without=world.prompts)
     first, *questions = few if len(few) > 1 else few * 2
     edits = list(single_edits(world.identity))
     programs = edits[:: max(1, len(edits) // _PROGRAMS)]
-    world.verdicts([(first, program) for program in programs])  # executes what all questions' prompts begin with
+    began = time.perf_counter()
+    world.verdicts([(first, program) for program in programs])  # executes the worked examples, too
     started = time.perf_counter()
     world.verdicts([(question, program) for question in questions for program in programs])
     judged = time.perf_counter()
     world.answers([question.ask for question in questions], world.identity)
     written = time.perf_counter()
-    return (judged - started) / (len(questions) * len(programs)), (written - judged) / len(questions)
+    verdict = (judged - started) / (len(questions) * len(programs))
+    return (started - began) / len(programs) - verdict, verdict, (written - judged) / len(questions)
 
 
 def _bound(world: LiveWorld) -> float:

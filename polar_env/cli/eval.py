@@ -68,9 +68,9 @@ def work(config: EvalConfig) -> Work:
 
     config, names, prompts = _resolved(config)
     questions = len(open_questions(config, config.split, without=prompts))
-    verdicts, answers = count_runs(open_world(config, prompts), names, questions, _settings(config))
+    verdicts, programs, answers = count_runs(open_world(config, prompts), names, questions, _settings(config))
     varied = min(config.variation_questions, questions) * (_PROGRAMS_VARIED + len(names)) * _VARIATIONS
-    return Work(verdicts, answers + (varied if config.variations else 0))
+    return Work(verdicts, programs, answers + (varied if config.variations else 0))
 
 
 def run(config: EvalConfig) -> dict[str, Any]:

@@ -119,7 +119,8 @@ def work(config: RecordConfig) -> Work | None:
     if config.action != "run":
         return None
     _, questions, programs = _pairs(config)
-    return Work(verdicts=len(questions) * len(programs), answers=len(questions) * (1 + config.writers))
+    answers = len(questions) * (1 + config.writers)
+    return Work(verdicts=len(questions) * len(programs), programs=len(programs), answers=answers)
 
 
 def run(config: RecordConfig) -> dict[str, Any]:

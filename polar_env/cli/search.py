@@ -58,10 +58,12 @@ def work(config: SearchVerbConfig) -> Work:
 
     prompts = open_prompts(config)
     questions, held_out = len(open_questions(config, "train", without=prompts)), len(_held_out(config, prompts))
-    trees = 0 if config.matrix else min(config.tree_questions, questions) * (config.mcts.simulations + 1)
+    trees = 0 if config.matrix else min(config.tree_questions, questions)
+    judged = trees * (config.mcts.simulations + 1) * (2 if config.chance else 1)
     edits = sum(1 for _ in single_edits(open_world(config, prompts).identity))
     raced = 0 if config.trees else count_verdicts(config.race, questions, held_out, edits)
-    return Work(verdicts=raced + trees * (2 if config.chance else 1))
+    programs = config.mcts.count_programs(trees) + (0 if config.trees else config.race.candidates or edits)
+    return Work(verdicts=raced + judged, programs=programs)
 
 
 def run(config: SearchVerbConfig) -> dict[str, Any]:
