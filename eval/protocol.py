@@ -94,10 +94,12 @@ def count_runs(
     _, *methods = _methods(world, names, read_cards(names), config)
     runs = [_RUNS_OF_RESPONDER if isinstance(method.agent, Responder) else 1 for method in methods]
     each = [min(method.limit or questions, questions) for method in methods]
-    timed = len(BATCH_SIZES) * min(config.timing_questions, questions) * len(_timed(methods))
+    learned = sum(method.role == "agent" for method in methods)
+    sizes = len(BATCH_SIZES) if config.timing_questions else 0  # each starts from nothing
+    timed = sizes * min(config.timing_questions, questions) * len(_timed(methods))
     searched = min(config.oracle_questions, questions)
     agreement = len(methods) * min(config.agreement_questions, questions)
-    drawn = min(config.baseline_questions, questions) + sum(method.role == "agent" for method in methods) * _MENU
+    drawn = min(config.baseline_questions, questions) + learned * _MENU * (1 + sizes)
     return (
         searched * (1 + config.oracle.simulations),
         config.oracle.count_programs(searched) + drawn,
