@@ -35,6 +35,10 @@ def library_versions() -> dict[str, str]:
     return {name: version(name) for name in _LIBRARIES}
 
 
+_Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""What pages and code of an export show stays in its line."""
+
+
 class AgentCard(Config):
     """What an agent says of itself."""
 
@@ -42,11 +46,11 @@ class AgentCard(Config):
     """Version of the card's meaning."""
     kind: str
     """Kind of agent: which loader makes it."""
-    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
-    """Name of the row in a report, one line; two agents may share it."""
-    model: str
+    name: _Line
+    """Name of the row in a report; two agents may share it."""
+    model: _Line
     """How the LLM was called."""
-    dtype: str
+    dtype: _Line
     """The LLM's floating-point type."""
     fingerprint: str
     """The LLM's fingerprint."""

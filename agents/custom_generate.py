@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from agents.card import CARD, library_versions, read_card
+from agents.registry import LOADERS
 from polar_env.tables import writing_folder
 
 __all__ = ["write_custom_generate"]
@@ -26,7 +27,7 @@ from pathlib import Path
 import torch
 
 
-def generate(model, tokenizer=None, questions=(), task="", max_new_tokens=32, **_):
+def generate(model, tokenizer=None, questions=(), task="", max_new_tokens=32, **others):
     """The answers' tokens, ``long [B, T]``, padded on the right; greedy, as `polar run` answers.
 
     Args:
@@ -41,6 +42,9 @@ def generate(model, tokenizer=None, questions=(), task="", max_new_tokens=32, **
 
     if tokenizer is None or isinstance(questions, str) or not questions:
         raise ValueError('give tokenizer=... and questions=[...], a list of texts; the agent makes the prompt itself.')
+    given = [name for name, value in others.items() if value is not None and value is not False]
+    if given:
+        raise ValueError(f'the agent answers greedily and makes the prompt itself; leave {", ".join(given)} away.')
     world, agent = _open(model, tokenizer)
     asks = [Ask.typed(text, task) for text in questions]
     programs = [decision.program for decision in agent.decide(asks)]
@@ -58,14 +62,14 @@ def _open(model, tokenizer):
     from polar_env.runner import Runner
     from polar_env.worlds import LiveWorld
 
-    opened = model.__dict__.setdefault("_polar_agents", {})
-    if opened.get(_FILES, (None,))[0] is not tokenizer:
+    opened, agent = model.__dict__.setdefault("_polar_agents", {}), (_FILES, _PRICE)
+    if opened.get(agent, (None,))[0] is not tokenizer:
         with tempfile.TemporaryDirectory() as folder:
             for name, content in json.loads(_FILES).items():
                 (Path(folder) / name).write_bytes(base64.b64decode(content))
             world = LiveWorld(Runner(FrozenLLM(model, tokenizer)), read_card(Path(folder)).prompts)
-            opened[_FILES] = tokenizer, world, load_agent(folder + _PRICE, world)
-    return opened[_FILES][1:]
+            opened[agent] = tokenizer, world, load_agent(folder + _PRICE, world)
+    return opened[agent][1:]
 
 
 _FILES = {files}
@@ -87,7 +91,7 @@ tokens = model.generate(
 print(tokenizer.batch_decode(tokens, skip_special_tokens=True))
 ```
 
-It needs `pip install polar-env`, which executes the layers, and refuses a model with other weights than {fingerprint}.
+It needs the package polar-env, which executes the layers, and refuses a model with other weights than {fingerprint}.
 """
 
 
@@ -100,9 +104,11 @@ def write_custom_generate(agent: Path, folder: Path, price: str = "") -> None:
         price: of D layers, for an agent that weighs them; empty for the agent's own.
 
     Raises:
-        ConfigError: if there is something in the folder.
+        ConfigError: if there is something in the folder, or the agent is damaged.
+        UnknownNameError: for an agent of a kind that no installed package has.
     """
     card = read_card(agent)
+    LOADERS.get(card.kind)  # refuses a kind that no installed package has
     files = {name: base64.b64encode((agent / name).read_bytes()).decode() for name in (CARD, *card.weights)}
     about = {"name": card.name, "model": card.model, "dtype": card.dtype, "fingerprint": card.fingerprint}
     with writing_folder(folder) as fresh:

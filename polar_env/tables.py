@@ -181,9 +181,13 @@ def require_new_folder(folder: Path) -> None:
     """Refuse a folder that holds something.
 
     Raises:
-        ConfigError: if it does, or is a file.
+        ConfigError: if it does, is a file, or the folder that commands are started in, which nothing can take over.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.resolve() == Path.cwd():
+        raise ConfigError(f"'{folder}' is the folder that you are in; give a new one in it.")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; give a new folder.")
+    if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty; give a new folder, or delete it first.")
 
 
@@ -195,14 +199,13 @@ def writing_folder(folder: Path) -> Iterator[Path]:
         ConfigError: if there is something in the folder.
     """
     require_new_folder(folder)
+    folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         fresh = Path(scratch) / folder.name
         fresh.mkdir()
         yield fresh
-        if folder.exists():
-            folder.rmdir()
-        fresh.rename(folder)
+        fresh.rename(folder)  # an empty folder makes way
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -65,20 +65,21 @@ class Tracker:
 class WandbTracker(Tracker):
     """A run of Weights & Biases.
 
-    Offline unless ``WANDB_MODE`` says otherwise, or a sweep's agent started the run. ``WANDB_PROJECT``,
-    ``WANDB_ENTITY``, ``WANDB_RUN_GROUP``, ``WANDB_RUN_ID`` and the library's other variables are kept to.
+    Offline unless ``WANDB_MODE`` says otherwise, or a sweep's agent started the run. The library's variables are kept
+    to, such as ``WANDB_PROJECT``, ``WANDB_RUN_GROUP``, ``WANDB_RUN_ID``, ``WANDB_NAME`` and ``WANDB_DIR``.
 
     Args:
         folder: the run's folder; wandb's files lie in ``folder/wandb``. Its experiment groups its runs.
         job: what this run does in it. A run of the same job goes on with the same wandb run.
         config: the resolved configuration.
+        part: which of several runs of the job, where one folder takes them.
 
     Raises:
         ConfigError: for an unknown mode, an id that wandb does not take, and online for a missing key or a server that
             cannot be reached.
     """
 
-    def __init__(self, folder: Path, job: str, config: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, job: str, config: dict[str, Any], part: str = "") -> None:
         os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")  # it takes our package `agents` for OpenAI's
         import wandb
 
@@ -88,14 +89,15 @@ class WandbTracker(Tracker):
         if mode not in _MODES:
             raise ConfigError(f"WANDB_MODE is '{mode}'; it must be one of {', '.join(_MODES)}.")
         self._offline, group = mode == "offline", experiment_of(folder)
-        run_id = given("WANDB_RUN_ID", None if swept else f"{_name_of(folder)}-{job}")
+        run_id = given("WANDB_RUN_ID", None if swept else "-".join(filter(None, [_name_of(folder), job, part])))
         folder.mkdir(parents=True, exist_ok=True)
         settings = wandb.Settings(mode=mode, silent=True, console="off", init_timeout=_SECONDS_TO_CONNECT)
         try:
             self.run = wandb.init(
-                project=given("WANDB_PROJECT", "polar-env"), group=given("WANDB_RUN_GROUP", group), job_type=job,
-                name=f"{folder.resolve().name} {job}", id=run_id, resume=None if self._offline else "allow",
-                dir=str(folder), config=config, settings=settings,
+                project=given("WANDB_PROJECT", "polar-env"), group=given("WANDB_RUN_GROUP", group),
+                job_type=given("WANDB_JOB_TYPE", job), name=given("WANDB_NAME", f"{folder.resolve().name} {job}"),
+                id=run_id, resume=None if self._offline else "allow", dir=given("WANDB_DIR", str(folder)),
+                config=config, settings=settings,
             )  # fmt: skip
         except wandb.errors.Error as error:
             mend = (
@@ -232,7 +234,7 @@ def tracker() -> Tracker:
 
 @contextmanager
 def tracking(
-    to: Literal["wandb", "tensorboard", "none"], folder: Path, job: str, config: dict[str, Any]
+    to: Literal["wandb", "tensorboard", "none"], folder: Path, job: str, config: dict[str, Any], part: str = ""
 ) -> Iterator[Tracker]:
     """Open a tracker, which is the current one until the block ends.
 
@@ -241,6 +243,7 @@ def tracking(
         folder: the run's folder.
         job: what the run does: ``search``, ``train-ppo``, ``eval``.
         config: the resolved configuration.
+        part: which of several runs of the job, where one folder takes them.
 
     Raises:
         ConfigError: see the trackers.
@@ -248,9 +251,9 @@ def tracking(
     if to == "none" or (to == "wandb" and os.environ.get("WANDB_MODE") == "disabled"):
         opened = Tracker()
     elif to == "wandb":
-        opened = WandbTracker(folder, job, config)
+        opened = WandbTracker(folder, job, config, part)
     else:
-        opened = TensorBoardTracker(folder, job, config)
+        opened = TensorBoardTracker(folder, "-".join(filter(None, [job, part])), config)
     token, failed = _TRACKER.set(opened), True
     try:
         yield opened
@@ -264,9 +267,21 @@ def experiment_of(folder: Path) -> str:
     """The experiment that a run's folder belongs to: its own or that of the folder above; made on first use."""
     for each in (folder, folder.parent):
         if (each / EXPERIMENT).is_file():
-            return str(read_json(each / EXPERIMENT)["experiment"])
+            return _experiment(each / EXPERIMENT)
     name = f"{_slug(folder.resolve().name)[:40]}-{secrets.token_hex(3)}"
     write_whole(folder / EXPERIMENT, json.dumps({"experiment": name}).encode())
+    return name
+
+
+def _experiment(path: Path) -> str:
+    """The name in such a file.
+
+    Raises:
+        ConfigError: if it holds none.
+    """
+    name = read_json(path).get("experiment")
+    if not isinstance(name, str):
+        raise ConfigError(f"{path} names no experiment; delete it, and a new one is made.")
     return name
 
 
@@ -275,7 +290,7 @@ def _name_of(path: Path) -> str:
     path = path.resolve()
     for above in (path, *path.parents[:3]):  # OUT/agents/NAME, in a folder below the experiment's
         if (above / EXPERIMENT).is_file():
-            return _slug("-".join([read_json(above / EXPERIMENT)["experiment"], *path.relative_to(above).parts]))
+            return _slug("-".join([_experiment(above / EXPERIMENT), *path.relative_to(above).parts]))
     return _slug(path.name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from agents.policy.agent import WEIGHTS
 from agents.registry import load_agent
 from agents.search.config import MctsConfig
 from polar_env.cli import VERBS, main
+from polar_env.cli.quickstart import preset
+from polar_env.config import merged
 from polar_env.llm import load_llm
 from polar_env.questions import Ask
 from polar_env.runner import Decoding, Runner
@@ -111,8 +114,10 @@ def test_a_later_search_finds_its_verdicts_on_disk(
 ) -> None:
     out, _ = run
     config = tmp_path / "search.yaml"
-    same = {key: SMALL[key] for key in ("questions", "tree_questions", "race")}
-    same["mcts"] = MctsConfig.model_validate(SMALL["mcts"]).model_dump()  # the quickstart starts from no preset
+    same = merged(preset(), {key: SMALL[key] for key in ("questions", "tree_questions", "race", "mcts")})
+    same = {key: same[key] for key in ("questions", "tree_questions", "race")} | {
+        "mcts": MctsConfig.model_validate(same["mcts"]).model_dump()  # the quickstart starts from none of the search's
+    }
     config.write_text(yaml.safe_dump({**same, "limit": 320}))  # the quickstart's limit, which decides the order
     arguments = ("search", "--model", str(tiny_folder), "--config", str(config), "--prompt", str(out / "prompt.yaml"))
     arguments += ("--held-out-limit", "0")  # the quickstart measures none
@@ -291,19 +296,35 @@ def test_custom_generate_writes_the_tokens_of_the_agents_program(
         assert tuple(row.tolist()[: len(written.tokens)]) == written.tokens
     with pytest.raises(ValueError, match="give tokenizer"):
         generate(questions=texts[0])
+    with pytest.raises(ValueError, match="leave do_sample away"):
+        generate(questions=texts, tokenizer=tokenizer, do_sample=True)
+
+
+COUNTED = ("quickstart", "search", "prompt", "record", "train", "eval")
+"""The verbs that say how long they would take."""
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_dry_run_prints_a_configuration_that_config_reads(
-    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    verb: str, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main([verb, "--dry-run"]) == 0
-    printed = capsys.readouterr().out
-    (tmp_path / "all.yaml").write_text(printed)
+    flag = "--prompt-candidates" if verb == "quickstart" else "--prompt"
+    small = ["--model", str(tiny_folder), "--questions", SMALL["questions"][0], flag, "qa-0"] if verb in COUNTED else []
+    assert main([verb, *small, "--dry-run"]) == 0
+    printed = capsys.readouterr()
+    (tmp_path / "all.yaml").write_text(printed.out)
     assert main([verb, "--config", "all.yaml", "--dry-run"]) == 0
-    assert capsys.readouterr().out == printed
+    assert capsys.readouterr().out == printed.out
     assert [path.name for path in tmp_path.iterdir()] == ["all.yaml"]  # nothing was done
+    assert bool(re.search(r"^about \d.* for .*; memory at most \d", printed.err, re.MULTILINE)) == (verb in COUNTED)
+
+
+def test_a_dry_run_refuses_what_the_command_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["record", "run", "--out", str(tmp_path), "--dry-run"]) == 2
+    assert "there is nothing to record" in capsys.readouterr().err
+    assert main(["train", "--world", "skills-v0", "--out", str(tmp_path), "--dry-run"]) == 2
+    assert "Did you mean 'skills-" in capsys.readouterr().err
 
 
 def test_quiet_leaves_results_and_errors(tiny_folder: Path, tmp_path: Path) -> None:

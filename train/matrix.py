@@ -77,7 +77,7 @@ def race(
 
 
 def count_verdicts(config: MatrixConfig, questions: int, held_out: int, edits: int) -> int:
-    """How many verdicts a race asks for, before it is run; see `race`.
+    """About how many verdicts a race asks for, before it is run; see `race`. Trees may have asked for some of them.
 
     Args:
         config: the settings.
@@ -85,8 +85,10 @@ def count_verdicts(config: MatrixConfig, questions: int, held_out: int, edits: i
         held_out: how many held-out ones.
         edits: how many single edits there are.
     """
+    if not questions:
+        return 0
     first = min(config.first_questions, questions)
-    count, heat, seen, programs = 0, first, 0, config.candidates or edits
+    count, heat, seen, programs = 0, first, 0, min(config.candidates or edits, edits)
     while programs > config.survivors or not seen:
         count += (programs + 1) * (heat - seen)
         programs, seen, heat = (

@@ -120,10 +120,10 @@ def _read_config(kind: type[Config], verb: str, arguments: list[str], defaults: 
     path, arguments = _take_config_flag(arguments)
     values = defaults(arguments, _read_yaml(path) if path else {})
     default = kind.of(values, path or f"polar {verb}")
-    repeated = ("questions", "examples", "agent")  # a flag replaces what the file says, it does not add to it
-    named = {argument.split("=")[0] for argument in arguments}
-    given = {n: () for n in repeated if isinstance(getattr(default, n, None), tuple) and f"--{n}" in named}
-    default = default.model_copy(update=given)
+    # A flag that may be repeated replaces what the file says, it does not add to it.
+    flags = {argument.split("=")[0].replace("_", "-") for argument in arguments}
+    repeated = [name for name, value in default if isinstance(value, tuple) and f"--{name.replace('_', '-')}" in flags]
+    default = default.model_copy(update=dict.fromkeys(repeated, ()))
     return tyro.cli(kind, default=default, args=arguments, prog=f"polar {verb}")
 
 
@@ -135,18 +135,19 @@ def _as_yaml(config: Config) -> str:
 
 
 def _print_estimate(module: ModuleType, config: Any) -> None:
-    """How long it would take, and how much memory, for a verb that counts its work; nothing is written."""
+    """How long it would take, and how much memory, for a verb that counts its work; nothing is written.
+
+    Raises:
+        PolarError: for what the command would refuse, too.
+    """
     from polar_env.cli.bars import console
     from polar_env.cli.estimate import estimate
 
     if not hasattr(module, "work"):
         return
-    config = config.model_copy(update={"verdicts": "none"})
-    try:
-        if work := module.work(config):
-            console.print(estimate(config, work), markup=False)
-    except PolarError as error:
-        console.print(f"no estimate: {error}", markup=False)
+    work = module.work(config.model_copy(update={"verdicts": "none"}))
+    if work:
+        console.print(estimate(work), markup=False)
 
 
 def _take_config_flag(arguments: list[str]) -> tuple[str | None, list[str]]:
@@ -169,15 +170,25 @@ def _read_yaml(path: str) -> dict[str, Any]:
 
     presets = resources.files("train.presets")
     preset, file = presets / f"{path}.yaml", Path(path)
-    if not file.suffix and not file.exists() and not preset.is_file():
+    if not file.suffix and not file.is_file() and not preset.is_file():
         folders = {"": presets, "peers/": presets / "peers"}
         names = [f"{start}{each.name[:-5]}" for start, at in folders.items() for each in at.iterdir() if each.is_file()]
         raise UnknownNameError("configuration", path, sorted(names), "Or give a .yaml file.")
     try:
-        text = (file if file.suffix or file.exists() else preset).read_text(encoding="utf-8")
+        text = (file if file.suffix or file.is_file() else preset).read_text(encoding="utf-8")
         values = yaml.safe_load(text) or {}
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no mapping; write 'key: value' lines.")
-    return values
+    return _as_fields(values)
+
+
+def _as_fields(values: dict[Any, Any]) -> dict[str, Any]:
+    """The keys as fields are called; a file may write them as flags are, ``layer-cost``, and ``json``."""
+    return {
+        "json_output" if key == "json" else str(key).replace("-", "_"): (
+            _as_fields(value) if isinstance(value, dict) else value
+        )
+        for key, value in values.items()
+    }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from polar_env.cli.flags import QuestionsConfig
-from polar_env.cli.opening import open_prompts, open_questions, open_world
+from polar_env.questions import Question, mixed_order
 
 if TYPE_CHECKING:
     from polar_env.worlds import LiveWorld
@@ -29,6 +29,8 @@ class Work:
         answers: answers that are written token by token.
         seconds: of what needs no LLM, on two cores.
         gib: memory of what needs no LLM.
+        world: where it is executed; None where no LLM runs.
+        questions: what is asked there, or some of it.
     """
 
     verdicts: float = 0
@@ -36,51 +38,50 @@ class Work:
     answers: float = 0
     seconds: float = 0
     gib: float = 0
+    world: LiveWorld | None = None
+    questions: Sequence[Question] = ()
 
     def __add__(self, then: Work) -> Work:
         """One after the other."""
-        both = {each.name: getattr(self, each.name) + getattr(then, each.name) for each in fields(self)}
-        return Work(**both | {"gib": max(self.gib, then.gib)})
+        first = self if self.world else then
+        return Work(
+            self.verdicts + then.verdicts, self.programs + then.programs, self.answers + then.answers,
+            self.seconds + then.seconds, max(self.gib, then.gib), first.world, first.questions,
+        )  # fmt: skip
 
 
-def estimate(config: QuestionsConfig, work: Work) -> str:
-    """Time and memory in words.
+def estimate(work: Work) -> str:
+    """Time and memory in words; where an LLM runs, it runs for some seconds to see how fast it is.
 
     Args:
-        config: the flags; the LLM that they name runs for some seconds.
         work: what is done.
-
-    Raises:
-        PolarError: for flags that the command would refuse, too.
     """
+    if work.world is None or not work.questions:
+        return f"about {_duration(work.seconds)} without an LLM, {work.gib:.1f} GiB of memory"
+    program, verdict, answer = _seconds_each(work.world, work.questions)
+    seconds = work.seconds + program * work.programs + verdict * work.verdicts + answer * work.answers
     counts = {"verdicts": round(work.verdicts), "answers": round(work.answers)}
     words = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    if not words:
-        return f"about {_duration(work.seconds)} without an LLM, {work.gib:.1f} GiB of memory"
-    prompts = open_prompts(config)
-    world = open_world(config, prompts)
-    program, verdict, answer = _seconds_each(world, config)
-    seconds = work.seconds + program * work.programs + verdict * work.verdicts + answer * work.answers
-    return f"about {_duration(seconds)} for {words}; memory at most {_bound(world):.1f} GiB (--memory-gib)"
+    return f"about {_duration(seconds)} for {words}; memory at most {_bound(work.world):.1f} GiB (--memory-gib)"
 
 
-def _seconds_each(world: LiveWorld, config: QuestionsConfig) -> tuple[float, float, float]:
+def _seconds_each(world: LiveWorld, questions: Sequence[Question]) -> tuple[float, float, float]:
     """Seconds of a new program, of a verdict and of an answer, on this machine as it is now."""
     from polar_env.program import single_edits
 
-    few = open_questions(config.model_copy(update={"limit": _QUESTIONS + 1}), "train", without=world.prompts)
-    first, *questions = few if len(few) > 1 else few * 2
+    first, *rest = mixed_order(questions, 0)[: _QUESTIONS + 1]
+    rest = rest or [first]
     edits = list(single_edits(world.identity))
     programs = edits[:: max(1, len(edits) // _PROGRAMS)]
     began = time.perf_counter()
     world.verdicts([(first, program) for program in programs])  # executes the worked examples, too
     started = time.perf_counter()
-    world.verdicts([(question, program) for question in questions for program in programs])
+    world.verdicts([(question, program) for question in rest for program in programs])
     judged = time.perf_counter()
-    world.answers([question.ask for question in questions], world.identity)
+    world.answers([question.ask for question in rest], world.identity)
     written = time.perf_counter()
-    verdict = (judged - started) / (len(questions) * len(programs))
-    return (started - began) / len(programs) - verdict, verdict, (written - judged) / len(questions)
+    verdict = (judged - started) / (len(rest) * len(programs))
+    return max(0.0, (started - began) / len(programs) - verdict), verdict, (written - judged) / len(rest)
 
 
 def _bound(world: LiveWorld) -> float:
@@ -94,5 +95,5 @@ def _bound(world: LiveWorld) -> float:
 def _duration(seconds: float) -> str:
     """A time in the unit that suits it."""
     if seconds < 90:
-        return f"{max(1, round(seconds))} seconds"
+        return f"{max(2, round(seconds))} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,11 +16,10 @@ from polar_env.cli.bars import bars, console
 from polar_env.cli.estimate import Work
 from polar_env.cli.flags import PROMPT_FILE, TrackingConfig, with_model
 from polar_env.cli.opening import open_prompts, open_questions, open_world
-from polar_env.cli.tracked import log_evaluation, log_methods, tracked
+from polar_env.cli.tracked import log_evaluation, log_inputs, log_methods, tracked
 from polar_env.errors import ConfigError
 from polar_env.questions import Prompts, Question, Split, mixed_order, read_prompts
 from polar_env.tables import write_whole
-from polar_env.tracking import tracker
 
 if TYPE_CHECKING:
     from polar_env.worlds import LiveWorld
@@ -36,7 +35,7 @@ class EvalConfig(TrackingConfig, EvaluationConfig):
     best-of:RUNS, ensemble:PROGRAM|PROGRAM, early-exit:CONFIDENCE; by default the run at OUT, if there is one. The
     identity, random programs and the identity sampled are always measured."""
     world: str = ""
-    """A recorded world to evaluate in, by its verdicts on --split: seconds, and no LLM."""
+    """A recorded world to evaluate in, by its verdicts on --split: seconds, and no LLM; OUT/recorded.json."""
     tasks: str = ""
     """Built-in mixtures or task files, with commas between them, e.g. skills,choices,words; as --questions."""
     variations: bool = False
@@ -67,10 +66,11 @@ def work(config: EvalConfig) -> Work:
     from eval.protocol import count_runs
 
     config, names, prompts = _resolved(config)
-    questions = len(open_questions(config, config.split, without=prompts))
-    verdicts, programs, answers = count_runs(open_world(config, prompts), names, questions, _settings(config))
-    varied = min(config.variation_questions, questions) * (_PROGRAMS_VARIED + len(names)) * _VARIATIONS
-    return Work(verdicts, programs, answers + (varied if config.variations else 0))
+    questions, world = open_questions(config, config.split, without=prompts), open_world(config, prompts)
+    verdicts, programs, answers = count_runs(world, names, len(questions), _settings(config))
+    varied = min(config.variation_questions, len(questions)) * (_PROGRAMS_VARIED + len(names)) * _VARIATIONS
+    answers += varied if config.variations else 0
+    return Work(verdicts, programs, answers, world=world, questions=questions)
 
 
 def run(config: EvalConfig) -> dict[str, Any]:
@@ -88,8 +88,7 @@ def run(config: EvalConfig) -> dict[str, Any]:
     chosen = read_choices(config.out) if prompts == _recorded(config) else []
     try:
         with tracked(config, "eval"):
-            for read in read_cards(names):
-                tracker().input("agent", read)
+            log_inputs("agent", *read_cards(names))
             summary = evaluate_agents(world, names, questions, folder, settings, bars(world.stats), chosen)
             if config.variations:
                 summary |= {"variations": _vary(config, world, questions, folder)}
@@ -108,8 +107,7 @@ def _resolved(config: EvalConfig) -> tuple[EvalConfig, tuple[str, ...], Prompts]
     from agents.registry import read_cards
 
     if config.tasks:
-        specs = re.split(r",(?![^{]*\})", config.tasks)  # commas between braces are a spec's own
-        config = config.model_copy(update={"questions": (*config.questions, *specs), "tasks": ""})
+        config = config.model_copy(update={"questions": (*config.questions, *_split(config.tasks)), "tasks": ""})
     names = _names(config)
     card = next(iter(read_cards(names).values()), None)
     if card is not None:
@@ -117,6 +115,15 @@ def _resolved(config: EvalConfig) -> tuple[EvalConfig, tuple[str, ...], Prompts]
         config = config if config.questions else config.model_copy(update={"questions": tuple(card.questions)})
     prompts = card.prompts if card is not None and not config.prompt else open_prompts(config)
     return config, names, prompts
+
+
+def _split(tasks: str) -> list[str]:
+    """The specs between commas; those within braces are a spec's own."""
+    depth, specs = 0, [""]
+    for letter in tasks:
+        depth += (letter == "{") - (letter == "}")
+        specs = [*specs, ""] if letter == "," and not depth else [*specs[:-1], specs[-1] + letter]
+    return [spec.strip() for spec in specs if spec.strip()]
 
 
 def _names(config: EvalConfig) -> tuple[str, ...]:
@@ -147,12 +154,14 @@ def _on_record(config: EvalConfig) -> dict[str, Any]:
     recorded = open_recorded(config.world)
     static = static_of_world(recorded)
     names = _names(config)
-    scores = score_agents(recorded, names, static.program, static.by_task, config.split, config.seed)
-    summary = {name: score.as_json() for name, score in scores.items()}
-    with tracked(config, "eval-recorded"):
-        tracker().input("recorded-world", world_folder(config.world))
-        for read in read_cards(names):
-            tracker().input("agent", read)
+    part = hashlib.sha256(f"{recorded.card.name} {config.split} {names}".encode()).hexdigest()[:6]
+    with tracked(config, "eval-recorded", part):
+        log_inputs("recorded-world", world_folder(config.world))
+        log_inputs("agent", *read_cards(names))
+        scores = score_agents(recorded, names, static.program, static.by_task, config.split, config.seed)
+        summary = {name: score.as_json() for name, score in scores.items()}
+        values = {"world": recorded.card.name, "split": config.split, "methods": summary}
+        write_whole(config.out / "recorded.json", json.dumps(values, indent=1).encode())
         log_methods(summary)
     if not config.json_output:
         print(f"{recorded.card.name}, {len(recorded.rows(config.split))} {config.split} questions\n")

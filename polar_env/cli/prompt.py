@@ -10,7 +10,7 @@ import tyro
 from polar_env.cli.bars import console
 from polar_env.cli.estimate import Work
 from polar_env.cli.flags import PROMPT_FILE, QuestionsConfig
-from polar_env.cli.opening import example_pool, open_llm, open_pool, open_questions
+from polar_env.cli.opening import example_pool, open_llm, open_pool, open_prompts, open_questions, open_world
 from polar_env.questions import make_prompts, write_prompts
 
 if TYPE_CHECKING:
@@ -38,9 +38,10 @@ DEFAULT_CANDIDATES = ("qa-0", "qa-6", "bare-0", "bare-6", "chat-0", "chat-6", "r
 
 def work(config: PromptConfig) -> Work:
     """The identity under each prompt; prompts share nothing, so a verdict takes as long as an answer."""
-    tasks = {question.task for question in open_pool(config).split("train")} if config.per_task else {""}
-    asked = min(config.limit * len(tasks), len(open_pool(config).split("train")))
-    return Work(answers=asked * len(config.candidates or DEFAULT_CANDIDATES))
+    questions = open_pool(config).split("train")
+    tasks = len({question.task for question in questions}) if config.per_task else 1
+    answers = min(config.limit * tasks, len(questions)) * len(config.candidates or DEFAULT_CANDIDATES)
+    return Work(answers=answers, world=open_world(config, open_prompts(config)), questions=questions)
 
 
 def run(config: PromptConfig) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from polar_env.cli.bars import console
 from polar_env.cli.estimate import Work
 from polar_env.cli.flags import PROMPT_FILE, QuestionsConfig, TrackingConfig
 from polar_env.cli.opening import open_questions, open_world
+from polar_env.config import merged
 from polar_env.envs.config import EnvConfig
 from polar_env.errors import ConfigError, UnknownNameError
 from polar_env.questions import SPLITS, read_prompts, write_prompts
@@ -90,7 +91,7 @@ def preset(name: str = "quickstart") -> dict[str, Any]:
 
 def defaults(arguments: list[str], given: dict[str, Any]) -> dict[str, Any]:
     """The values of the quickstart's own preset, where a file does not say otherwise."""
-    return preset() | given
+    return merged(preset(), given)
 
 
 CONFIG = QuickstartConfig
@@ -100,11 +101,14 @@ EXAMPLES = ("polar quickstart", "polar quickstart --learner value --out runs/val
 def work(config: QuickstartConfig) -> Work:
     """That of all steps; agents that do not exist yet count as one, or two where PPO goes on from imitation."""
     recorded = _recorded_world(config)
-    evaluated = eval_verb.work(_evaluation(config, tuple(_shipped(recorded)) if recorded else ()))
-    searched, trained = search_verb.work(_search(config, recorded)), train_verb.work(_training(config, recorded))
+    prompt = {} if recorded else {"prompt": config.prompt_candidates[0]}  # the best of them is not known yet
+    evaluation = _evaluation(config, tuple(_shipped(recorded)) if recorded else ())
+    evaluated = eval_verb.work(evaluation.model_copy(update=prompt))
+    searched = search_verb.work(_search(config, recorded).model_copy(update=prompt))
+    trained = train_verb.work(_training(config, recorded).model_copy(update=prompt))
     asked = len(open_questions(config.model_copy(update={"limit": config.test_limit}), "test"))
     total = evaluated + searched + trained + Work(answers=asked if recorded else 2 * asked)
-    return total if recorded else total + prompt_verb.work(_prompting(config))
+    return total if recorded else total + prompt_verb.work(_prompting(config).model_copy(update=prompt))
 
 
 def run(config: QuickstartConfig) -> dict[str, Any]:

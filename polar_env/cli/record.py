@@ -118,9 +118,10 @@ def work(config: RecordConfig) -> Work | None:
     """Of a recording: verdicts of all pairs, and answers of some programs. Other actions are not counted."""
     if config.action != "run":
         return None
-    _, questions, programs = _pairs(config)
+    world, questions, programs = _pairs(config)
     answers = len(questions) * (1 + config.writers)
-    return Work(verdicts=len(questions) * len(programs), programs=len(programs), answers=answers)
+    verdicts = len(questions) * len(programs)
+    return Work(verdicts, len(programs), answers, world=world, questions=questions)
 
 
 def run(config: RecordConfig) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from polar_env.cli.estimate import Work
 from polar_env.cli.flags import EngineConfig
 from polar_env.cli.opening import open_engine, open_local, open_prompts, open_questions, open_world, require_engine
 from polar_env.cli.tracked import log_traces, tracked
+from polar_env.config import merged
 from polar_env.errors import QuestionError, UnknownNameError
 from polar_env.program import single_edits
 from polar_env.questions import Prompts, Question
@@ -38,18 +39,28 @@ EXAMPLES = (
 
 
 def defaults(arguments: list[str], given: dict[str, Any]) -> dict[str, Any]:
-    """The preset that the flags or a file name, and the race of --matrix, changed by what the file says beside."""
+    """The preset that the flags or a file name, and the race of --matrix, changed by what the file says beside.
+
+    Where a flag names another preset than the file, what the file took over from its own does not count.
+    """
     names = [after for flag, after in pairwise(arguments) if flag == "--preset"]
     names += [argument.partition("=")[2] for argument in arguments if argument.startswith("--preset=")]
-    name = names[-1] if names else str(given.get("preset", "fast"))
-    if name not in PRESETS:
-        raise UnknownNameError("preset", name, PRESETS)
-    race = SearchConfig().race
-    if "--matrix" in arguments or given.get("matrix") is True:
-        race = MatrixConfig(candidates=0, combine=8, grow=2)
-    start = {"mcts": PRESETS[name].model_dump(), "race": race.model_dump()}
-    own = {key: given[key] for key in start if isinstance(given.get(key), dict)}
-    return given | {"preset": name} | {key: settings | own.get(key, {}) for key, settings in start.items()}
+    of_file = _start(str(given.get("preset", "fast")), given.get("matrix") is True)
+    name, matrix = names[-1] if names else of_file["preset"], of_file["matrix"] or "--matrix" in arguments
+    own = {
+        key: {each: value for each, value in given[key].items() if of_file[key].get(each) != value}
+        for key in ("mcts", "race")
+        if isinstance(given.get(key), dict)
+    }
+    return merged(_start(name, matrix), given | own | {"preset": name, "matrix": matrix})
+
+
+def _start(preset: str, matrix: bool) -> dict[str, Any]:
+    """What a preset and --matrix say."""
+    if preset not in PRESETS:
+        raise UnknownNameError("preset", preset, PRESETS)
+    race = MatrixConfig(candidates=0, combine=8, grow=2) if matrix else SearchConfig().race
+    return {"preset": preset, "matrix": matrix, "mcts": PRESETS[preset].model_dump(), "race": race.model_dump()}
 
 
 def work(config: SearchVerbConfig) -> Work:
@@ -57,13 +68,14 @@ def work(config: SearchVerbConfig) -> Work:
     from train.matrix import count_verdicts
 
     prompts = open_prompts(config)
-    questions, held_out = len(open_questions(config, "train", without=prompts)), len(_held_out(config, prompts))
-    trees = 0 if config.matrix else min(config.tree_questions, questions)
+    questions, held_out = open_questions(config, "train", without=prompts), _held_out(config, prompts)
+    trees = 0 if config.matrix else min(config.tree_questions, len(questions))
     judged = trees * (config.mcts.simulations + 1) * (2 if config.chance else 1)
-    edits = sum(1 for _ in single_edits(open_world(config, prompts).identity))
-    raced = 0 if config.trees else count_verdicts(config.race, questions, held_out, edits)
-    programs = config.mcts.count_programs(trees) + (0 if config.trees else config.race.candidates or edits)
-    return Work(verdicts=raced + judged, programs=programs)
+    world = open_world(config, prompts)
+    edits = sum(1 for _ in single_edits(world.identity))
+    raced = 0 if config.trees else count_verdicts(config.race, len(questions), len(held_out), edits)
+    programs = config.mcts.count_programs(trees) + (0 if config.trees else min(config.race.candidates or edits, edits))
+    return Work(verdicts=raced + judged, programs=programs, world=world, questions=questions)
 
 
 def run(config: SearchVerbConfig) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 from polar_env.cli.bars import console
 from polar_env.cli.flags import TrackingConfig
-from polar_env.tracking import tracker, tracking
+from polar_env.tracking import Kind, tracker, tracking
 
 if TYPE_CHECKING:
     from polar_env.worlds import RecordedWorld
 
-__all__ = ["log_agents", "log_evaluation", "log_methods", "log_traces", "log_world", "tracked"]
+__all__ = ["log_agents", "log_evaluation", "log_inputs", "log_methods", "log_traces", "log_world", "tracked"]
 
 P = ParamSpec("P")
 _MOST_ROWS = 10_000
@@ -23,9 +23,15 @@ _MOST_ROWS = 10_000
 
 
 @contextmanager
-def tracked(config: TrackingConfig, job: str) -> Iterator[None]:
-    """Track a job of the experiment in ``config.out``, and say in the end, or when it is stopped, where it lies."""
-    with tracking(config.track, config.out, job, config.model_dump(mode="json")) as opened:
+def tracked(config: TrackingConfig, job: str, part: str = "") -> Iterator[None]:
+    """Track a job of the experiment in ``config.out``, and say in the end, or when it is stopped, where it lies.
+
+    Args:
+        config: the flags.
+        job: what the run does.
+        part: which of several runs that do so, where one folder takes them.
+    """
+    with tracking(config.track, config.out, job, config.model_dump(mode="json"), part) as opened:
         try:
             yield
         finally:
@@ -42,9 +48,16 @@ def _or_warn(log: Callable[P, None]) -> Callable[P, None]:
             log(*args, **kwargs)
         except Exception as error:  # whatever the tracker's library raises
             first = str(error).splitlines()[:1] or [type(error).__name__]
-            console.print(f"warning: the results lie on disk, but not all were logged: {first[0]}", markup=False)
+            console.print(f"warning: not all is logged: {first[0]}. Results on disk are whole.", markup=False)
 
     return logged
+
+
+@_or_warn
+def log_inputs(kind: Kind, *paths: Path) -> None:
+    """What a command reads."""
+    for path in paths:
+        tracker().input(kind, path)
 
 
 @_or_warn
@@ -60,14 +73,15 @@ def log_traces(folder: Path, outcome: Mapping[str, Any]) -> None:
 
 @_or_warn
 def log_agents(agent: Path, pass_at_1: float, mean_cost: float) -> None:
-    """What a training made: what its agent is worth on questions that it did not learn from, and all its agents."""
-    from agents.card import CARD, read_card
+    """What a training made: its agent's worth on questions that it did not learn from; the agent, and its baselines."""
+    from agents.card import CARD, WARM_START, read_card
 
     tracker().summary({"validation/pass_at_1": pass_at_1, "validation/mean_cost": mean_cost})
     card = read_card(agent)
     for path in sorted(agent.parent.glob(f"*/{CARD}")):
         other = read_card(path.parent)
-        if (other.train_asks, other.validation_asks, other.seed) == (card.train_asks, card.validation_asks, card.seed):
+        of_learner = path.parent == agent or other.name == WARM_START or not other.weights
+        if of_learner and (other.train_asks, other.seed) == (card.train_asks, card.seed):
             tracker().output("agent", path.parent)
 
 

@@ -11,10 +11,9 @@ from polar_env.cli.bars import console
 from polar_env.cli.estimate import Work
 from polar_env.cli.flags import TrackingConfig, with_model
 from polar_env.cli.opening import open_pool, open_prompts, open_questions, open_world
-from polar_env.cli.tracked import log_agents, tracked
+from polar_env.cli.tracked import log_agents, log_inputs, tracked
 from polar_env.envs.config import EnvConfig
 from polar_env.errors import ConfigError, UnknownNameError
-from polar_env.tracking import tracker
 from train.config import ImitationConfig, PPOConfig, PredictorConfig, TrainingConfig, TrialsConfig, ValueConfig
 from train.peers.config import AblrConfig, BlockDropConfig, DrLLMConfig, PolarConfig
 
@@ -78,11 +77,18 @@ def work(config: TrainConfig) -> Work:
 
         if config.learner not in LEARNERS:
             raise UnknownNameError("learner", config.learner, LEARNERS)
-        questions = len(open_recorded(config.world).rows("train+validation"))
-        return Work(seconds=_SECONDS_TO_START + SECONDS[config.learner] * questions / MEASURED_ON, gib=1)
-    depth, ppo = open_world(config, open_prompts(config)).depth, config.ppo
+        share = len(open_recorded(config.world).rows("train+validation")) / MEASURED_ON
+        return Work(seconds=_SECONDS_TO_START + SECONDS[config.learner] * share, gib=1)
+    from polar_env.traces import TraceSet
+
+    folder, prompts, ppo = config.traces or config.out / "traces", open_prompts(config), config.ppo
+    if folder.exists():  # else a search makes it before
+        traces = TraceSet.open(folder)
+        config, prompts = with_model(config, traces.meta["model"], traces.meta["dtype"]), traces.prompts
+    world, questions = open_world(config, prompts), open_questions(config, "train", without=prompts)
     measured = 3 + ppo.total_steps // (ppo.lanes * ppo.steps * ppo.validate_every)
-    return Work(answers=ppo.total_steps / depth + measured * config.validation_limit)
+    answers = ppo.total_steps / world.depth + measured * config.validation_limit
+    return Work(answers=answers, world=world, questions=questions)
 
 
 def run(config: TrainConfig) -> dict[str, Any]:
@@ -102,7 +108,7 @@ def _from_world(config: TrainConfig) -> dict[str, Any]:
     settings = getattr(config, SETTINGS.get(config.learner, config.learner))
     world = open_recorded(config.world)
     with tracked(config, f"train-{config.learner}"):
-        tracker().input("recorded-world", world_folder(config.world))
+        log_inputs("recorded-world", world_folder(config.world))
         folder = LEARNERS[config.learner](world, config.out, settings, config.seed)
         results = read_card(folder).results
         how, judged = next((how, results[how]) for how in ("out_of_fold", "validation") if how in results)
@@ -142,7 +148,7 @@ def _from_traces(config: TrainConfig) -> dict[str, Any]:
     traced = [question for question in open_pool(config).questions if question.id in ids]
     try:
         with tracked(config, "train"):
-            tracker().input("traces", traces.folder)
+            log_inputs("traces", traces.folder)
             trained = train_agents(
                 world, train, validation, traces, config.out, config.training(), config.specs, _report, traced=traced
             )

@@ -127,7 +127,7 @@ def _write(llm: FrozenLLM, program: Program, model: PreTrainedModel, folder: Pat
 def _name_as_before(folder: Path) -> None:
     """Add the names that transformers 4, and engines that read its folders, know for what version 5 calls otherwise.
 
-    Without them version 4 takes its default for the base of the rotary embedding, and computes another model.
+    Without them version 4 takes its defaults for the rotary embedding, and computes another model.
     """
     config = read_json(folder / "config.json")
     rotary = config.get("rope_parameters") or {}
@@ -135,6 +135,10 @@ def _name_as_before(folder: Path) -> None:
     if "rope_theta" in whole:
         config["rope_theta"] = whole["rope_theta"]
         config["rope_scaling"] = None if whole.get("rope_type", "default") == "default" else whole
+    if "partial_rotary_factor" in whole:
+        config["partial_rotary_factor"] = whole["partial_rotary_factor"]
+    if config["model_type"] == "gpt_neox" and "rope_theta" in whole:
+        config |= {"rotary_emb_base": whole["rope_theta"], "rotary_pct": whole.get("partial_rotary_factor", 1.0)}
     if local and "rope_theta" in local:
         config["rope_local_base_freq"] = local["rope_theta"]
     config["torch_dtype"] = config.get("dtype")
@@ -143,6 +147,8 @@ def _name_as_before(folder: Path) -> None:
     tokenizer = read_json(of_tokenizer) if of_tokenizer.is_file() else {}
     if tokenizer.get("tokenizer_class") == "TokenizersBackend":
         tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
+        if isinstance(tokenizer.get("extra_special_tokens"), list):
+            tokenizer["additional_special_tokens"] = tokenizer.pop("extra_special_tokens")
         write_whole(of_tokenizer, json.dumps(tokenizer, indent=2, sort_keys=True).encode())
 
 

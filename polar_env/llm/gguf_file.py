@@ -91,6 +91,8 @@ def write_gguf(
 
 def _write_shape(writer: gguf.GGUFWriter, config: Any) -> None:
     """What the model's parts measure."""
+    if getattr(config, "hidden_act", "silu") != "silu":
+        raise ModelError(f"GGUF is written for the activation SiLU, not for '{config.hidden_act}'. {_MEND}")
     rotary = config.rope_parameters
     if rotary["rope_type"] != "default":
         raise ModelError(f"GGUF is written for plain rotary embeddings, not for '{rotary['rope_type']}'. {_MEND}")
@@ -117,6 +119,8 @@ def _write_tokenizer(writer: gguf.GGUFWriter, tokenizer: PreTrainedTokenizerBase
     model, added = backend["model"], {token["id"]: token for token in backend["added_tokens"]}
     if model["type"] != "BPE" or model.get("byte_fallback"):
         raise ModelError(f"GGUF is written for byte-level BPE tokenizers; this one is {model['type']}. {_MEND}")
+    if backend["normalizer"] is not None and backend["normalizer"]["type"] != "NFC":
+        raise ModelError(f"GGUF has no place for the tokenizer's normalizer {backend['normalizer']['type']}. {_MEND}")
     by_id = {place: token for token, place in model["vocab"].items()}
     by_id |= {place: token["content"] for place, token in added.items()}
     kinds = [
@@ -144,8 +148,10 @@ def _write_tokenizer(writer: gguf.GGUFWriter, tokenizer: PreTrainedTokenizerBase
         writer.add_chat_template(tokenizer.chat_template)
 
 
-def _split_of(pre_tokenizer: Mapping[str, Any]) -> str:
+def _split_of(pre_tokenizer: Mapping[str, Any] | None) -> str:
     """llama.cpp's name of how text is split before byte-pair encoding."""
+    if pre_tokenizer is None:
+        raise ModelError(f"GGUF is written for tokenizers that split text first; this one does not. {_MEND}")
     parts = pre_tokenizer["pretokenizers"] if pre_tokenizer["type"] == "Sequence" else [pre_tokenizer]
     kinds = [part["type"] for part in parts]
     if kinds == ["ByteLevel"] and parts[0]["use_regex"]:

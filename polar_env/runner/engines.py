@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,12 +58,12 @@ def read_export(path: Path) -> dict[str, str]:
     elif path.is_file() and path.suffix == ".gguf":
         from gguf import GGUFReader
 
-        fields = GGUFReader(path).fields
-        record = {
-            key.removeprefix(RECORD_KEY): field.contents()
-            for key, field in fields.items()
-            if key.startswith(RECORD_KEY)
-        }
+        with suppress(ValueError):  # it is no GGUF file, or a damaged one
+            record = {
+                key.removeprefix(RECORD_KEY): field.contents()
+                for key, field in GGUFReader(path).fields.items()
+                if key.startswith(RECORD_KEY)
+            }
     if not {"program", "model", "fingerprint", "dtype"} <= record.keys():
         raise ConfigError(f"{path} is no export of a program; give a folder or a .gguf file that `polar export` wrote.")
     return {name: str(value) for name, value in record.items()}

@@ -11,7 +11,7 @@ from agents.card import read_card, save_agent
 from agents.custom_generate import write_custom_generate
 from agents.registry import find_agents
 from polar_env.cli import main
-from polar_env.errors import ConfigError
+from polar_env.errors import ConfigError, UnknownNameError
 
 
 def strings_of(folder: Path) -> dict[str, str]:
@@ -34,10 +34,18 @@ def test_what_a_card_says_is_never_code(tmp_path: Path) -> None:
     assert "notes.txt" not in texts["_FILES"]
 
 
-def test_a_name_is_one_line(tmp_path: Path) -> None:
-    save_agent(read_card(find_agents("skills")[0]).model_copy(update={"name": "a\nb"}), tmp_path / "agent", {})
-    with pytest.raises(ConfigError, match="'name' is"):
+@pytest.mark.parametrize("name", ["name", "model", "dtype"])
+def test_what_pages_show_is_one_line(name: str, tmp_path: Path) -> None:
+    save_agent(read_card(find_agents("skills")[0]).model_copy(update={name: "a\nb"}), tmp_path / "agent", {})
+    with pytest.raises(ConfigError, match=f"'{name}' is"):
         read_card(tmp_path / "agent")
+
+
+def test_an_agent_that_nobody_can_load_is_not_exported(tmp_path: Path) -> None:
+    save_agent(read_card(find_agents("skills")[0]).model_copy(update={"kind": "valu"}), tmp_path / "agent", {})
+    with pytest.raises(UnknownNameError, match="Did you mean 'value'"):
+        write_custom_generate(tmp_path / "agent", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

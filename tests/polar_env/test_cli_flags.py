@@ -4,14 +4,17 @@ import shlex
 import shutil
 import subprocess
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 from agents.search.config import PRESETS, MctsConfig
-from polar_env.cli import VERBS, _read_config, main
+from polar_env.cli import VERBS, _read_config, main, quickstart, train
+from polar_env.cli.eval import _split
 from polar_env.cli.flags import ModelConfig, with_model
 from polar_env.cli.search import SearchVerbConfig, defaults
 from polar_env.errors import UnknownNameError
+from train.config import MatrixConfig
 
 
 @pytest.mark.parametrize(
@@ -40,6 +43,41 @@ def test_what_was_made_before_names_model_and_dtype(asked: dict[str, str], expec
 )
 def test_a_preset_by_flag_or_file(flags: list[str], file: dict[str, object], expected: MctsConfig) -> None:
     assert SearchVerbConfig.model_validate(defaults(flags, file)).mcts == expected
+
+
+def test_flags_win_over_a_file_that_a_dry_run_has_printed() -> None:
+    printed = SearchVerbConfig.model_validate(defaults([], {"mcts": {"simulations": 7}})).model_dump(mode="json")
+    cola = SearchVerbConfig.model_validate(defaults(["--preset", "cola", "--matrix"], printed))
+    assert cola.mcts == PRESETS["cola"].model_copy(update={"simulations": 7})
+    assert (cola.matrix, cola.race) == (True, MatrixConfig(candidates=0, combine=8, grow=2))
+    assert SearchVerbConfig.model_validate(defaults([], printed)).model_dump(mode="json") == printed
+
+
+def test_a_file_changes_a_part_of_a_preset() -> None:
+    values = quickstart.defaults([], {"evaluation": {"timing_questions": 0}, "mcts": {"simulations": 5}})
+    config = quickstart.QuickstartConfig.model_validate(values)
+    assert (config.evaluation.timing_questions, config.evaluation.baseline_questions) == (0, 64)
+    assert (config.mcts.simulations, config.mcts.widening) == (5, 1.5)
+
+
+def test_a_file_may_write_keys_as_flags(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("validation-limit: 20\njson: true\nppo: {total-steps: 512}\n")
+    config = _read_config(train.CONFIG, "train", ["--config", str(tmp_path / "a.yaml")], lambda _, given: given)
+    assert isinstance(config, train.TrainConfig)
+    assert (config.validation_limit, config.json_output, config.ppo.total_steps) == (20, True, 512)
+
+
+@pytest.mark.parametrize(("verb", "name"), [("prompt", "candidates"), ("record", "program"), ("eval", "agent")])
+def test_a_flag_that_may_be_repeated_replaces_what_a_file_says(verb: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(f"{name}: [old, older]\n")
+    arguments = ["--config", str(tmp_path / "a.yaml"), f"--{name}", "new"]
+    config = _read_config(import_module(f"polar_env.cli.{verb}").CONFIG, verb, arguments, lambda _, given: given)
+    assert getattr(config, name) == ("new",)
+
+
+def test_tasks_are_split_at_their_own_commas() -> None:
+    nested = "rg:chain_sum {size: 200, options: {max_terms: 2}}"
+    assert _split(f"skills, {nested},words,") == ["skills", nested, "words"]
 
 
 def test_a_preset_in_a_file_that_does_not_exist() -> None:
@@ -87,7 +125,12 @@ def test_completion_for_zsh(capsys: pytest.CaptureFixture[str]) -> None:
     assert "layer-cost" in script
 
 
-def test_presets_go_by_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+def test_presets_go_by_their_names(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "skills").mkdir()  # a folder of that name does not hide the preset
+    assert main(["train", "--config", "skills", "--dry-run"]) == 0
     assert main(["train", "--config", "peers/polar", "--dry-run"]) == 0
     assert "learner: polar" in capsys.readouterr().out
     assert main(["train", "--config", "peers/polr", "--dry-run"]) == 2

@@ -18,6 +18,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 from polar_env.cli import _read_config, main
 from polar_env.cli import train as train_verb
 from polar_env.errors import ConfigError
+from polar_env.tables import read_json
 from polar_env.tracking import experiment_of, tracker, tracking
 from tests.recording import part_of_shipped
 from tests.wandb_files import OfflineRun, read_offline_run
@@ -191,6 +192,7 @@ def test_an_evaluation_on_record_names_its_agent_and_world(tmp_path: Path) -> No
     command = ["eval", "--world", str(tmp_path / "world"), "--out", str(out), "--agent", str(out / "agents" / "value")]
     assert main(command) == 0
     (judged,) = [run for run in runs_of(out) if run.run.job_type == "eval-recorded"]
+    assert read_json(out / "recorded.json")["methods"]["value"]["pass_at_1"] == judged.summary["eval/value/pass_at_1"]
     assert 0 < judged.summary["eval/value/pass_at_1"] < 1
     world, agent = judged.config["inputs"]
     assert (world["name"], world["type"]) == ("world", "recorded-world")
@@ -211,7 +213,7 @@ def test_results_that_cannot_be_logged_are_a_warning(
     monkeypatch.setattr("polar_env.tracking.WandbTracker.output", fail)
     assert main(["train", "--world", str(tmp_path / "world"), "--out", str(tmp_path / "out")]) == 0
     told = capsys.readouterr().err
-    assert "warning: the results lie on disk, but not all were logged: the disk of wandb is full" in told
+    assert "warning: not all is logged: the disk of wandb is full" in told
     assert "wandb sync" in told
 
 

@@ -20,7 +20,7 @@ from polar_env.worlds import LiveWorld
 from tests.conftest import character_tokenizer, tiny_llama
 from tests.worlds import world_of
 from train.collect import LocalEngine, search_traces
-from train.matrix import MatrixConfig, race
+from train.matrix import MatrixConfig, count_verdicts, race
 
 CONFIG = MctsConfig(simulations=6)
 
@@ -154,6 +154,26 @@ def test_race_leaves_a_whole_matrix_of_right_verdicts(
     rows = len(list(traces.verdict_rows()))
     assert race(world, questions, traces, config) == survivors
     assert len(list(traces.verdict_rows())) == rows  # run again, nothing is executed twice
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        MatrixConfig(candidates=12, survivors=3, first_questions=4),
+        MatrixConfig(candidates=500, survivors=3, first_questions=2),
+        MatrixConfig(survivors=2, first_questions=50),
+        MatrixConfig(survivors=4, first_questions=4, combine=4, grow=1),
+    ],
+)
+def test_verdicts_of_a_race_are_counted_before_it(
+    tmp_path: Path, world: LiveWorld, questions: list[Question], config: MatrixConfig
+) -> None:
+    traces = TraceSet.create(tmp_path, world, {})
+    race(world, questions, traces, config, held_out=questions[:2])
+    edits = len(list(single_edits(world.identity)))
+    asked = len(traces.table())
+    assert asked <= count_verdicts(config, len(questions), 2, edits) <= 1.3 * asked
+    assert count_verdicts(config, 0, 2, edits) == 0
 
 
 def test_survivors_are_combined(tmp_path: Path, world: LiveWorld, questions: list[Question]) -> None:
