@@ -100,10 +100,10 @@ def lens_html(lens: Lens) -> str:
             for token, p in zip(tokens, probabilities, strict=True)
         )
         rows.append(f'<tr><th scope="row">{layer}</th>{cells}</tr>')
+    caption = "Likeliest first tokens of the answer, had the LLM stopped after each layer; darker is likelier"
     return (
-        '<div class="wide"><table class="lens"><caption class="quiet">Likeliest next tokens, had the LLM stopped after '
-        f"each layer; darker is likelier</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
-        "</table></div>"
+        f'<div class="wide"><table class="lens"><caption class="quiet">{caption}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 

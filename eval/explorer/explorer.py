@@ -11,6 +11,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 from agents.base import Agent
@@ -42,6 +43,7 @@ class Run:
         answer: the whole answer; None while it is written.
         seconds: time of the LLM, from the first layer to the last token; 0 while it runs.
         right: whether the answer is right; None where nobody said what is.
+        tokens: the tokens of a written answer.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Run:
     answer: Answer | None = None
     seconds: float = 0.0
     right: bool | None = None
+    tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -180,16 +183,26 @@ class Explorer:
             with self._lock:
                 written = self.world.generate([ask], program, decoding, lambda _, piece: send(piece))[0]
             seconds = written.prefill_seconds + written.decode_seconds
-            return _answered(run, of_generation(written), seconds, gold)
+            return replace(_answered(run, of_generation(written), seconds, gold), tokens=tuple(written.tokens))
 
         for piece in _streamed(write):
             run = piece if isinstance(piece, Run) else replace(run, text=run.text + piece)
             yield run
 
-    def lens(self, ask: Ask, program: Program, top: int = 5) -> Lens:
-        """The likeliest next tokens after each layer; see `logit_lens`."""
+    def lens(self, ask: Ask, program: Program, tokens: Sequence[int] = (), top: int = 5) -> Lens:
+        """The likeliest first tokens of an answer after each layer; see `logit_lens`.
+
+        Args:
+            ask: the ask.
+            program: the program.
+            tokens: the answer that it wrote; blanks that begin it are taken as written, since they say nothing.
+            top: tokens shown of each position.
+        """
+        decode = self.world.llm.tokenizer.decode
+        blanks = tuple(takewhile(lambda token: not str(decode([token])).strip(), tokens))
+        blanks = () if blanks == tuple(tokens) else blanks  # nothing else was written
         with self._lock:
-            return logit_lens(self.world.asks.runner, ask, self.world.prompts[ask.task], program, top)
+            return logit_lens(self.world.asks.runner, ask, self.world.prompts[ask.task], program, top, blanks)
 
     def search(self, question: Question, stop: threading.Event, programs: int = 150) -> Iterator[SearchState]:
         """Search right programs; those found are listed with the shortest first.

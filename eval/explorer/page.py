@@ -139,7 +139,7 @@ class _AskTab:
             link = link_to(self.model, ask.text, used, ask.choices)
             for run in self.explorer.run(ask, used, self.explorer.question(ask, gold)):
                 yield answers_html([run], self.depth), gr.skip(), link, gr.skip()
-            yield gr.skip(), gr.skip(), gr.skip(), lens_html(self.explorer.lens(ask, used))
+            yield gr.skip(), gr.skip(), gr.skip(), lens_html(self.explorer.lens(ask, used, run.tokens))
 
     def toggle(self, program: str, event: gr.EventData) -> str:
         """The program with the layer that was clicked switched on."""

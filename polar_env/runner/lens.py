@@ -6,6 +6,7 @@ Letters: ``K`` positions of a program, ``N`` tokens shown of each.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from polar_env.program import Program
 from polar_env.questions import Ask, Prompt
+from polar_env.runner.encoding import Text
 from polar_env.runner.prefixes import prefix_of
 from polar_env.runtime import torch_threads
 
@@ -39,7 +41,9 @@ class Lens:
     probabilities: NDArray[np.float32]
 
 
-def logit_lens(runner: AskRunner, ask: Ask, prompt: Prompt, program: Program, top: int = 5) -> Lens:
+def logit_lens(
+    runner: AskRunner, ask: Ask, prompt: Prompt, program: Program, top: int = 5, written: Sequence[int] = ()
+) -> Lens:
     """Execute a program on an ask and read out after each of its positions: last norm and head, on the last token.
 
     Args:
@@ -48,6 +52,7 @@ def logit_lens(runner: AskRunner, ask: Ask, prompt: Prompt, program: Program, to
         prompt: its prompt.
         program: the program.
         top: tokens shown of each position, ``N``.
+        written: tokens of the answer that stand behind the ask already.
 
     Raises:
         ProgramError: if the program does not fit the model.
@@ -55,7 +60,8 @@ def logit_lens(runner: AskRunner, ask: Ask, prompt: Prompt, program: Program, to
     """
     started = time.perf_counter()
     layers = program.check(runner.llm.depth).layers
-    text = runner.encode_ask(ask, prompt).text
+    asked = runner.encode_ask(ask, prompt).text
+    text = Text(torch.tensor([list(written)]), asked, role="answer") if written else asked
     prefixes = [prefix_of(layers[:end]) for end in range(1, len(layers) + 1)]
     execution = runner.execute([(text, prefix) for prefix in prefixes])
     last = torch.stack([execution.hidden[text.id, prefix][0, -1] for prefix in prefixes])  # [K, H]

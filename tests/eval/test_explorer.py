@@ -6,6 +6,7 @@ from threading import Event
 
 import numpy as np
 import pytest
+import torch
 
 from agents.explaining import Explains, Option, Step
 from agents.fixed import StaticAgent
@@ -49,6 +50,19 @@ def test_the_lens_ends_with_what_the_program_says(world: LiveWorld, tiny_llm: Fr
             written = world.runner.generate([(ask, prompt, end)], Decoding(1))[0]
             assert tokens[0] == tiny_llm.tokenizer.decode([written.tokens[0]])
             assert probabilities[0] == pytest.approx(np.exp(written.log_probs[0]), rel=1e-4)
+
+
+def test_the_lens_passes_over_blanks(explorer: Explorer, world: LiveWorld, tiny_llm: FrozenLLM) -> None:
+    ask, prompt = Ask("Say a"), world.prompts[""]
+    (blank,) = tiny_llm.tokenizer(" ", add_special_tokens=False).input_ids
+    letter = tiny_llm.tokenizer("a", add_special_tokens=False).input_ids[0]
+    passed = explorer.lens(ask, SHORT, (blank, blank, letter))
+    expected = logit_lens(world.asks.runner, ask, prompt, SHORT, 5, (blank, blank))
+    assert passed.tokens == expected.tokens
+    ids = torch.tensor([[*world.asks.runner.encode_ask(ask, prompt).tokens.tolist(), blank, blank]])
+    likeliest = tiny_llm.logits(ids, SHORT)[0, -1].softmax(-1).max()
+    assert passed.probabilities[-1, 0] == pytest.approx(float(likeliest), rel=1e-4)
+    assert explorer.lens(ask, SHORT, (blank,)).tokens == explorer.lens(ask, SHORT).tokens
 
 
 def test_answers_are_those_of_the_world(explorer: Explorer, world: LiveWorld) -> None:
