@@ -16,7 +16,6 @@ __all__ = ["Work", "estimate"]
 
 _QUESTIONS, _PROGRAMS = 8, 32
 """On so many questions speed is measured, and verdicts under so many programs of each."""
-_GIB = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,14 @@ def estimate(work: Work) -> str:
     """
     if work.world is None or not work.questions:
         return f"about {_duration(work.seconds)} without an LLM, {work.gib:.1f} GiB of memory"
+    from polar_env.runner.profile import memory_with
+
     program, verdict, answer = _seconds_each(work.world, work.questions)
     seconds = work.seconds + program * work.programs + verdict * work.verdicts + answer * work.answers
     counts = {"verdicts": round(work.verdicts), "answers": round(work.answers)}
     words = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    return f"about {_duration(seconds)} for {words}; memory at most {_bound(work.world):.1f} GiB (--memory-gib)"
+    gib = memory_with(work.world.llm, work.world.runner.memory_bytes) / (1 << 30)
+    return f"about {_duration(seconds)} for {words}; memory at most {gib:.1f} GiB (--memory-gib)"
 
 
 def _seconds_each(world: LiveWorld, questions: Sequence[Question]) -> tuple[float, float, float]:
@@ -82,14 +84,6 @@ def _seconds_each(world: LiveWorld, questions: Sequence[Question]) -> tuple[floa
     written = time.perf_counter()
     verdict = (judged - started) / (len(rest) * len(programs))
     return max(0.0, (started - began) / len(programs) - verdict), verdict, (written - judged) / len(rest)
-
-
-def _bound(world: LiveWorld) -> float:
-    """GiB that this process takes now, and what the runner may keep."""
-    import psutil
-
-    taken: int = psutil.Process().memory_info().rss
-    return (taken + world.runner.memory_bytes) / _GIB
 
 
 def _duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ import torch
 from polar_env.errors import MemoryBoundError
 from polar_env.llm.frozen import FrozenLLM
 
-__all__ = ["DeviceProfile", "memory_beside"]
+__all__ = ["DeviceProfile", "memory_beside", "memory_with"]
 
 _HOST_BYTES = 4 << 30
 """On a CPU, memory is shared with everything else that runs: no more than this is taken unless the user says so."""
@@ -81,8 +81,7 @@ def memory_beside(llm: FrozenLLM, profile: DeviceProfile, memory_gib: float = 0.
     Raises:
         MemoryBoundError: if nothing is left; says how much is needed.
     """
-    weights = sum(int(parameter.nbytes) for parameter in llm.model.parameters())
-    libraries = _LIBRARIES_BYTES if llm.device.type == "cpu" else 0
+    weights, libraries = _weights_and_libraries(llm)
     bound = int(memory_gib * (1 << 30)) or max(profile.memory_bytes, libraries + 2 * weights)
     if bound <= libraries + weights:
         raise MemoryBoundError(
@@ -91,3 +90,14 @@ def memory_beside(llm: FrozenLLM, profile: DeviceProfile, memory_gib: float = 0.
             f"{2 * (libraries + weights) / (1 << 30):.1f} or more."
         )
     return bound - libraries - weights
+
+
+def memory_with(llm: FrozenLLM, kept: int) -> int:
+    """Bytes in all where so many are kept beside the model's weights and the libraries; see `memory_beside`."""
+    return kept + sum(_weights_and_libraries(llm))
+
+
+def _weights_and_libraries(llm: FrozenLLM) -> tuple[int, int]:
+    """Bytes of both, where the model lies."""
+    weights = sum(int(parameter.nbytes) for parameter in llm.model.parameters())
+    return weights, _LIBRARIES_BYTES if llm.device.type == "cpu" else 0
