@@ -44,7 +44,7 @@ def generate(model, tokenizer=None, questions=(), task="", max_new_tokens=32, **
         raise ValueError('give tokenizer=... and questions=[...], a list of texts; the agent makes the prompt itself.')
     given = [name for name, value in others.items() if value is not None and value is not False]
     if given:
-        raise ValueError(f'the agent answers greedily and makes the prompt itself; leave {", ".join(given)} away.')
+        raise ValueError(f'the agent answers greedily and makes the prompt itself; leave out {", ".join(given)}.')
     world, agent = _open(model, tokenizer)
     asks = [Ask.typed(text, task) for text in questions]
     programs = [decision.program for decision in agent.decide(asks)]

@@ -196,7 +196,7 @@ def load_agent(name: str, world: World, seed: int = 0) -> Agent | Responder:
     if not price:
         return agent
     if not isinstance(agent, Priced):
-        raise ConfigError(f"the agent in {folder} has no price of layers to set; leave '@{price}' away.")
+        raise ConfigError(f"the agent in {folder} has no price of layers to set; leave out '@{price}'.")
     return agent.at_price(float(price))
 
 
@@ -236,10 +236,11 @@ def _require_same_world(card: AgentCard, folder: Path, world: World) -> None:
         raise FingerprintError(
             f"the agent in {folder} was made for '{card.model}' in {card.dtype} ({card.fingerprint}); this is another "
             f"LLM or type ({world.fingerprint}). Pass that model with --model and that type with --dtype, or train an "
-            "agent for this one."
+            "agent for this one. A named model may come from two sources with other weights: `polar assets list` says "
+            "from which; delete its folder in the cache, and pull it again."
         )
     if card.prompts != world.prompts:
         raise FingerprintError(
             f"the agent in {folder} was made under prompt '{card.prompts.name}' with other examples than this one "
-            f"('{world.prompts.name}'); leave --prompt away to use the agent's own."
+            f"('{world.prompts.name}'); leave out --prompt to use the agent's own."
         )

@@ -28,7 +28,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeE
 from polar_env.errors import AssetError, UnknownNameError
 from polar_env.tables import sha256_of, write_whole
 
-__all__ = ["ASSETS", "Asset", "asset_path", "cache_folder", "is_pulled", "pull", "wheel_member"]
+__all__ = ["ASSETS", "Asset", "asset_path", "cache_folder", "is_pulled", "pull", "source_of", "wheel_member"]
 
 _MANIFEST = "polar-asset.json"
 
@@ -99,6 +99,12 @@ def is_pulled(name: str) -> bool:
     return (cache_folder() / find_asset(name).name / _MANIFEST).is_file()
 
 
+def source_of(name: str) -> str:
+    """Where the asset in the cache came from; empty where it is not pulled."""
+    manifest = cache_folder() / find_asset(name).name / _MANIFEST
+    return str(json.loads(manifest.read_text(encoding="utf-8"))["source"]) if manifest.is_file() else ""
+
+
 def asset_path(name: str) -> Path:
     """The folder of an asset, pulled first if need be."""
     return cache_folder() / name if is_pulled(name) else pull(name)
@@ -138,6 +144,12 @@ def pull(name: str) -> Path:
             except OSError:
                 if not is_pulled(name):  # else another process was first, and its copy is as good
                     raise
+            if failures:
+                Console(stderr=True).print(
+                    f"{name} comes from the {source}, since {'; '.join(failures)}. Agents and recorded worlds that "
+                    "ship were made with other weights, and are refused with these.",
+                    markup=False,
+                )
             return target
     tried = "\n  ".join([f"cache: nothing at {target}", *failures])
     raise AssetError(

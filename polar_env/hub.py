@@ -190,7 +190,7 @@ def _refusal(error: Exception, repo: str, revision: str) -> str:
     if isinstance(error, errors.GatedRepoError):
         return f"{repo} is gated; ask its owner for access on its page, then run the command again."
     if isinstance(error, errors.RevisionNotFoundError):
-        return f"{repo} has no revision '{revision}'; leave --revision away for the main branch."
+        return f"{repo} has no revision '{revision}'; leave out --revision for the main branch."
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.RepositoryNotFoundError):
         seen = "your token may not see it" if get_token() else f"private: then {_LOG_IN}"

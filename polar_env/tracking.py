@@ -89,13 +89,14 @@ class WandbTracker(Tracker):
         if mode not in _MODES:
             raise ConfigError(f"WANDB_MODE is '{mode}'; it must be one of {', '.join(_MODES)}.")
         self._offline, group = mode == "offline", experiment_of(folder)
+        name = f"{folder.resolve().name} {job} {part}".strip()
         run_id = given("WANDB_RUN_ID", None if swept else "-".join(filter(None, [_name_of(folder), job, part])))
         folder.mkdir(parents=True, exist_ok=True)
         settings = wandb.Settings(mode=mode, silent=True, console="off", init_timeout=_SECONDS_TO_CONNECT)
         try:
             self.run = wandb.init(
                 project=given("WANDB_PROJECT", "polar-env"), group=given("WANDB_RUN_GROUP", group),
-                job_type=given("WANDB_JOB_TYPE", job), name=given("WANDB_NAME", f"{folder.resolve().name} {job}"),
+                job_type=given("WANDB_JOB_TYPE", job), name=given("WANDB_NAME", name),
                 id=run_id, resume=None if self._offline else "allow", dir=given("WANDB_DIR", str(folder)),
                 config=config, settings=settings,
             )  # fmt: skip
@@ -279,10 +280,10 @@ def _experiment(path: Path) -> str:
     Raises:
         ConfigError: if it holds none.
     """
-    name = read_json(path).get("experiment")
-    if not isinstance(name, str):
-        raise ConfigError(f"{path} names no experiment; delete it, and a new one is made.")
-    return name
+    try:
+        return str(read_json(path)["experiment"])
+    except (ConfigError, KeyError) as error:
+        raise ConfigError(f"{path} names no experiment; delete that file, and a new one is made.") from error
 
 
 def _name_of(path: Path) -> str:

@@ -296,7 +296,7 @@ def test_custom_generate_writes_the_tokens_of_the_agents_program(
         assert tuple(row.tolist()[: len(written.tokens)]) == written.tokens
     with pytest.raises(ValueError, match="give tokenizer"):
         generate(questions=texts[0])
-    with pytest.raises(ValueError, match="leave do_sample away"):
+    with pytest.raises(ValueError, match="leave out do_sample"):
         generate(questions=texts, tokenizer=tokenizer, do_sample=True)
 
 
@@ -306,11 +306,17 @@ COUNTED = ("quickstart", "search", "prompt", "record", "train", "eval")
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_dry_run_prints_a_configuration_that_config_reads(
-    verb: str, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    verb: str,
+    run: tuple[Path, dict[str, object]],
+    tiny_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    flag = "--prompt-candidates" if verb == "quickstart" else "--prompt"
-    small = ["--model", str(tiny_folder), "--questions", SMALL["questions"][0], flag, "qa-0"] if verb in COUNTED else []
+    prompt = {"quickstart": ["--prompt-candidates", "qa-0"], "train": ["--traces", str(run[0] / "traces")]}
+    small = ["--model", str(tiny_folder), "--questions", SMALL["questions"][0], *prompt.get(verb, ["--prompt", "qa-0"])]
+    small = small if verb in COUNTED else []
     assert main([verb, *small, "--dry-run"]) == 0
     printed = capsys.readouterr()
     (tmp_path / "all.yaml").write_text(printed.out)
@@ -320,11 +326,26 @@ def test_a_dry_run_prints_a_configuration_that_config_reads(
     assert bool(re.search(r"^about \d.* for .*; memory at most \d", printed.err, re.MULTILINE)) == (verb in COUNTED)
 
 
-def test_a_dry_run_refuses_what_the_command_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["record", "run", "--out", str(tmp_path), "--dry-run"]) == 2
-    assert "there is nothing to record" in capsys.readouterr().err
-    assert main(["train", "--world", "skills-v0", "--out", str(tmp_path), "--dry-run"]) == 2
-    assert "Did you mean 'skills-" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("record run", "there is nothing to record"),
+        ("train --world skills-v0", "Did you mean 'skills-"),
+        ("train --prompt qa-0", "the prompt of a training is that of its traces"),
+        ("train", "polar search"),
+        ("eval --world skills-v0", "Did you mean 'skills-"),
+        ("eval --world skills-smollm2-135m-v0 --variations", "a recorded world has its own questions"),
+        ("search --matrix --trees", "--matrix races without trees"),
+        ("search --engine nope", "unknown engine 'nope'"),
+        ("quickstart --learner nope", "unknown learner 'nope'"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_command_refuses(
+    arguments: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for more in ([], ["--dry-run"]):
+        assert main([*arguments.split(), "--out", str(tmp_path), *more]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_quiet_leaves_results_and_errors(tiny_folder: Path, tmp_path: Path) -> None:

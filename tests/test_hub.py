@@ -140,7 +140,7 @@ def test_what_was_cut_or_changed_is_named_and_not_kept(
         ("agents pull", "something is missing"),
         ("agents pull anna/nothing", "there is no repository anna/nothing, or your token may not see it"),
         ("agents pull anna/other", "anna/other is not what was asked for (agent.json is missing; it has notes.txt)"),
-        ("agents pull anna/other --revision v9", "anna/other has no revision 'v9'; leave --revision away"),
+        ("agents pull anna/other --revision v9", "anna/other has no revision 'v9'; leave out --revision"),
         ("agents pull anna/other --out full", "full is not empty; give a new folder"),
         ("record push skills-v0 anna/world", "Did you mean 'skills-"),
         ("record pull anna/nothing", "there is no repository anna/nothing"),

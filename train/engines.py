@@ -231,7 +231,7 @@ class RayEngine:
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
             raise ClusterError(
                 f"no Ray cluster at '{address or 'this machine'}': {error}. Start one with `ray start --head` and give "
-                "its address (a cluster with a token needs RAY_AUTH_MODE=token here, too), or leave --ray-address away "
+                "its address (a cluster with a token needs RAY_AUTH_MODE=token here, too), or leave out --ray-address "
                 "to use this machine alone."
             ) from error
 

@@ -61,7 +61,7 @@ def check_search(config: SearchConfig) -> None:
     if config.matrix and config.trees:
         raise ConfigError("--matrix races without trees and --trees searches without the race; give one or neither.")
     if config.matrix and config.chance:
-        raise ConfigError("--chance compares trees with luck, and --matrix grows none; leave one of them away.")
+        raise ConfigError("--chance compares trees with luck, and --matrix grows none; leave out one of them.")
 
 
 def search_programs(

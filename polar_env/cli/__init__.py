@@ -177,7 +177,7 @@ def _read_yaml(path: str) -> dict[str, Any]:
     try:
         text = (file if file.suffix or file.is_file() else preset).read_text(encoding="utf-8")
         values = yaml.safe_load(text) or {}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no mapping; write 'key: value' lines.")
@@ -185,10 +185,13 @@ def _read_yaml(path: str) -> dict[str, Any]:
 
 
 def _as_fields(values: dict[Any, Any]) -> dict[str, Any]:
-    """The keys as fields are called; a file may write them as flags are, ``layer-cost``, and ``json``."""
-    return {
-        "json_output" if key == "json" else str(key).replace("-", "_"): (
-            _as_fields(value) if isinstance(value, dict) else value
-        )
-        for key, value in values.items()
-    }
+    """The keys as fields are called; a file may write them as flags: ``layer-cost``, ``mcts.simulations``, ``json``."""
+    from polar_env.config import merged
+
+    fields: dict[str, Any] = {}
+    for key, value in values.items():
+        field: Any = _as_fields(value) if isinstance(value, dict) else value
+        for name in reversed(("json_output" if key == "json" else str(key).replace("-", "_")).split(".")):
+            field = {name: field}
+        fields = merged(fields, field)
+    return fields

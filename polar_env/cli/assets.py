@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from polar_env.assets import ASSETS, asset_path, cache_folder, is_pulled, pull
+from polar_env.assets import ASSETS, asset_path, cache_folder, is_pulled, pull, source_of
 from polar_env.config import Config
 from polar_env.errors import ConfigError
 
@@ -32,12 +32,13 @@ def run(config: AssetsConfig) -> dict[str, Any]:
     """List, pull or locate assets."""
     if config.action == "list":
         result = {
-            name: {"pulled": is_pulled(name), "licence": a.licence, "hub": a.hub_id} for name, a in ASSETS.items()
+            name: {"pulled": is_pulled(name), "source": source_of(name), "licence": a.licence, "hub": a.hub_id}
+            for name, a in ASSETS.items()
         }
         if not config.json_output:
             for name, entry in result.items():
-                state = "in the cache" if entry["pulled"] else "not pulled"
-                print(f"{name:<16} {state:<14} {entry['licence']:<12} {entry['hub']}")
+                state = f"in the cache, from {entry['source']}" if entry["pulled"] else "not pulled"
+                print(f"{name:<16} {state:<34} {entry['licence']:<12} {entry['hub']}")
             print(f"cache: {cache_folder()}")
         return result
     if not config.name:

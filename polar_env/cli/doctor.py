@@ -93,7 +93,7 @@ def _has(result: dict[str, Any]) -> dict[str, list[str]]:
         name if there else f"{name}: not pulled; polar assets pull {name}" for name, there in cache["assets"].items()
     ]
     rows["cache"] = [f"{cache['folder']}, {cache['free_gib']} GiB free", *pulled]
-    answer = "answers" if hub["answers"] else f"does not answer ({hub['why']}); named models come from packages and need no hub"
+    answer = "answers" if hub["answers"] else f"does not answer ({hub['why']}); named models need no hub"
     rows["hub"] = [f"{hub['address']} {answer}"]
     key = "a key is there" if wandb["key"] else "no key; `wandb login` stores one, offline needs none"
     rows["wandb"] = [f"{wandb['mode']}, {key}"]

@@ -62,7 +62,7 @@ def estimate(work: Work) -> str:
     program, verdict, answer = _seconds_each(work.world, work.questions)
     seconds = work.seconds + program * work.programs + verdict * work.verdicts + answer * work.answers
     counts = {"verdicts": round(work.verdicts), "answers": round(work.answers)}
-    words = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    words = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "nothing"
     gib = memory_with(work.world.llm, work.world.runner.memory_bytes) / (1 << 30)
     return f"about {_duration(seconds)} for {words}; memory at most {gib:.1f} GiB (--memory-gib)"
 

@@ -17,9 +17,10 @@ from polar_env.cli.estimate import Work
 from polar_env.cli.flags import PROMPT_FILE, TrackingConfig, with_model
 from polar_env.cli.opening import open_prompts, open_questions, open_world
 from polar_env.cli.tracked import log_evaluation, log_inputs, log_methods, tracked
+from polar_env.config import merged
 from polar_env.errors import ConfigError
 from polar_env.questions import Prompts, Question, Split, mixed_order, read_prompts
-from polar_env.tables import write_whole
+from polar_env.tables import read_json, write_whole
 
 if TYPE_CHECKING:
     from polar_env.worlds import LiveWorld
@@ -35,7 +36,8 @@ class EvalConfig(TrackingConfig, EvaluationConfig):
     best-of:RUNS, ensemble:PROGRAM|PROGRAM, early-exit:CONFIDENCE; by default the run at OUT, if there is one. The
     identity, random programs and the identity sampled are always measured."""
     world: str = ""
-    """A recorded world to evaluate in, by its verdicts on --split: seconds, and no LLM; OUT/recorded.json."""
+    """A recorded world to evaluate in, by its verdicts on --split: seconds, and no LLM. OUT/recorded.json keeps the
+    scores by world, split and method."""
     tasks: str = ""
     """Built-in mixtures or task files, with commas between them, e.g. skills,choices,words; as --questions."""
     variations: bool = False
@@ -62,6 +64,7 @@ _VARIATIONS, _PROGRAMS_VARIED = 6, 2
 def work(config: EvalConfig) -> Work:
     """Answers of all methods, verdicts of the oracle's trees; on a recorded world seconds."""
     if config.world:
+        _check_recorded(config)
         return Work(seconds=10, gib=1)
     from eval.protocol import count_runs
 
@@ -146,27 +149,35 @@ def _on_record(config: EvalConfig) -> dict[str, Any]:
     from polar_env.worlds import world_folder
     from train.static import static_of_world
 
-    if config.questions or config.tasks or config.variations:
-        raise ConfigError(
-            "a recorded world has its own questions and no other conditions; leave --questions, --tasks and "
-            "--variations away, or evaluate live, without --world."
-        )
+    _check_recorded(config)
     recorded = open_recorded(config.world)
-    static = static_of_world(recorded)
-    names = _names(config)
-    part = hashlib.sha256(f"{recorded.card.name} {config.split} {names}".encode()).hexdigest()[:6]
+    static, names = static_of_world(recorded), _names(config)
+    scores = score_agents(recorded, names, static.program, static.by_task, config.split, config.seed)
+    summary = {name: score.as_json() for name, score in scores.items()}
+    path, key = config.out / "recorded.json", f"{recorded.card.name} {config.split}"
+    kept = read_json(path) if path.is_file() else {}
+    write_whole(path, json.dumps(merged(kept, {key: summary}), indent=1).encode())
+    part = hashlib.sha256(f"{key} {names}".encode()).hexdigest()[:6]
     with tracked(config, "eval-recorded", part):
         log_inputs("recorded-world", world_folder(config.world))
         log_inputs("agent", *read_cards(names))
-        scores = score_agents(recorded, names, static.program, static.by_task, config.split, config.seed)
-        summary = {name: score.as_json() for name, score in scores.items()}
-        values = {"world": recorded.card.name, "split": config.split, "methods": summary}
-        write_whole(config.out / "recorded.json", json.dumps(values, indent=1).encode())
         log_methods(summary)
     if not config.json_output:
         print(f"{recorded.card.name}, {len(recorded.rows(config.split))} {config.split} questions\n")
         print(reference_table(scores).markdown())
     return summary
+
+
+def _check_recorded(config: EvalConfig) -> None:
+    """Refuse what a recorded world does not have, or a world that is not there."""
+    from polar_env.worlds import world_folder
+
+    if config.questions or config.tasks or config.variations:
+        raise ConfigError(
+            "a recorded world has its own questions and no other conditions; leave out --questions, --tasks and "
+            "--variations, or evaluate live, without --world."
+        )
+    world_folder(config.world)
 
 
 def _recorded(config: EvalConfig) -> Prompts | None:

@@ -54,7 +54,7 @@ def run(config: ExportConfig) -> dict[str, Any]:
         return _export_agent(config)
     is_file = config.out.suffix == ".gguf"
     if config.quantise and not is_file:
-        raise ConfigError("--quantise is for GGUF; give OUT.gguf, or leave it away.")
+        raise ConfigError("--quantise is for GGUF; give OUT.gguf, or leave it out.")
     from polar_env.llm import export_gguf, export_program
 
     llm = open_llm(config.model_name, config.dtype_name, config.device)
@@ -94,7 +94,7 @@ def _export_agent(config: ExportConfig) -> dict[str, Any]:
     if given or config.out.suffix == ".gguf":
         raise ConfigError(
             "an agent is exported as a folder and without its LLM; "
-            f"leave {' and '.join(given) or config.out.suffix} away, or give a program."
+            f"leave out {' and '.join(given) or config.out.suffix}, or give a program."
         )
     folder, price = find_saved(config.agent)
     write_custom_generate(folder, config.out, price)

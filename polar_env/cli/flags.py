@@ -65,8 +65,9 @@ class QuestionsConfig(ModelConfig):
     skip_bad: bool = False
     """Leave out broken lines of JSON files, and say how many."""
     memory_gib: Annotated[float, Field(ge=0)] = 0.0
-    """Bound of memory in GiB: libraries, weights, states in flight, and what is kept of them for later; 0 is 4 GiB, or
-    the libraries and twice the weights where that is more."""
+    """Bound of memory in GiB: libraries, weights, states in flight, and what is kept of them for later; 0 is, on a CPU,
+    the smaller of 4 GiB and half of the memory, on an accelerator 70 % of its memory, or the libraries and twice the
+    weights where that is more."""
     threads: Annotated[int, Field(ge=0)] = 0
     """Threads that the LLM runs on; 0 measures which number is fastest."""
     verdicts: str = ""

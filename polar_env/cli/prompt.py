@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
+from pydantic import Field
 
 from polar_env.cli.bars import console
 from polar_env.cli.estimate import Work
 from polar_env.cli.flags import PROMPT_FILE, QuestionsConfig
-from polar_env.cli.opening import example_pool, open_llm, open_pool, open_prompts, open_questions, open_world
+from polar_env.cli.opening import example_pool, open_llm, open_pool, open_questions, open_world
 from polar_env.questions import make_prompts, write_prompts
 
 if TYPE_CHECKING:
@@ -27,8 +29,8 @@ class PromptConfig(QuestionsConfig):
     """Prompts to compare, repeatable; by default all styles with 0 and 6 examples."""
     per_task: bool = False
     """Choose for each task by itself, with worked examples of that task."""
-    limit: int = 300
-    """Train questions to measure each prompt on, tasks taking turns; with --per-task, of each task."""
+    limit: Annotated[int, Field(ge=0)] = 300
+    """Train questions to measure each prompt on, tasks taking turns; with --per-task, of each task; 0 uses all."""
 
 
 CONFIG = PromptConfig
@@ -38,10 +40,16 @@ DEFAULT_CANDIDATES = ("qa-0", "qa-6", "bare-0", "bare-6", "chat-0", "chat-6", "r
 
 def work(config: PromptConfig) -> Work:
     """The identity under each prompt; prompts share nothing, so a verdict takes as long as an answer."""
-    questions = open_pool(config).split("train")
+    questions, names = open_pool(config).split("train"), config.candidates or DEFAULT_CANDIDATES
     tasks = len({question.task for question in questions}) if config.per_task else 1
-    answers = min(config.limit * tasks, len(questions)) * len(config.candidates or DEFAULT_CANDIDATES)
-    return Work(answers=answers, world=open_world(config, open_prompts(config)), questions=questions)
+    asked = min(config.limit * tasks or len(questions), len(questions))
+    world = open_world(config, make_prompts(plain_candidate(names), example_pool(config)))
+    return Work(answers=asked * len(names), world=world, questions=questions)
+
+
+def plain_candidate(names: Sequence[str]) -> str:
+    """The first prompt that an LLM without a chat template takes, too."""
+    return next((name for name in names if name.startswith(("qa", "bare"))), names[0])
 
 
 def run(config: PromptConfig) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from polar_env.cli import train as train_verb
 from polar_env.cli.bars import console
 from polar_env.cli.estimate import Work
 from polar_env.cli.flags import PROMPT_FILE, QuestionsConfig, TrackingConfig
-from polar_env.cli.opening import open_questions, open_world
+from polar_env.cli.opening import open_prompts, open_questions, open_world
 from polar_env.config import merged
 from polar_env.envs.config import EnvConfig
 from polar_env.errors import ConfigError, UnknownNameError
@@ -100,22 +100,30 @@ EXAMPLES = ("polar quickstart", "polar quickstart --learner value --out runs/val
 
 def work(config: QuickstartConfig) -> Work:
     """That of all steps; agents that do not exist yet count as one, or two where PPO goes on from imitation."""
-    recorded = _recorded_world(config)
-    prompt = {} if recorded else {"prompt": config.prompt_candidates[0]}  # the best of them is not known yet
+    _check(config)
+    recorded, chosen = _recorded_world(config), (config.out / PROMPT_FILE).is_file()
+    candidate = prompt_verb.plain_candidate(config.prompt_candidates or prompt_verb.DEFAULT_CANDIDATES)
+    prompt = {} if recorded or chosen else {"prompt": candidate}  # the best of them is not known yet
     evaluation = _evaluation(config, tuple(_shipped(recorded)) if recorded else ())
     evaluated = eval_verb.work(evaluation.model_copy(update=prompt))
-    searched = search_verb.work(_search(config, recorded).model_copy(update=prompt))
-    trained = train_verb.work(_training(config, recorded).model_copy(update=prompt))
+    search, training = _search(config, recorded).model_copy(update=prompt), _training(config, recorded)
+    searched = search_verb.work(search)
+    trained = train_verb.work(training) if recorded else train_verb.work_of_ppo(training, open_prompts(search))
     asked = len(open_questions(config.model_copy(update={"limit": config.test_limit}), "test"))
     total = evaluated + searched + trained + Work(answers=asked if recorded else 2 * asked)
-    return total if recorded else total + prompt_verb.work(_prompting(config).model_copy(update=prompt))
+    return total if recorded or chosen else total + prompt_verb.work(_prompting(config))
+
+
+def _check(config: QuickstartConfig) -> None:
+    """Refuse a learner that does not exist."""
+    if config.learner not in LEARNERS:
+        raise UnknownNameError("learner", config.learner, LEARNERS)
 
 
 def run(config: QuickstartConfig) -> dict[str, Any]:
     """Do everything; ``OUT/summary.json`` holds the numbers."""
     started = time.perf_counter()
-    if config.learner not in LEARNERS:
-        raise UnknownNameError("learner", config.learner, LEARNERS)
+    _check(config)
     if config.model_name in ASSETS:
         console.print(f"\n[bold]model[/bold] {config.model_name}")
         asset_path(config.model_name)

@@ -119,7 +119,7 @@ def work(config: RecordConfig) -> Work | None:
     if config.action != "run":
         return None
     world, questions, programs = _pairs(config)
-    answers = len(questions) * (1 + config.writers)
+    answers = sum(not question.choices for question in questions) * min(1 + config.writers, len(programs))
     verdicts = len(questions) * len(programs)
     return Work(verdicts, len(programs), answers, world=world, questions=questions)
 

@@ -41,16 +41,17 @@ EXAMPLES = (
 def defaults(arguments: list[str], given: dict[str, Any]) -> dict[str, Any]:
     """The preset that the flags or a file name, and the race of --matrix, changed by what the file says beside.
 
-    Where a flag names another preset than the file, what the file took over from its own does not count.
+    A file that a dry run has printed names its preset and repeats what that says; a flag with another preset wins.
     """
     names = [after for flag, after in pairwise(arguments) if flag == "--preset"]
     names += [argument.partition("=")[2] for argument in arguments if argument.startswith("--preset=")]
     of_file = _start(str(given.get("preset", "fast")), given.get("matrix") is True)
-    name, matrix = names[-1] if names else of_file["preset"], of_file["matrix"] or "--matrix" in arguments
+    asked = [argument == "--matrix" for argument in arguments if argument in ("--matrix", "--no-matrix")]
+    name, matrix = names[-1] if names else of_file["preset"], asked[-1] if asked else of_file["matrix"]
     own = {
         key: {each: value for each, value in given[key].items() if of_file[key].get(each) != value}
         for key in ("mcts", "race")
-        if isinstance(given.get(key), dict)
+        if "preset" in given and isinstance(given.get(key), dict)
     }
     return merged(_start(name, matrix), given | own | {"preset": name, "matrix": matrix})
 
@@ -67,6 +68,7 @@ def work(config: SearchVerbConfig) -> Work:
     """The verdicts of trees and race."""
     from train.matrix import count_verdicts
 
+    _checked(config)
     prompts = open_prompts(config)
     questions, held_out = open_questions(config, "train", without=prompts), _held_out(config, prompts)
     trees = 0 if config.matrix else min(config.tree_questions, len(questions))
@@ -80,11 +82,9 @@ def work(config: SearchVerbConfig) -> Work:
 
 def run(config: SearchVerbConfig) -> dict[str, Any]:
     """Search and race; the traces lie in ``OUT/traces``."""
-    from train.searching import check_search, search_programs
+    from train.searching import search_programs
 
-    settings = SearchConfig(**{name: getattr(config, name) for name in SearchConfig.model_fields})
-    check_search(settings)
-    require_engine(config, only_searches=True)
+    settings = _checked(config)
     prompts = open_prompts(config)
     questions = open_questions(config, "train", without=prompts)
     world = open_world(config, prompts)
@@ -100,6 +100,16 @@ def run(config: SearchVerbConfig) -> dict[str, Any]:
         raise KeyboardInterrupt(f"{folder} keeps all finished shards; run the same command to go on.") from None
     console.print(f"{outcome.rows} verdicts in {folder}", markup=False)
     return outcome.as_json()
+
+
+def _checked(config: SearchVerbConfig) -> SearchConfig:
+    """The settings of the search; refuses those that contradict one another, and an engine that is not there."""
+    from train.searching import check_search
+
+    settings = SearchConfig(**{name: getattr(config, name) for name in SearchConfig.model_fields})
+    check_search(settings)
+    require_engine(config, only_searches=True)
+    return settings
 
 
 def _held_out(config: SearchVerbConfig, prompts: Prompts) -> list[Question]:

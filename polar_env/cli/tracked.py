@@ -48,7 +48,7 @@ def _or_warn(log: Callable[P, None]) -> Callable[P, None]:
             log(*args, **kwargs)
         except Exception as error:  # whatever the tracker's library raises
             first = str(error).splitlines()[:1] or [type(error).__name__]
-            console.print(f"warning: not all is logged: {first[0]}. Results on disk are whole.", markup=False)
+            console.print(f"warning: not all is logged: {first[0]}. What lies on disk is not touched.", markup=False)
 
     return logged
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from polar_env.cli.bars import console
 from polar_env.cli.estimate import Work
 from polar_env.cli.flags import TrackingConfig, with_model
-from polar_env.cli.opening import open_pool, open_prompts, open_questions, open_world
+from polar_env.cli.opening import open_pool, open_questions, open_world
 from polar_env.cli.tracked import log_agents, log_inputs, tracked
 from polar_env.envs.config import EnvConfig
 from polar_env.errors import ConfigError, UnknownNameError
 from train.config import ImitationConfig, PPOConfig, PredictorConfig, TrainingConfig, TrialsConfig, ValueConfig
 from train.peers.config import AblrConfig, BlockDropConfig, DrLLMConfig, PolarConfig
+
+if TYPE_CHECKING:
+    from polar_env.questions import Prompts
+    from polar_env.traces import TraceSet
 
 __all__ = ["CONFIG", "EXAMPLES", "TrainConfig", "run"]
 
@@ -79,16 +83,16 @@ def work(config: TrainConfig) -> Work:
             raise UnknownNameError("learner", config.learner, LEARNERS)
         share = len(open_recorded(config.world).rows("train+validation")) / MEASURED_ON
         return Work(seconds=_SECONDS_TO_START + SECONDS[config.learner] * share, gib=1)
-    from polar_env.traces import TraceSet
+    traces = _traces(config)
+    return work_of_ppo(with_model(config, traces.meta["model"], traces.meta["dtype"]), traces.prompts)
 
-    folder, prompts, ppo = config.traces or config.out / "traces", open_prompts(config), config.ppo
-    if folder.exists():  # else a search makes it before
-        traces = TraceSet.open(folder)
-        config, prompts = with_model(config, traces.meta["model"], traces.meta["dtype"]), traces.prompts
-    world, questions = open_world(config, prompts), open_questions(config, "train", without=prompts)
+
+def work_of_ppo(config: TrainConfig, prompts: Prompts) -> Work:
+    """Episodes of PPO, and the measurements of its policies, under prompts."""
+    world, ppo = open_world(config, prompts), config.ppo
     measured = 3 + ppo.total_steps // (ppo.lanes * ppo.steps * ppo.validate_every)
     answers = ppo.total_steps / world.depth + measured * config.validation_limit
-    return Work(answers=answers, world=world, questions=questions)
+    return Work(answers=answers, world=world, questions=open_questions(config, "train", without=prompts))
 
 
 def run(config: TrainConfig) -> dict[str, Any]:
@@ -131,17 +135,12 @@ def _from_world(config: TrainConfig) -> dict[str, Any]:
 
 def _from_traces(config: TrainConfig) -> dict[str, Any]:
     """An agent by imitation and PPO."""
-    from polar_env.traces import TraceSet
     from train.pipeline import train_agents
 
-    traces = TraceSet.open(config.traces or config.out / "traces")
+    traces = _traces(config)
     train = open_questions(config, "train", without=traces.prompts)
     limited = config.model_copy(update={"limit": config.validation_limit})
     validation = open_questions(limited, "validation", without=traces.prompts)
-    if config.prompt:
-        raise ConfigError(
-            "the prompt of a training is that of its traces; leave --prompt away, or search under another."
-        )
     world = open_world(with_model(config, traces.meta["model"], traces.meta["dtype"]), traces.prompts)
     world.check([*train, *validation])
     ids = traces.question_ids()
@@ -173,6 +172,17 @@ def _from_traces(config: TrainConfig) -> dict[str, Any]:
         "best_static": trained.best_static,
         "validation_questions": len(validation),
     }
+
+
+def _traces(config: TrainConfig) -> TraceSet:
+    """What is imitated."""
+    from polar_env.traces import TraceSet
+
+    if config.prompt:
+        raise ConfigError(
+            "the prompt of a training is that of its traces; leave out --prompt, or search under another."
+        )
+    return TraceSet.open(config.traces or config.out / "traces")
 
 
 def _report(phase: str, step: int, metrics: dict[str, float]) -> None:

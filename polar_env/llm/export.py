@@ -147,8 +147,9 @@ def _name_as_before(folder: Path) -> None:
     tokenizer = read_json(of_tokenizer) if of_tokenizer.is_file() else {}
     if tokenizer.get("tokenizer_class") == "TokenizersBackend":
         tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
-        if isinstance(tokenizer.get("extra_special_tokens"), list):
-            tokenizer["additional_special_tokens"] = tokenizer.pop("extra_special_tokens")
+    if isinstance(tokenizer.get("extra_special_tokens"), list):
+        tokenizer["additional_special_tokens"] = tokenizer.pop("extra_special_tokens")
+    if tokenizer:
         write_whole(of_tokenizer, json.dumps(tokenizer, indent=2, sort_keys=True).encode())
 
 

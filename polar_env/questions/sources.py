@@ -159,7 +159,7 @@ def _level_options(name: str, level: int | None) -> dict[str, Any]:
     if level is None:
         return {}
     if not has_curriculum(name):
-        raise ConfigError(f"rg:{name} has no curriculum, so no level {level}; leave 'level' away and give 'options'.")
+        raise ConfigError(f"rg:{name} has no curriculum, so no level {level}; leave out 'level' and give 'options'.")
     curriculum = create_curriculum(name)
     curriculum.set_global_level(level)
     return asdict(curriculum.generate_configuration())

@@ -58,7 +58,7 @@ def read_export(path: Path) -> dict[str, str]:
     elif path.is_file() and path.suffix == ".gguf":
         from gguf import GGUFReader
 
-        with suppress(ValueError):  # it is no GGUF file, or a damaged one
+        with suppress(ValueError, IndexError, KeyError):  # it is no GGUF file, or a damaged one
             record = {
                 key.removeprefix(RECORD_KEY): field.contents()
                 for key, field in GGUFReader(path).fields.items()

@@ -52,8 +52,8 @@ def test_an_agent_that_nobody_can_load_is_not_exported(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ("out --agent selector:2|skills", "'selector:2|skills' runs several programs of a saved agent"),
-        ("out --agent skills --dtype bfloat16", "without its LLM; leave --dtype away, or give a program"),
-        ("out.gguf --agent skills", "an agent is exported as a folder and without its LLM; leave .gguf away"),
+        ("out --agent skills --dtype bfloat16", "without its LLM; leave out --dtype, or give a program"),
+        ("out.gguf --agent skills", "an agent is exported as a folder and without its LLM; leave out .gguf"),
         ("out --agent skils", "Did you mean 'skills'"),
     ],
 )

@@ -130,7 +130,7 @@ def test_the_price_is_a_dial(live: LiveWorld, trained: Path) -> None:
     methods = methods_of(live, names, {}, seed=0)
     assert len({method.id for method in methods}) == len(methods)
     assert {"value", "value@0.5", "value@1"} <= {method.name for method in methods}
-    with pytest.raises(ConfigError, match=r"has no price of layers to set; leave '@0.5' away"):
+    with pytest.raises(ConfigError, match=r"has no price of layers to set; leave out '@0.5'"):
         load_agent(f"{trained / 'best-static'}@0.5", live)
 
 

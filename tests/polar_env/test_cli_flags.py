@@ -13,7 +13,7 @@ from polar_env.cli import VERBS, _read_config, main, quickstart, train
 from polar_env.cli.eval import _split
 from polar_env.cli.flags import ModelConfig, with_model
 from polar_env.cli.search import SearchVerbConfig, defaults
-from polar_env.errors import UnknownNameError
+from polar_env.errors import ConfigError, UnknownNameError
 from train.config import MatrixConfig
 
 
@@ -51,6 +51,10 @@ def test_flags_win_over_a_file_that_a_dry_run_has_printed() -> None:
     assert cola.mcts == PRESETS["cola"].model_copy(update={"simulations": 7})
     assert (cola.matrix, cola.race) == (True, MatrixConfig(candidates=0, combine=8, grow=2))
     assert SearchVerbConfig.model_validate(defaults([], printed)).model_dump(mode="json") == printed
+    back = SearchVerbConfig.model_validate(defaults(["--no-matrix"], cola.model_dump(mode="json")))
+    assert (back.matrix, back.race) == (False, MatrixConfig(candidates=64))
+    by_hand = SearchVerbConfig.model_validate(defaults(["--matrix"], {"race": {"candidates": 64}}))
+    assert by_hand.race.candidates == 64
 
 
 def test_a_file_changes_a_part_of_a_preset() -> None:
@@ -61,10 +65,18 @@ def test_a_file_changes_a_part_of_a_preset() -> None:
 
 
 def test_a_file_may_write_keys_as_flags(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text("validation-limit: 20\njson: true\nppo: {total-steps: 512}\n")
+    (tmp_path / "a.yaml").write_text("validation-limit: 20\njson: true\nppo: {total-steps: 512}\nppo.lanes: 32\n")
     config = _read_config(train.CONFIG, "train", ["--config", str(tmp_path / "a.yaml")], lambda _, given: given)
     assert isinstance(config, train.TrainConfig)
-    assert (config.validation_limit, config.json_output, config.ppo.total_steps) == (20, True, 512)
+    assert (config.validation_limit, config.json_output, config.ppo.total_steps, config.ppo.lanes) == (
+        20,
+        True,
+        512,
+        32,
+    )
+    (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="cannot read the configuration"):
+        _read_config(train.CONFIG, "train", ["--config", str(tmp_path / "a.yaml")], lambda _, given: given)
 
 
 @pytest.mark.parametrize(("verb", "name"), [("prompt", "candidates"), ("record", "program"), ("eval", "agent")])

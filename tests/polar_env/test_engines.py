@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 
+from polar_env.errors import ConfigError
 from polar_env.llm import FrozenLLM, export_program
 from polar_env.program import Program
-from polar_env.runner.engines import ONNX, open_engines
+from polar_env.runner.engines import ONNX, open_engines, read_export
 from polar_env.runner.generation import generate
 from tests.conftest import character_tokenizer
 from tests.models import build
@@ -26,6 +28,23 @@ def test_a_repetition_penalty_of_the_model_plays_no_part(tmp_path: Path) -> None
     (engine,) = open_engines(tmp_path / "out", llm.end_tokens, 64).values()
     (ours,) = generate(llm, [PROMPT], Program((0, 1, 1, 3)), max_new_tokens=12)
     assert engine(PROMPT, 12) == list(ours.tokens)
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    llm = FrozenLLM(build("llama"), character_tokenizer())
+    export_program(llm, Program((0, 1)), tmp_path / "out")
+    assert read_export(tmp_path / "out")["program"] == "0-1"
+    damaged = tmp_path / "cut.gguf"
+    writer = gguf.GGUFWriter(damaged, "llama")
+    writer.add_string("polar.program", "0-1")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    whole = damaged.read_bytes()
+    for length in range(0, len(whole), 3):
+        damaged.write_bytes(whole[:length])
+        with pytest.raises(ConfigError, match=r"cut.gguf is no export of a program"):
+            read_export(damaged)
 
 
 def test_onnx_runtime_reads_what_lies_in_the_folder(tmp_path: Path) -> None:

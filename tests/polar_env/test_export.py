@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, pipeline
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Qwen2Tokenizer, pipeline
 
 from polar_env.errors import ConfigError, ModelError, ProgramError
 from polar_env.llm import FrozenLLM, as_model, export_program
@@ -90,6 +90,17 @@ def test_names_that_transformers_4_and_other_engines_read(tmp_path: Path) -> Non
         tokenizer = json.loads((tmp_path / name / "tokenizer_config.json").read_text())
         assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast"
     assert values == {"llama": (123.0, stretched, None, "float32"), "gemma3": (1e6, None, 1e4, "float32")}
+
+
+def test_further_special_tokens_are_named_as_transformers_4_reads_them(tmp_path: Path) -> None:
+    vocabulary = {letter: place for place, letter in enumerate("abcdefgh")} | {"<|endoftext|>": 8}
+    tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[], extra_special_tokens=["<|x|>", "<|y|>"])
+    export_program(FrozenLLM(build("llama"), tokenizer), Program((0, 1)), tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert config["additional_special_tokens"] == ["<|x|>", "<|y|>"]
+    assert not isinstance(config.get("extra_special_tokens"), list)
+    again = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert again("a<|x|>").input_ids == tokenizer("a<|x|>").input_ids
 
 
 def test_fewer_layers_are_fewer_weights(tiny_llm: FrozenLLM, tmp_path: Path) -> None:

@@ -129,6 +129,16 @@ def test_what_wandb_cannot_do_is_said_in_a_sentence(tmp_path: Path, monkeypatch:
         pass
 
 
+@pytest.mark.parametrize("content", ["{}", "", "[1]", '{"experiment"'])
+def test_a_damaged_experiment_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "experiment.json").write_text(content)
+    with (
+        pytest.raises(ConfigError, match=r"experiment.json names no experiment; delete that file"),
+        tracking("wandb", tmp_path, "eval", {}),
+    ):
+        pass
+
+
 def test_tensorboard_is_the_other_choice(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     with tracking("tensorboard", tmp_path, "train", {"seed": 1}) as opened:
@@ -192,7 +202,7 @@ def test_an_evaluation_on_record_names_its_agent_and_world(tmp_path: Path) -> No
     command = ["eval", "--world", str(tmp_path / "world"), "--out", str(out), "--agent", str(out / "agents" / "value")]
     assert main(command) == 0
     (judged,) = [run for run in runs_of(out) if run.run.job_type == "eval-recorded"]
-    assert read_json(out / "recorded.json")["methods"]["value"]["pass_at_1"] == judged.summary["eval/value/pass_at_1"]
+    assert read_json(out / "recorded.json")["part test"]["value"]["pass_at_1"] == judged.summary["eval/value/pass_at_1"]
     assert 0 < judged.summary["eval/value/pass_at_1"] < 1
     world, agent = judged.config["inputs"]
     assert (world["name"], world["type"]) == ("world", "recorded-world")
