@@ -36,7 +36,7 @@ def library_versions() -> dict[str, str]:
 
 
 _Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
-"""What pages and code of an export show stays in its line."""
+"""One line of text: pages of exports show it."""
 
 
 class AgentCard(Config):

@@ -96,13 +96,16 @@ def find_asset(name: str) -> Asset:
 
 def is_pulled(name: str) -> bool:
     """Whether the asset lies whole in the cache."""
-    return (cache_folder() / find_asset(name).name / _MANIFEST).is_file()
+    return _manifest(name).is_file()
 
 
 def source_of(name: str) -> str:
     """Where the asset in the cache came from; empty where it is not pulled."""
-    manifest = cache_folder() / find_asset(name).name / _MANIFEST
-    return str(json.loads(manifest.read_text(encoding="utf-8"))["source"]) if manifest.is_file() else ""
+    return str(json.loads(_manifest(name).read_text(encoding="utf-8"))["source"]) if is_pulled(name) else ""
+
+
+def _manifest(name: str) -> Path:
+    return cache_folder() / find_asset(name).name / _MANIFEST
 
 
 def asset_path(name: str) -> Path:

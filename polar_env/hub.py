@@ -89,7 +89,7 @@ def push_folder(
 
     _require_repo(repo)
     for file in files:
-        if "/" in file or not file.endswith(DATA):
+        if not _is_data(file):
             raise ConfigError(f"'{file}' would not be pulled again; name files {', '.join('*' + end for end in DATA)}.")
     if get_token() is None:
         raise HubError(f"there is no token to push to {repo} with; {_LOG_IN} to one that may write.")
@@ -132,7 +132,7 @@ def pull_folder(
     with _told(repo, revision):
         commit = api.repo_info(repo, repo_type=kind, revision=revision or None).sha or ""
         names = set(api.list_repo_files(repo, repo_type=kind, revision=commit)) - {".gitattributes"}
-    kept = sorted(name for name in names if "/" not in name and name.endswith(DATA))
+    kept = sorted(filter(_is_data, names))
     if card not in kept:
         has = ", ".join(sorted(names)[:10]) or "nothing"
         raise HubError(f"{repo} is not what was asked for ({card} is missing; it has {has}); check the name.")
@@ -146,6 +146,11 @@ def pull_folder(
         except PolarError as error:
             raise HubError(f"nothing was kept of {repo}: {error}".replace(str(fresh), repo)) from error
     return Pulled(folder, commit, tuple(sorted(names - set(kept))))
+
+
+def _is_data(name: str) -> bool:
+    """Whether a file is pulled: data in the top folder."""
+    return "/" not in name and name.endswith(DATA)
 
 
 def _require_repo(repo: str) -> None:

@@ -208,8 +208,12 @@ def writing_folder(folder: Path) -> Iterator[Path]:
         fresh.rename(folder)  # an empty folder makes way
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, delete: Path | None = None) -> dict[str, Any]:
     """Read a JSON object that this package wrote.
+
+    Args:
+        path: the file.
+        delete: what the same command makes anew; by default the file's folder.
 
     Raises:
         ConfigError: if the file is damaged.
@@ -220,8 +224,8 @@ def read_json(path: Path) -> dict[str, Any]:
             raise TypeError("it holds no JSON object")
     except (ValueError, TypeError) as error:
         raise ConfigError(
-            f"{path} is damaged: {error}. Put a copy of the file there, or delete {path.parent} and run the same "
-            "command again."
+            f"{path} is damaged: {error}. Put a copy of the file there, or delete {delete or path.parent} and run the "
+            "same command again."
         ) from error
     return values
 

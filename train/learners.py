@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from polar_env.errors import UnknownNameError
 from polar_env.worlds import RecordedWorld
 
-__all__ = ["LEARNERS", "MEASURED_ON", "SECONDS", "SETTINGS", "Learner"]
+__all__ = ["LEARNERS", "MEASURED_ON", "SECONDS", "SETTINGS", "Learner", "find_learner"]
 
 Learner = Callable[[RecordedWorld, Path, Any, int], Path]
 """From a world, a run's folder, the learner's own settings and a seed to the agent's folder, ``RUN/agents/NAME``."""
@@ -56,6 +57,15 @@ LEARNERS: Mapping[str, Learner] = {
     **{name: _peer(name) for name in ("polar", "drllm", "blockdrop", "ablr")},
 }
 """By name."""
+
+
+def find_learner(name: str) -> Learner:
+    """A learner by its name; raises UnknownNameError."""
+    if name not in LEARNERS:
+        raise UnknownNameError("learner", name, LEARNERS)
+    return LEARNERS[name]
+
+
 SECONDS: Mapping[str, float] = {
     "value": 10, "ppo": 30, "grpo": 12, "linucb": 14, "thompson": 14,
     "polar": 150, "drllm": 16, "blockdrop": 46, "ablr": 7,

@@ -59,7 +59,9 @@ class MctsConfig(Config):
     which share the execution of the prompt and compare across questions; if off, each question has its own order."""
 
     def count_programs(self, trees: int) -> int:
-        """About how many different programs so many trees evaluate: measured on 8 to 500 trees, of three mixtures."""
+        """About how many different programs so many trees evaluate: a fit to four sets of 8 to 500 trees, three of
+        which it meets within a half; of multiple choice there were 2.4 times as many.
+        """
         return round(self.simulations * (1 + math.sqrt(trees) / 5)) if trees else 0
 
 

@@ -140,11 +140,11 @@ def _print_estimate(module: ModuleType, config: Any) -> None:
     Raises:
         PolarError: for what the command would refuse, too.
     """
+    if not hasattr(module, "work"):
+        return
     from polar_env.cli.bars import console
     from polar_env.cli.estimate import estimate
 
-    if not hasattr(module, "work"):
-        return
     work = module.work(config.model_copy(update={"verdicts": "none"}))
     if work:
         console.print(estimate(work), markup=False)
@@ -163,19 +163,15 @@ def _take_config_flag(arguments: list[str]) -> tuple[str | None, list[str]]:
 
 def _read_yaml(path: str) -> dict[str, Any]:
     """A file, or a preset by its name, such as ``skills`` or ``peers/polar``."""
-    from importlib import resources
     from pathlib import Path
 
     import yaml
 
-    presets = resources.files("train.presets")
-    preset, file = presets / f"{path}.yaml", Path(path)
-    if not file.suffix and not file.is_file() and not preset.is_file():
-        folders = {"": presets, "peers/": presets / "peers"}
-        names = [f"{start}{each.name[:-5]}" for start, at in folders.items() for each in at.iterdir() if each.is_file()]
-        raise UnknownNameError("configuration", path, sorted(names), "Or give a .yaml file.")
+    from polar_env.cli.presets import preset_text
+
+    file = Path(path)
     try:
-        text = (file if file.suffix or file.is_file() else preset).read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8") if file.suffix or file.is_file() else preset_text(path)
         values = yaml.safe_load(text) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from error

@@ -155,16 +155,16 @@ def _on_record(config: EvalConfig) -> dict[str, Any]:
     scores = score_agents(recorded, names, static.program, static.by_task, config.split, config.seed)
     summary = {name: score.as_json() for name, score in scores.items()}
     path, key = config.out / "recorded.json", f"{recorded.card.name} {config.split}"
-    kept = read_json(path) if path.is_file() else {}
+    kept = read_json(path, delete=path) if path.is_file() else {}
     write_whole(path, json.dumps(merged(kept, {key: summary}), indent=1).encode())
+    if not config.json_output:
+        print(f"{recorded.card.name}, {len(recorded.rows(config.split))} {config.split} questions\n")
+        print(reference_table(scores).markdown())
     part = hashlib.sha256(f"{key} {names}".encode()).hexdigest()[:6]
     with tracked(config, "eval-recorded", part):
         log_inputs("recorded-world", world_folder(config.world))
         log_inputs("agent", *read_cards(names))
         log_methods(summary)
-    if not config.json_output:
-        print(f"{recorded.card.name}, {len(recorded.rows(config.split))} {config.split} questions\n")
-        print(reference_table(scores).markdown())
     return summary
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import resource
 import time
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,16 +25,17 @@ from polar_env.cli.bars import console
 from polar_env.cli.estimate import Work
 from polar_env.cli.flags import PROMPT_FILE, QuestionsConfig, TrackingConfig
 from polar_env.cli.opening import open_prompts, open_questions, open_world
+from polar_env.cli.presets import preset_text
 from polar_env.config import merged
 from polar_env.envs.config import EnvConfig
-from polar_env.errors import ConfigError, UnknownNameError
+from polar_env.errors import ConfigError
 from polar_env.questions import SPLITS, read_prompts, write_prompts
 from polar_env.tables import write_whole
 from polar_env.worlds import RecordedWorld
 from polar_env.worlds import open_world as open_recorded
 from polar_env.worlds.recorded import WORLDS
 from train.config import ImitationConfig, MatrixConfig, PPOConfig
-from train.learners import LEARNERS
+from train.learners import find_learner
 
 __all__ = ["CONFIG", "EXAMPLES", "QuickstartConfig", "run"]
 
@@ -82,10 +82,9 @@ class QuickstartConfig(TrackingConfig):
     """A question to answer at the end."""
 
 
-def preset(name: str = "quickstart") -> dict[str, Any]:
-    """The values of a preset that ships with the package."""
-    text = (resources.files("train.presets") / f"{name}.yaml").read_text(encoding="utf-8")
-    values: dict[str, Any] = yaml.safe_load(text)
+def preset() -> dict[str, Any]:
+    """The values of the quickstart's own preset."""
+    values: dict[str, Any] = yaml.safe_load(preset_text("quickstart"))
     return values
 
 
@@ -100,7 +99,7 @@ EXAMPLES = ("polar quickstart", "polar quickstart --learner value --out runs/val
 
 def work(config: QuickstartConfig) -> Work:
     """That of all steps; agents that do not exist yet count as one, or two where PPO goes on from imitation."""
-    _check(config)
+    find_learner(config.learner)
     recorded, chosen = _recorded_world(config), (config.out / PROMPT_FILE).is_file()
     candidate = prompt_verb.plain_candidate(config.prompt_candidates or prompt_verb.DEFAULT_CANDIDATES)
     prompt = {} if recorded or chosen else {"prompt": candidate}  # the best of them is not known yet
@@ -114,16 +113,10 @@ def work(config: QuickstartConfig) -> Work:
     return total if recorded or chosen else total + prompt_verb.work(_prompting(config))
 
 
-def _check(config: QuickstartConfig) -> None:
-    """Refuse a learner that does not exist."""
-    if config.learner not in LEARNERS:
-        raise UnknownNameError("learner", config.learner, LEARNERS)
-
-
 def run(config: QuickstartConfig) -> dict[str, Any]:
     """Do everything; ``OUT/summary.json`` holds the numbers."""
     started = time.perf_counter()
-    _check(config)
+    find_learner(config.learner)  # refused now, not after a search
     if config.model_name in ASSETS:
         console.print(f"\n[bold]model[/bold] {config.model_name}")
         asset_path(config.model_name)

@@ -308,7 +308,7 @@ def _reference(config: RecordConfig) -> dict[str, Any]:
         for name in names:
             chosen, costs, seconds = learn(task, name, config.seeds, rows)
             scores[name] = score_learner(world, rows, chosen, costs, static, seconds)
-            values = read_json(path) if path.is_file() else {}
+            values = read_json(path, delete=path) if path.is_file() else {}
             values[world.card.name] = values.get(world.card.name, {}) | {name: scores[name].as_json()}
             write_whole(path, json.dumps(values, indent=1).encode())
             advance(1)

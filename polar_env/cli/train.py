@@ -13,7 +13,7 @@ from polar_env.cli.flags import TrackingConfig, with_model
 from polar_env.cli.opening import open_pool, open_questions, open_world
 from polar_env.cli.tracked import log_agents, log_inputs, tracked
 from polar_env.envs.config import EnvConfig
-from polar_env.errors import ConfigError, UnknownNameError
+from polar_env.errors import ConfigError
 from train.config import ImitationConfig, PPOConfig, PredictorConfig, TrainingConfig, TrialsConfig, ValueConfig
 from train.peers.config import AblrConfig, BlockDropConfig, DrLLMConfig, PolarConfig
 
@@ -65,7 +65,6 @@ class TrainConfig(TrackingConfig):
         return TrainingConfig(env=self.env, imitation=self.imitation, ppo=self.ppo, seed=self.seed)
 
 
-_SECONDS_TO_START = 4
 CONFIG = TrainConfig
 EXAMPLES = (
     "polar train --world skills-smollm2-135m-v0 --learner value --out runs/value",
@@ -77,12 +76,11 @@ def work(config: TrainConfig) -> Work:
     """On a recorded world what its learner has taken; else the episodes of PPO, and what measures its policies."""
     if config.world:
         from polar_env.worlds import open_world as open_recorded
-        from train.learners import LEARNERS, MEASURED_ON, SECONDS
+        from train.learners import MEASURED_ON, SECONDS, find_learner
 
-        if config.learner not in LEARNERS:
-            raise UnknownNameError("learner", config.learner, LEARNERS)
+        find_learner(config.learner)
         share = len(open_recorded(config.world).rows("train+validation")) / MEASURED_ON
-        return Work(seconds=_SECONDS_TO_START + SECONDS[config.learner] * share, gib=1)
+        return Work(seconds=SECONDS[config.learner] * share, gib=1)
     traces = _traces(config)
     return work_of_ppo(with_model(config, traces.meta["model"], traces.meta["dtype"]), traces.prompts)
 
@@ -105,15 +103,14 @@ def _from_world(config: TrainConfig) -> dict[str, Any]:
     from agents.card import read_card
     from polar_env.worlds import open_world as open_recorded
     from polar_env.worlds import world_folder
-    from train.learners import LEARNERS, SETTINGS
+    from train.learners import SETTINGS, find_learner
 
-    if config.learner not in LEARNERS:
-        raise UnknownNameError("learner", config.learner, LEARNERS)
+    learn = find_learner(config.learner)
     settings = getattr(config, SETTINGS.get(config.learner, config.learner))
     world = open_recorded(config.world)
     with tracked(config, f"train-{config.learner}"):
         log_inputs("recorded-world", world_folder(config.world))
-        folder = LEARNERS[config.learner](world, config.out, settings, config.seed)
+        folder = learn(world, config.out, settings, config.seed)
         results = read_card(folder).results
         how, judged = next((how, results[how]) for how in ("out_of_fold", "validation") if how in results)
         log_agents(folder, judged["pass_at_1"], judged["cost"])

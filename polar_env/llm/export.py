@@ -104,7 +104,7 @@ def _write(llm: FrozenLLM, program: Program, model: PreTrainedModel, folder: Pat
     """Write all files, and see by how much the logits of what plain transformers loads differ."""
     model.save_pretrained(folder, state_dict=_unshared_state(model))
     llm.tokenizer.save_pretrained(folder)
-    _name_as_before(folder)
+    _add_names_of_version_4(folder)
     record: dict[str, Any] = {**_record(llm, program), "layers": list(program.layers), "depth": llm.depth}
     write_whole(folder / RECORD, json.dumps(record, indent=2).encode())
     kind = type(model).__name__
@@ -124,7 +124,7 @@ def _write(llm: FrozenLLM, program: Program, model: PreTrainedModel, folder: Pat
     return difference
 
 
-def _name_as_before(folder: Path) -> None:
+def _add_names_of_version_4(folder: Path) -> None:
     """Add the names that transformers 4, and engines that read its folders, know for what version 5 calls otherwise.
 
     Without them version 4 takes its defaults for the rotary embedding, and computes another model.

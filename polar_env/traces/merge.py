@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from polar_env.errors import FingerprintError, TraceError
+from polar_env.tables import writing_folder
 from polar_env.traces.rows import VERDICTS
 from polar_env.traces.stages import CHANCE, IMPORTED, SINGLES, TREE
 from polar_env.traces.trace_set import META, TraceSet
@@ -39,6 +38,7 @@ def merge(sources: Sequence[TraceSet], folder: Path) -> tuple[TraceSet, dict[str
     Raises:
         FingerprintError: if they are of different models or prompts.
         TraceError: if the folder holds a trace set already, or a source is damaged; nothing is left then.
+        ConfigError: if the folder holds something else.
     """
     first = sources[0]
     if (folder / META).exists():
@@ -53,12 +53,8 @@ def merge(sources: Sequence[TraceSet], folder: Path) -> tuple[TraceSet, dict[str
     configs = [source.meta["config"] for source in sources]
     specs = dict.fromkeys(spec for config in configs for spec in config.get("questions", []))
     config = {**configs[0], "questions": list(specs), "merged": configs}
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}")  # renamed when it is whole
-    try:
-        counts = _join(sources, TraceSet.start(partial, {**first.meta, "config": config}))
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with writing_folder(folder) as fresh:
+        counts = _join(sources, TraceSet.start(fresh, {**first.meta, "config": config}))
     return TraceSet.open(folder), counts
 
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from polar_env.errors import TraceError
-from polar_env.tables import ShardedTable, write_whole, writing_whole
+from polar_env.errors import ConfigError, TraceError
+from polar_env.tables import ShardedTable, read_json, write_whole, writing_whole
 
 SCHEMA = pa.schema([("number", pa.int32()), ("text", pa.string())])
 
@@ -109,3 +109,12 @@ def test_a_file_that_could_not_be_written_whole_is_not_there(tmp_path: Path) -> 
         fail()
     assert [one.name for one in path.parent.iterdir()] == ["file"]
     assert path.read_bytes() == b"old"
+
+
+def test_a_damaged_file_names_what_may_be_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text("[1]")
+    with pytest.raises(ConfigError, match=f"or delete {tmp_path} and run"):
+        read_json(path)
+    with pytest.raises(ConfigError, match=f"or delete {path} and run"):  # not the run's folder, where more lies
+        read_json(path, delete=path)
