@@ -170,8 +170,9 @@ def _read_yaml(path: str) -> dict[str, Any]:
     from polar_env.cli.presets import preset_text
 
     file = Path(path)
+    is_preset = not file.suffix and (file.is_dir() or not file.exists())
     try:
-        text = file.read_text(encoding="utf-8") if file.suffix or file.is_file() else preset_text(path)
+        text = preset_text(path) if is_preset else file.read_text(encoding="utf-8")
         values = yaml.safe_load(text) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from error

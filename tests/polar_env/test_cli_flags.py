@@ -3,6 +3,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -85,6 +86,16 @@ def test_a_flag_that_may_be_repeated_replaces_what_a_file_says(verb: str, name: 
     arguments = ["--config", str(tmp_path / "a.yaml"), f"--{name}", "new"]
     config = _read_config(import_module(f"polar_env.cli.{verb}").CONFIG, verb, arguments, lambda _, given: given)
     assert getattr(config, name) == ("new",)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_a_configuration_may_come_through_a_pipe() -> None:
+    code = "import sys; from polar_env.cli import main; sys.exit(main())"
+    command = (
+        f"'{sys.executable}' -c '{code}' train --world skills-smollm2-135m-v0 --config <(echo 'seed: 7') --dry-run"
+    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert "seed: 7" in done.stdout, done.stderr
 
 
 def test_tasks_are_split_at_their_own_commas() -> None:
